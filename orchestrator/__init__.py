@@ -1,0 +1,3 @@
+"""A real-time customer-journey orchestration engine: events in, next best actions out."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,41 @@
+"""The event: what a customer did, in its normal form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+#: Event types with a meaning of their own; every other type is the tracking plan's to declare.
+IDENTIFY = "identify"
+ALIAS = "alias"
+CONSENT_CHANGED = "consent_changed"
+ACTION_DELIVERED = "action_delivered"
+ACTION_FAILED = "action_failed"
+ACTION_EXPIRED = "action_expired"
+ACTION_CANCELLED = "action_cancelled"
+ACTION_CANCEL_TOO_LATE = "action_cancel_too_late"
+
+#: The dispatcher's receipts. Their ``properties`` hold at least ``action_id``.
+RECEIPTS = frozenset(
+    {ACTION_DELIVERED, ACTION_FAILED, ACTION_EXPIRED, ACTION_CANCELLED, ACTION_CANCEL_TOO_LATE}
+)
+SYSTEM_TYPES = RECEIPTS | {IDENTIFY, ALIAS, CONSENT_CHANGED, "page", "screen", "group"}
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One behavioural event in its normal form (see the event contract in the README).
+
+    Moments are epoch milliseconds, UTC. ``occurred_at_ms`` is the event time, claimed by the producer;
+    ``received_at_ms`` is the log's own stamp and the ``now`` of every decision about this event.
+    ``context`` may carry consent in Segment's form, ``{"consent": {"categoryPreferences": {...}}}``.
+    """
+
+    id: str
+    type: str
+    customer_id: str
+    occurred_at_ms: int
+    received_at_ms: int
+    properties: dict[str, Any] = {}
+    context: dict[str, Any] = {}
+    source: str = ""

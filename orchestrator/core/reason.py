@@ -1,0 +1,50 @@
+"""Why an action was or was not sent: a closed list, so that ledgers, metrics and people share the words."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Outcome(Enum):
+    """What a decision about one rule came to."""
+
+    SENT = "sent"
+    BLOCKED = "blocked"
+    DEFERRED = "deferred"
+    WAITING = "waiting"
+    LOST = "lost"
+    ENDED = "ended"
+    WITHDRAWN = "withdrawn"
+    NOTED = "noted"
+
+
+class Reason(Enum):
+    """The one cause that settled a decision."""
+
+    TRIGGERED = "triggered"  # nothing stood in the way
+    RESUMED = "resumed"  # a wait was over
+    REVALIDATED = "revalidated"  # a deferred action woke and still holds
+    FALLBACK = "fallback"  # sent in place of an action that could not be
+    CONSENT_MISSING = "consent_missing"
+    COOLDOWN = "cooldown"
+    CAP_REACHED = "cap_reached"
+    QUIET_HOURS = "quiet_hours"
+    ZONE_UNKNOWN = "zone_unknown"  # quiet hours fail closed
+    HOLDOUT = "holdout"
+    ARBITRATION_LOST = "arbitration_lost"
+    ALREADY_IN_PLAY = "already_in_play"
+    TOO_LATE = "too_late"  # the event came later than the rule tolerates
+    TEMPLATE_VALUE_MISSING = "template_value_missing"
+    STEP_CEILING = "step_ceiling"
+    INSTANCE_CEILING = "instance_ceiling"
+    WAITING_FOR_TIME = "waiting_for_time"
+    WAITING_FOR_EVENT = "waiting_for_event"
+    EXITED = "exited"  # exit_when happened
+    GOAL_REACHED = "goal_reached"
+    RUN_ENDED = "run_ended"
+    COMPLETED = "completed"
+    CONSENT_WITHDRAWN = "consent_withdrawn"
+    LATE_EVENT = "late_event"  # an event of the past that would have prevented the decision
+    REENTRY_WAIT = "reentry_wait"
+    DUPLICATE_EVENT = "duplicate_event"
+    EXECUTION_FAILED = "execution_failed"  # the connector's receipt released a reservation

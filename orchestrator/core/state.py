@@ -1,0 +1,102 @@
+"""Everything the engine remembers about one customer: one value, loaded and written as a whole.
+
+Encoded as positional msgpack, so fields are only ever appended. Timers live here and nowhere else; a
+store keeps only the earliest one per customer as an index. Every collection has a ceiling.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+SEEN_MAX = 64
+RUNS_PER_JOURNEY_MAX = 32
+INSTANCES_MAX = 64
+PENDING_MAX = 32
+STAMPS_MAX = 1_000
+
+
+class Run(msgspec.Struct, array_like=True):
+    """One customer's passage through one journey."""
+
+    stage: str
+    started_at: int  # event time
+    entered_at: int  # event time of the current stage
+    ended_at: int = 0  # 0 while open
+    visited: list[str] = []
+
+
+class Arm(msgspec.Struct, array_like=True):
+    """An absence that is being watched: armed by one event, prevented by another."""
+
+    armed_at: int  # event time of the arming event; 0 when only a preventing event is known
+    cause: str  # id of the arming event
+    prevented_at: int = 0  # latest event time of the preventing event
+    due_at: int = 0
+    facts: dict[str, Any] = {}  # captured properties of the arming event
+    actions: list[str] = []  # actions that its firing emitted and that may still be withdrawn
+    run: str = ""
+
+
+class Play(msgspec.Struct, array_like=True):
+    """A rule's program that has not ended: waiting for a moment, an event, or the end of quiet hours."""
+
+    rule: str
+    version: str
+    run: str
+    pc: int
+    cause: str  # id of the event or timer that started it
+    started_at: int
+    facts: dict[str, Any] = {}  # captured properties of the starting event
+    variant: str = ""
+    deferred: bool = False  # an action is held back at ``pc`` and will be re-validated
+    visits: int = 0
+
+
+class Pending(msgspec.Struct, array_like=True):
+    """An action that was emitted and has no final receipt yet."""
+
+    rule: str
+    run: str
+    decided_at: int
+    until: int  # forget it after this moment
+    counted: list[str]  # limit counters that hold a reservation for it
+    consent: list[str] = []
+    delivered: bool = False
+
+
+class CustomerState(msgspec.Struct, array_like=True):
+    """The state machine of one customer. ``clock_ms`` is log time, ``frontier_ms`` the newest event time."""
+
+    clock_ms: int = 0
+    frontier_ms: int = 0
+    first_seen_ms: int = 0
+    seen: list[int] = []  # ring of 64-bit hashes of event ids, oldest first
+    traits: dict[str, tuple[Any, int]] = {}  # value and the event time that set it
+    consents: dict[str, tuple[bool, int]] = {}
+    runs: dict[str, Run] = {}  # "journey/key"
+    aggregates: dict[str, list[Any]] = {}
+    arms: dict[str, Arm] = {}  # "absence/key"
+    plays: dict[str, Play] = {}  # "rule/run"
+    timers: dict[str, int] = {}  # timer id -> due
+    sent: dict[str, list[int]] = {}  # limit counter -> stamps
+    pending: dict[str, Pending] = {}  # action id
+
+    def next_wake_ms(self) -> int | None:
+        """Return when the earliest timer is due, or None."""
+        return min(self.timers.values(), default=None)
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(CustomerState)
+
+
+def encode_state(state: CustomerState) -> bytes:
+    """Return the stored form of a state."""
+    return _encoder.encode(state)
+
+
+def decode_state(stored: bytes | None) -> CustomerState:
+    """Return the state in ``stored``; a customer never seen has the empty state."""
+    return CustomerState() if stored is None else _decoder.decode(stored)

@@ -1,0 +1,235 @@
+"""Ports: what the runtime needs from the world, and what it may rely on.
+
+Every adapter of a port passes the same contract suite (``tests/contract``). All methods may block on I/O, all
+raise ``StoreUnavailable`` or ``LogUnavailable`` (retriable) when a dependency does not answer, and all may be
+repeated after such an error: a repeated call has the effect of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+# ------------------------------------------------------------------------------------------------- topics
+
+EVENTS = "journey.events"
+ACTIONS = "journey.actions"
+DECISIONS = "journey.decisions"
+RULEBOOKS = "journey.rulebooks"
+DEAD_LETTERS = "journey.dead-letters"
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """One record of a log. ``stamp_ms`` was given by the log when it took the record."""
+
+    partition: int
+    offset: int
+    stamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
+    """One record to publish. Records of one key keep their order."""
+
+    topic: str
+    key: bytes
+    value: bytes
+
+
+class EventLog(Protocol):
+    """Takes records durably: the gateway appends events, the runtime actions, decisions and dead letters."""
+
+    async def append(self, records: Sequence[Outgoing]) -> None:
+        """Return only after the log has acknowledged every record durably (all in-sync replicas, or fsync).
+
+        After ``LogUnavailable`` some of the records may be in the log: appending again may repeat them.
+        """
+        ...
+
+
+# -------------------------------------------------------------------------------------------------- state
+
+
+class Ownership(msgspec.Struct, frozen=True):
+    """What a new owner of a partition finds.
+
+    ``next_offset`` is the offset of record (None: the partition has never been processed), ``sequence`` the number
+    of the last commit, ``clock_ms`` the partition's clock, ``log_id`` the identity of the log that the offset
+    belongs to ('' when never set).
+    """
+
+    epoch: int
+    next_offset: int | None
+    sequence: int
+    clock_ms: int
+    log_id: str
+
+
+class Wake(msgspec.Struct, frozen=True):
+    """A customer whose earliest timer is due at ``due_ms``."""
+
+    due_ms: int
+    customer_id: str
+
+
+class Commit(msgspec.Struct, frozen=True, kw_only=True):
+    """One atomic write (P1). ``states`` with None deletes; ``wakes`` with None removes from the index.
+
+    ``sequence`` is the previous commit's plus one: a store that has already applied it answers success
+    and changes nothing, so a commit whose answer was lost may be repeated.
+    """
+
+    epoch: int
+    sequence: int
+    next_offset: int
+    clock_ms: int
+    log_id: str = ""
+    states: Mapping[str, bytes | None]
+    wakes: Mapping[str, int | None]
+    outbox: Sequence[Outgoing]
+
+
+class OutboxEntry(msgspec.Struct, frozen=True):
+    """A record that was decided and may not have been published yet; numbered without gaps per partition."""
+
+    number: int
+    record: Outgoing
+
+
+class StateStore(Protocol):
+    """Keeps customer states, wake index, outbox and offset of record, per partition of ``journey.events``."""
+
+    async def acquire(self, partition: int) -> Ownership:
+        """Take the partition: from now on writes under any earlier epoch raise ``Fenced``."""
+        ...
+
+    async def load(self, partition: int, customer_ids: Sequence[str]) -> list[bytes | None]:
+        """Return the stored states in the order asked, None for customers never seen. Any epoch may read."""
+        ...
+
+    async def due(self, partition: int, until_ms: int, limit: int) -> list[Wake]:
+        """Return the earliest wakes with ``due_ms <= until_ms``, ordered by (due_ms, customer_id)."""
+        ...
+
+    async def next_wake_ms(self, partition: int) -> int | None:
+        """Return the earliest wake of the partition, or None."""
+        ...
+
+    async def commit(self, partition: int, commit: Commit) -> None:
+        """Write everything or nothing. Raise ``Fenced`` when a later epoch exists."""
+        ...
+
+    async def outbox(self, partition: int) -> list[OutboxEntry]:
+        """Return what has not been trimmed, in order."""
+        ...
+
+    async def trim(self, partition: int, epoch: int, through: int) -> None:
+        """Forget outbox entries up to number ``through`` (P3). Raise ``Fenced`` when a later epoch exists."""
+        ...
+
+
+# ------------------------------------------------------------------------------------------ dispatch queue
+
+
+class Queued(msgspec.Struct, frozen=True, kw_only=True):
+    """An action in a connector's queue. ``body`` is the encoded Action; moments are epoch milliseconds."""
+
+    id: str
+    connector: str
+    priority: int
+    not_before: int
+    deadline_at: int | None
+    body: bytes
+    attempts: int = 0
+    history: tuple[str, ...] = ()
+
+
+class Put(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a ``put``: ids already known (ledger or queue) are not queued again."""
+
+    queued: int
+    known: int
+
+
+class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """The last word about an action id: ``delivered``, ``failed``, ``expired``, ``cancelled`` or ``dropped``."""
+
+    id: str
+    connector: str
+    outcome: str
+    at_ms: int
+    detail: dict[str, Any] = {}
+
+
+class DispatchQueue(Protocol):
+    """A durable priority queue per connector with leases, and the idempotency ledger beside it.
+
+    A claimed action is invisible until its lease ends; a dispatcher that dies gives it back by silence. The
+    ledger remembers settled ids for at least seven days.
+    """
+
+    async def put(self, actions: Sequence[Queued]) -> Put:
+        """Queue actions that are neither queued nor settled. Atomic per action."""
+        ...
+
+    async def withdraw(self, action_ids: Sequence[str], now_ms: int) -> list[str]:
+        """Remove queued, unclaimed actions, settle them as cancelled and return their ids.
+
+        An id that is not known yet is remembered as cancelled, so that a later ``put`` does not queue it.
+        """
+        ...
+
+    async def claim(self, connector: str, limit: int, now_ms: int, lease_ms: int) -> list[Queued]:
+        """Lease up to ``limit`` actions whose ``not_before`` has come: highest priority, then earliest deadline."""
+        ...
+
+    async def settle(self, entry: LedgerEntry) -> None:
+        """Take the action out of the queue and write its ledger entry."""
+        ...
+
+    async def retry(self, queued: Queued, at_ms: int) -> None:
+        """Give a claimed action back, with its new ``attempts`` and ``history``, not before ``at_ms``."""
+        ...
+
+    async def next_ready_ms(self, connector: str) -> int | None:
+        """Return when the connector's queue next has something to claim (a lease's end counts), or None."""
+        ...
+
+    async def ledger(self, action_ids: Sequence[str]) -> list[LedgerEntry | None]:
+        """Return the settled entries of the ids, in the order asked."""
+        ...
+
+    async def recent(self, limit: int) -> list[LedgerEntry]:
+        """Return the latest settled entries, newest first."""
+        ...
+
+    async def depth(self, connector: str) -> int:
+        """Return how many actions of the connector are queued or leased."""
+        ...
+
+
+# --------------------------------------------------------------------------------------------------- time
+
+
+class Clock(Protocol):
+    """The wall clock, in one place. Decisions never read it; the edges of the system do."""
+
+    def now_ms(self) -> int:
+        """Return the present as epoch milliseconds, UTC."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Suspend the caller for ``seconds``."""
+        ...
+
+
+class LogReader(Protocol):
+    """Reads a topic from stored records, for dispatchers, backtests and look-ups."""
+
+    def read(self, topic: str, partition: int, offset: int) -> AsyncIterator[list[Record]]:
+        """Yield batches of records from ``offset`` on, waiting for new ones for ever."""
+        ...
