@@ -34,9 +34,7 @@ INGEST_SECONDS = Histogram(
 HTTP_RESPONSES = Counter("journey_http_responses_total", "Answers of the gateway.", ["route", "status"])
 
 # ---------------------------------------------------------------------------------------------- worker
-EVENTS_PROCESSED = Counter(
-    "journey_events_processed_total", "Events applied to a customer's state, once each."
-)
+EVENTS_PROCESSED = Counter("journey_events_processed_total", "Events applied to a customer's state, once each.")
 EVENTS_DUPLICATE = Counter("journey_events_duplicate_total", "Events whose id had been applied before.")
 TIMERS_FIRED = Counter("journey_timers_fired_total", "Timers that came due and were decided.")
 TIMER_ERROR_SECONDS = Histogram(
@@ -49,35 +47,23 @@ EVENT_TO_ACTION_SECONDS = Histogram(
     "From the log's stamp of an event to its published actions.",
     buckets=_SLOW,
 )
-BATCH_EVENTS = Histogram(
-    "journey_batch_events", "Records per commit.", buckets=(1, 5, 10, 25, 50, 100, 250, 500, 1000)
-)
+BATCH_EVENTS = Histogram("journey_batch_events", "Records per commit.", buckets=(1, 5, 10, 25, 50, 100, 250, 500, 1000))
 COMMIT_SECONDS = Histogram("journey_commit_seconds", "One atomic write of a batch (P1).", buckets=_FAST)
-PUBLISH_SECONDS = Histogram(
-    "journey_publish_seconds", "Publishing a batch's outbox, acknowledged (P2).", buckets=_FAST
-)
-PARTITION_LAG = Gauge(
-    "journey_partition_lag_records", "Records of the partition not yet applied.", ["partition"]
-)
+PUBLISH_SECONDS = Histogram("journey_publish_seconds", "Publishing a batch's outbox, acknowledged (P2).", buckets=_FAST)
+PARTITION_LAG = Gauge("journey_partition_lag_records", "Records of the partition not yet applied.", ["partition"])
 PARTITION_CLOCK_LAG = Gauge(
     "journey_partition_clock_lag_seconds", "How far the partition's clock trails the present.", ["partition"]
 )
 PARTITIONS_OWNED = Gauge("journey_partitions_owned", "Partitions that this worker owns.")
 FENCED = Counter("journey_fenced_total", "Writes refused because another process owns the partition.")
-STORE_RETRIES = Counter(
-    "journey_store_retries_total", "Calls repeated because a dependency did not answer.", ["port"]
-)
+STORE_RETRIES = Counter("journey_store_retries_total", "Calls repeated because a dependency did not answer.", ["port"])
 RULEBOOK = Info("journey_rulebook", "The rulebook in force.")
 RULEBOOK_LOADS = Counter("journey_rulebook_loads_total", "Attempts to switch the rulebook.", ["outcome"])
 
 # ------------------------------------------------------------------------------------------ dispatcher
 DELIVERIES = Counter("journey_deliveries_total", "Actions settled.", ["connector", "outcome"])
-DELIVERY_ATTEMPTS = Counter(
-    "journey_delivery_attempts_total", "Calls to a connector.", ["connector", "result"]
-)
-DELIVERY_SECONDS = Histogram(
-    "journey_delivery_seconds", "One call to a connector.", ["connector"], buckets=_SLOW
-)
+DELIVERY_ATTEMPTS = Counter("journey_delivery_attempts_total", "Calls to a connector.", ["connector", "result"])
+DELIVERY_SECONDS = Histogram("journey_delivery_seconds", "One call to a connector.", ["connector"], buckets=_SLOW)
 DECISION_TO_DELIVERY_SECONDS = Histogram(
     "journey_decision_to_delivery_seconds",
     "From the decision (or not_before) to the receipt.",

@@ -16,9 +16,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="JOURNEY_", extra="forbid", frozen=True)
 
-    workspace: str = Field(
-        "default", pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$", description="Tenant of this process."
-    )
+    workspace: str = Field("default", pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$", description="Tenant of this process.")
     rules: Path = Field(Path("rules"), description="Folder of journeys, rules and their companions.")
     data: Path = Field(Path(".data"), description="Folder of the embedded store.")
     host: str = Field("127.0.0.1", description="Address that HTTP servers bind to.")
@@ -30,26 +28,14 @@ class Settings(BaseSettings):
     kafka_replication: int = Field(1, ge=1, description="Replication factor of topics that are created.")
     partitions: int = Field(8, ge=1, le=4096, description="Partitions of journey.events when it is created.")
     session_timeout_s: float = Field(10, gt=0, description="Silence after which a worker is taken for dead.")
-    redis_url: str = Field(
-        "redis://127.0.0.1:6379/0", description="Redis that keeps states, outbox and queues."
-    )
-    write_keys: tuple[SecretStr, ...] = Field(
-        (), description="Keys that may ingest; empty allows every caller."
-    )
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis that keeps states, outbox and queues.")
+    write_keys: tuple[SecretStr, ...] = Field((), description="Keys that may ingest; empty allows every caller.")
     body_bytes_max: int = Field(512_000, ge=1_000, description="Largest HTTP body.")
     event_bytes_max: int = Field(32_000, ge=500, description="Largest single event.")
     depth_max: int = Field(16, ge=2, description="Deepest nesting of an event.")
-    future_tolerance_s: float = Field(
-        300, ge=0, description="How far ahead of the log an event may be dated."
-    )
+    future_tolerance_s: float = Field(300, ge=0, description="How far ahead of the log an event may be dated.")
     batch_events_max: int = Field(500, ge=1, description="Records that are decided in one commit.")
-    customers_cached_max: int = Field(
-        20_000, ge=0, description="Decoded states that a worker keeps per partition."
-    )
-    dead_letter_share_max: float = Field(
-        0.5, gt=0, le=1, description="Share of refused events that stops a worker."
-    )
-    grace_ms: int = Field(
-        100, ge=0, description="How far the clock of a caught-up partition trails the present."
-    )
+    customers_cached_max: int = Field(20_000, ge=0, description="Decoded states that a worker keeps per partition.")
+    dead_letter_share_max: float = Field(0.5, gt=0, le=1, description="Share of refused events that stops a worker.")
+    grace_ms: int = Field(100, ge=0, description="How far the clock of a caught-up partition trails the present.")
     log_format: str = Field("text", pattern="^(text|json)$", description="Form of log lines.")

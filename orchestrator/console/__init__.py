@@ -1,0 +1,1 @@
+"""The console: what marketing ops and SREs see in a browser."""

@@ -17,9 +17,7 @@ ACTION_CANCELLED = "action_cancelled"
 ACTION_CANCEL_TOO_LATE = "action_cancel_too_late"
 
 #: The dispatcher's receipts. Their ``properties`` hold at least ``action_id``.
-RECEIPTS = frozenset(
-    {ACTION_DELIVERED, ACTION_FAILED, ACTION_EXPIRED, ACTION_CANCELLED, ACTION_CANCEL_TOO_LATE}
-)
+RECEIPTS = frozenset({ACTION_DELIVERED, ACTION_FAILED, ACTION_EXPIRED, ACTION_CANCELLED, ACTION_CANCEL_TOO_LATE})
 SYSTEM_TYPES = RECEIPTS | {IDENTIFY, ALIAS, CONSENT_CHANGED, "page", "screen", "group"}
 
 

@@ -1,0 +1,1 @@
+"""The rulebook: YAML in, a checked, typed, versioned and compiled rulebook out."""
