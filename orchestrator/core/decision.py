@@ -40,3 +40,4 @@ class Decision(msgspec.Struct):
     state: CustomerState
     actions: list[Action]
     records: list[DecisionRecord]
+    duplicate: bool = False

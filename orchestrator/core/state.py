@@ -37,6 +37,7 @@ class Arm(msgspec.Struct, array_like=True):
     facts: dict[str, Any] = {}  # captured properties of the arming event
     actions: list[str] = []  # actions that its firing emitted and that may still be withdrawn
     run: str = ""
+    fired_by: str = ""  # id of the timer that fired; '' while armed
 
 
 class Play(msgspec.Struct, array_like=True):
@@ -64,6 +65,7 @@ class Pending(msgspec.Struct, array_like=True):
     counted: list[str]  # limit counters that hold a reservation for it
     consent: list[str] = []
     delivered: bool = False
+    withdrawn: bool = False  # taken back; the receipt decides whether in time
 
 
 class CustomerState(msgspec.Struct, array_like=True):

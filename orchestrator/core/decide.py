@@ -1,0 +1,240 @@
+"""The decision function: facts in, decision out.
+
+    decide(rulebook, state, stimulus, now) -> Decision(state', actions, records)
+
+The order of business is part of the language. For an event: profile and consent, receipts, aggregates,
+stages, exits and awaited events, absences; only then is any ``when`` read. For a timer: what it stands for.
+Candidates then pass eligibility and limits, experiment and arbitration, and the winners act.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from orchestrator.core import absence, play, stage
+from orchestrator.core.aggregate import updated
+from orchestrator.core.arbitration import Candidate, settled
+from orchestrator.core.chance import event_hash
+from orchestrator.core.decision import Decision
+from orchestrator.core.definition import HOLDOUT, Rule
+from orchestrator.core.event import Event
+from orchestrator.core.limit import cooldown_left_ms
+from orchestrator.core.profile import learn
+from orchestrator.core.reason import Outcome, Reason
+from orchestrator.core.receipt import settle, withdraw
+from orchestrator.core.rulebook import EventPlan, Rulebook
+from orchestrator.core.state import SEEN_MAX, CustomerState, Play
+from orchestrator.core.turn import Turn, forked, timer_parts
+from orchestrator.core.view import View, dig
+
+
+class TimerDue(msgspec.Struct, frozen=True):
+    """The stimulus "this timer is due". Its ``now`` is its due time, whatever the clock says."""
+
+    customer_id: str
+    timer: str
+    due_ms: int
+
+
+Stimulus = Event | TimerDue
+
+
+def decide(rulebook: Rulebook, state: CustomerState, stimulus: Stimulus, now_ms: int) -> Decision:
+    """Return what follows from one stimulus. Pure: the same arguments always give the same answer.
+
+    ``now_ms`` is a fact of the log: the record's stamp for an event, the due time for a timer. ``state`` is not
+    changed. An event that was applied before changes nothing and is answered with ``duplicate``.
+    """
+    if isinstance(stimulus, Event):
+        return _decide_event(rulebook, state, stimulus, now_ms)
+    return _decide_timer(rulebook, state, stimulus)
+
+
+def due_timers(state: CustomerState, customer_id: str, until_ms: int) -> list[TimerDue]:
+    """Return the customer's timers that are due by ``until_ms``, in due order."""
+    due = sorted((moment, timer) for timer, moment in state.timers.items() if moment <= until_ms)
+    return [TimerDue(customer_id, timer, moment) for moment, timer in due]
+
+
+# ---------------------------------------------------------------------------------------------- an event
+
+
+def _decide_event(rulebook: Rulebook, state: CustomerState, event: Event, now_ms: int) -> Decision:
+    identity = event_hash(event.id)
+    if identity in state.seen:
+        return Decision(state, [], [], duplicate=True)
+    now_ms = max(now_ms, state.clock_ms)
+    at_ms = min(event.occurred_at_ms, now_ms)
+    fork = forked(state)
+    fork.clock_ms = now_ms
+    fork.frontier_ms = max(fork.frontier_ms, at_ms)
+    fork.first_seen_ms = fork.first_seen_ms or now_ms
+    fork.seen = [*fork.seen[-SEEN_MAX + 1 :], identity]
+    turn = Turn(rulebook, fork, event.customer_id, now_ms, at_ms, event.id, event.properties, event.context)
+    _apply(turn, event, rulebook.plan(event.type))
+    return Decision(fork, turn.actions, turn.records)
+
+
+def _apply(turn: Turn, event: Event, plan: EventPlan) -> None:
+    withdrawn = set(learn(turn.state, event, turn.at_ms))
+    settle(turn, event)
+    if withdrawn:
+        withdraw(turn, lambda _, entry: not withdrawn.isdisjoint(entry.consent), Reason.CONSENT_WITHDRAWN)
+    view = turn.view()
+    _count(turn, plan, view)
+    moves = [move for entry in plan.stages if (move := stage.follow_event(turn, entry)) is not None]
+    for rule, holds in plan.exits:
+        if holds is None or holds(view):
+            _exit(turn, rule, view)
+    for rule, pc, holds in plan.awaiting:
+        if holds is None or holds(view):
+            play.hear(turn, rule, pc, lambda run, rule=rule: _concerns(view, rule, run))  # type: ignore[misc]
+    for watch in plan.preventing:
+        absence.prevent(turn, watch, view)
+    for watch in plan.arming:
+        absence.arm(turn, watch, event, view)
+    candidates = [_candidate(turn, rule, view) for rule in plan.group.candidates(view)]
+    for move in moves:
+        candidates += _stage_candidates(turn, move)
+    _act(turn, [one for one in candidates if _in_time(turn, one)])
+
+
+def _count(turn: Turn, plan: EventPlan, view: View) -> None:
+    aggregates = turn.state.aggregates
+    for aggregate, holds in plan.aggregates:
+        if holds is None or holds(view):
+            value = dig(turn.event, aggregate.path.parts) if aggregate.path is not None else None
+            aggregates[aggregate.name] = updated(aggregate, aggregates.get(aggregate.name), turn.at_ms, value)
+
+
+def _concerns(view: View, rule: Rule, run: str) -> bool:
+    """Return whether the event concerns a run: the one it names, or every one when it names none."""
+    named = view.run_key(rule.journey)
+    return named is None or named == run
+
+
+def _exit(turn: Turn, rule: Rule, view: View) -> None:
+    def concerned(one: Play) -> bool:
+        return one.rule == rule.id and _concerns(view, rule, one.run)
+
+    play.end(turn, concerned, Reason.EXITED)
+    withdraw(turn, lambda _, entry: entry.rule == rule.id and _concerns(view, rule, entry.run), Reason.EXITED)
+
+
+def _candidate(turn: Turn, rule: Rule, view: View) -> Candidate:
+    return Candidate(rule, view.run_key(rule.journey) or f"{rule.journey}/", turn.event)
+
+
+def _stage_candidates(turn: Turn, move: stage.Transition) -> list[Candidate]:
+    view = turn.view(pinned=move.run) if turn.event else turn.view({}, move.run)
+    left = turn.rulebook.leaves.get((move.journey.id, move.left))
+    entered = turn.rulebook.enters.get((move.journey.id, move.entered))
+    rules = [rule for group in (left, entered) if group is not None for rule in group.candidates(view)]
+    return [Candidate(rule, move.run, turn.event) for rule in rules]
+
+
+def _in_time(turn: Turn, candidate: Candidate) -> bool:
+    """Return whether the event came early enough for the rule; record it otherwise."""
+    late_ms = turn.now_ms - turn.at_ms
+    if late_ms <= candidate.rule.lateness_ms:
+        return True
+    turn.record(
+        candidate.rule,
+        candidate.run,
+        Outcome.BLOCKED,
+        Reason.TOO_LATE,
+        late_ms=late_ms,
+        lateness_ms=candidate.rule.lateness_ms,
+    )
+    return False
+
+
+# ---------------------------------------------------------------------------------------------- a timer
+
+
+def _decide_timer(rulebook: Rulebook, state: CustomerState, due: TimerDue) -> Decision:
+    if state.timers.get(due.timer) != due.due_ms:
+        return Decision(state, [], [])
+    now_ms = max(due.due_ms, state.clock_ms)
+    fork = forked(state)
+    fork.clock_ms = now_ms
+    del fork.timers[due.timer]
+    kind, name, instance = timer_parts(due.timer)
+    turn = Turn(rulebook, fork, due.customer_id, now_ms, now_ms, f"{due.timer}@{due.due_ms}", {}, {})
+    match kind:
+        case "absence":
+            _absence_due(turn, f"{name}|{instance}")
+        case "play":
+            play.wake(turn, instance)
+        case "stage":
+            move = stage.follow_timer(turn, name, instance)
+            if move is not None:
+                _act(turn, _stage_candidates(turn, move))
+        case "dwell" | "schedule":
+            _alone_due(turn, kind, name, instance)
+        case _:
+            raise AssertionError(f"a timer of unknown kind: {due.timer}")
+    return Decision(fork, turn.actions, turn.records)
+
+
+def _absence_due(turn: Turn, key: str) -> None:
+    found = absence.fired(turn, key)
+    if found is None:
+        return
+    watch, arm = found
+    first_action = len(turn.actions)
+    turn.event = arm.facts
+    rules = watch.group.candidates(turn.view(pinned=arm.run))
+    instance = arm.run.partition("/")[2]
+    _act(turn, [Candidate(rule, f"{rule.journey}/{instance}", arm.facts) for rule in rules])
+    absence.remember(turn, key, arm, first_action)
+
+
+def _alone_due(turn: Turn, kind: str, rule_id: str, run: str) -> None:
+    """Decide a rule that watches the clock by itself: a dwell or a schedule."""
+    rule = turn.rulebook.rules.get(rule_id)
+    group = turn.rulebook.alone.get(rule_id)
+    if rule is None or group is None:
+        return
+    if kind == "schedule":
+        stage.set_schedule(turn, rule, run)
+    _act(turn, [Candidate(one, run, {}) for one in group.candidates(turn.view({}, run))])
+
+
+# ------------------------------------------------------------------------------------------- candidates
+
+
+def _act(turn: Turn, candidates: Iterable[Candidate]) -> None:
+    """Let the candidates pass eligibility, limits, experiment and arbitration; start the winners' programs."""
+    eligible = [one for one in candidates if _eligible(turn, one)]
+    for winner in settled(turn, eligible):
+        play.start(turn, winner.rule, winner.run, winner.facts)
+
+
+def _eligible(turn: Turn, candidate: Candidate) -> bool:
+    rule, run = candidate.rule, candidate.run
+    if play.play_key(rule, run) in turn.state.plays:
+        turn.record(rule, run, Outcome.BLOCKED, Reason.ALREADY_IN_PLAY)
+        return False
+    left_ms = cooldown_left_ms(turn, rule)
+    if left_ms:
+        turn.record(rule, run, Outcome.BLOCKED, Reason.COOLDOWN, left_ms=left_ms)
+        return False
+    if rule.arbitrate is None:
+        return True
+    return _worth_competing(turn, candidate)
+
+
+def _worth_competing(turn: Turn, candidate: Candidate) -> bool:
+    """A rule that could not act anyway, or must not by experiment, does not take the slot from one that can."""
+    rule, run = candidate.rule, candidate.run
+    outlook, variant = play.first_outlook(turn, rule, run, candidate.facts)
+    if variant == HOLDOUT:
+        turn.record(rule, run, Outcome.BLOCKED, Reason.HOLDOUT, variant=variant)
+        return False
+    if outlook is not None and outlook.blocked and outlook.verdict.reason is not None:
+        turn.record(rule, run, Outcome.BLOCKED, outlook.verdict.reason, variant=variant, **outlook.verdict.detail)
+        return False
+    return True

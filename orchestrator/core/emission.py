@@ -1,0 +1,166 @@
+"""Emission: from a ``send`` step to an action, a deferral or a reason why not.
+
+What an action is made of is settled here once: its id, its rendered params, its deadline, its fallbacks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from orchestrator.core.action import Action, QuietWindow, action_id
+from orchestrator.core.definition import MissingTemplateValue, QuietThen, Rule, Send
+from orchestrator.core.limit import Verdict, judge, missing_consent, purposes, reserve, zones_of
+from orchestrator.core.reason import Outcome, Reason
+from orchestrator.core.receipt import expect
+from orchestrator.core.turn import Turn
+from orchestrator.core.view import Properties
+
+
+class Sender(Protocol):
+    """What emission needs to know of the play that sends."""
+
+    run: str
+    cause: str
+    facts: Properties
+    variant: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What would become of an action if it were sent now."""
+
+    send: Send
+    verdict: Verdict
+    fallback: Send | None = None
+    detail: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def blocked(self) -> bool:
+        """Return whether neither the action nor a fallback of it can be sent, now or later."""
+        return self.verdict.reason is not None and self.verdict.until_ms is None and self.fallback is None
+
+
+def outlook_of(turn: Turn, rule: Rule, send: Send, facts: Properties) -> Outlook:
+    """Return what the limits make of a ``send``, and the first fallback they would let through instead."""
+    verdict = judge(turn, rule, send, facts)
+    if verdict.reason is None or not _falls_back(rule, verdict):
+        return Outlook(send, verdict)
+    passing = (one for one in send.fallback if judge(turn, rule, one, facts).reason is None)
+    return Outlook(send, verdict, next(passing, None))
+
+
+def _falls_back(rule: Rule, verdict: Verdict) -> bool:
+    """A dropped action takes no fallback with it; every other obstacle leaves the fallback its chance."""
+    quiet = rule.limits.quiet_hours
+    dropped = verdict.reason in {Reason.QUIET_HOURS, Reason.ZONE_UNKNOWN} and quiet is not None
+    return not (dropped and quiet is not None and quiet.then is QuietThen.DROP)
+
+
+def deliver(turn: Turn, rule: Rule, send: Send, sender: Sender, reason: Reason) -> int | None:
+    """Emit the action, its fallback, or nothing; return until when it is deferred, or None when it is settled."""
+    outlook = outlook_of(turn, rule, send, sender.facts)
+    verdict = outlook.verdict
+    if verdict.reason is None:
+        _emit(turn, rule, send, sender, reason)
+        return None
+    outcome = Outcome.BLOCKED if verdict.until_ms is None else Outcome.DEFERRED
+    turn.record(
+        rule,
+        sender.run,
+        outcome,
+        verdict.reason,
+        step=send.step,
+        cause=sender.cause,
+        variant=sender.variant,
+        action_id=_id_of(turn, rule, send, sender),
+        **verdict.detail,
+    )
+    if outlook.fallback is not None:
+        _emit(turn, rule, outlook.fallback, sender, Reason.FALLBACK)
+    return verdict.until_ms
+
+
+def _id_of(turn: Turn, rule: Rule, send: Send, sender: Sender) -> str:
+    return action_id(turn.rulebook.workspace, turn.customer_id, sender.run, rule.id, send.step, sender.cause)
+
+
+def _emit(turn: Turn, rule: Rule, send: Send, sender: Sender, reason: Reason) -> None:
+    try:
+        action = _action(turn, rule, send, sender, reason)
+    except MissingTemplateValue as missing:
+        turn.record(
+            rule,
+            sender.run,
+            Outcome.BLOCKED,
+            Reason.TEMPLATE_VALUE_MISSING,
+            step=send.step,
+            cause=sender.cause,
+            variant=sender.variant,
+            template=send.template.name,
+            variable=str(missing),
+        )
+        return
+    expect(turn, action, reserve(turn, rule, send), purposes(rule, send))
+    turn.actions.append(action)
+    turn.record(
+        rule,
+        sender.run,
+        Outcome.SENT,
+        reason,
+        step=send.step,
+        action_id=action.id,
+        variant=sender.variant,
+        cause=sender.cause,
+        connector=send.connector,
+    )
+
+
+def _action(turn: Turn, rule: Rule, send: Send, sender: Sender, reason: Reason) -> Action:
+    """Return the action of a ``send``; raises ``MissingTemplateValue``."""
+    view = turn.view(sender.facts, sender.run)
+    run = turn.state.runs.get(sender.run)
+    return Action(
+        id=_id_of(turn, rule, send, sender),
+        customer_id=turn.customer_id,
+        connector=send.connector,
+        kind=send.kind,
+        params=send.template.render(view.template_facts(rule.journey)),
+        rule=rule.id,
+        rulebook_version=turn.rulebook.version,
+        journey=rule.journey,
+        run=sender.run,
+        stage="" if run is None else run.stage,
+        step=send.step,
+        variant=sender.variant,
+        priority=send.priority,
+        decided_at=turn.now_ms,
+        not_before=turn.now_ms,
+        deadline_at=None if send.deadline_ms is None else turn.now_ms + send.deadline_ms,
+        fallback=tuple(_fallbacks(turn, rule, send, sender)),
+        reason=reason.value,
+        quiet_hours=_quiet_window(turn, rule, sender.facts),
+        workspace=turn.rulebook.workspace,
+    )
+
+
+def _fallbacks(turn: Turn, rule: Rule, send: Send, sender: Sender) -> list[Action]:
+    """Return what the dispatcher may send instead when the deadline cannot be met: whatever has consent."""
+    actions: list[Action] = []
+    for one in send.fallback:
+        if missing_consent(turn.state, purposes(rule, one)):
+            continue
+        try:
+            actions.append(_action(turn, rule, one, sender, Reason.FALLBACK))
+        except MissingTemplateValue:
+            # A fallback that cannot be rendered is no fallback; the next one may be.
+            continue
+    return actions
+
+
+def _quiet_window(turn: Turn, rule: Rule, facts: Properties) -> QuietWindow | None:
+    quiet = rule.limits.quiet_hours
+    if quiet is None:
+        return None
+    zones = zones_of(turn.state, quiet.zone, facts)
+    return QuietWindow(quiet.start_min, quiet.end_min, zones[0].key) if zones else None

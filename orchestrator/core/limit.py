@@ -1,0 +1,176 @@
+"""Limits: what may hold an action back. All of them fail closed, and whatever blocks leaves its reason.
+
+The order is fixed: consent, caps, quiet hours. Cooldown is a property of the rule and is asked before a play
+starts. Caps count reservations: a stamp is written when an action is decided and taken back when its
+receipt says that nothing was delivered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from orchestrator.core.definition import Cap, QuietHours, QuietThen, Rule, Send
+from orchestrator.core.localtime import period_start_ms, quiet_until, zone_named, zones_of_phone
+from orchestrator.core.reason import Reason
+from orchestrator.core.state import CustomerState
+from orchestrator.core.turn import Turn
+from orchestrator.core.view import Properties
+
+#: Traits and properties that name the customer's zone and phone.
+ZONE_TRAIT = "timezone"
+PHONE = "phone"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the limits say of one action. ``reason`` None lets it pass; ``until_ms`` says when to ask again."""
+
+    reason: Reason | None = None
+    until_ms: int | None = None
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+_PASS = Verdict()
+
+
+def judge(turn: Turn, rule: Rule, send: Send, facts: Properties) -> Verdict:
+    """Return whether an action may be sent now. ``facts`` are the properties of the event behind it."""
+    missing = missing_consent(turn.state, purposes(rule, send))
+    if missing:
+        return Verdict(Reason.CONSENT_MISSING, detail={"purpose": missing})
+    for cap in rule.limits.caps:
+        if covers(cap, rule.id, send):
+            used = _used(turn, cap, facts)
+            if used >= cap.max:
+                return Verdict(Reason.CAP_REACHED, detail={"cap": cap.of, "max": cap.max, "used": used})
+    if rule.limits.quiet_hours is not None:
+        return _judge_quiet(turn, rule.limits.quiet_hours, facts)
+    return _PASS
+
+
+def purposes(rule: Rule, send: Send) -> tuple[str, ...]:
+    """Return the consent purposes an action needs: its own, else its rule's."""
+    return send.consent or rule.limits.consent
+
+
+def missing_consent(state: CustomerState, needed: Iterable[str]) -> str:
+    """Return the first purpose without a standing consent, or ''."""
+    for purpose in needed:
+        given = state.consents.get(purpose)
+        if given is None or not given[0]:
+            return purpose
+    return ""
+
+
+def cooldown_left_ms(turn: Turn, rule: Rule) -> int:
+    """Return how long the rule must still rest; an action of it that waits for the end of quiet hours counts."""
+    if not rule.limits.cooldown_ms:
+        return 0
+    if any(play.rule == rule.id and play.deferred for play in turn.state.plays.values()):
+        return rule.limits.cooldown_ms
+    stamps = turn.state.sent.get(_cooldown_key(rule))
+    return 0 if not stamps else max(0, stamps[-1] + rule.limits.cooldown_ms - turn.now_ms)
+
+
+def _cooldown_key(rule: Rule) -> str:
+    return f"rest:{rule.id}"
+
+
+def covers(cap: Cap, rule_id: str, send: Send) -> bool:
+    """Return whether an action counts against a cap."""
+    scope, _, name = cap.of.partition(":")
+    match scope:
+        case "rule":
+            return name in {"", rule_id}
+        case "kind":
+            return name == send.kind
+        case "connector":
+            return name == send.connector
+        case _:
+            return False
+
+
+def _used(turn: Turn, cap: Cap, facts: Properties) -> int:
+    stamps = turn.state.sent.get(cap.key, ())
+    if cap.period is None:
+        return sum(stamp > turn.now_ms - cap.per_ms for stamp in stamps)
+    zones = zones_of(turn.state, "profile", facts) or (ZoneInfo("UTC"),)
+    since = min(period_start_ms(turn.now_ms, cap.period.value, zone) for zone in zones)
+    return sum(stamp >= since for stamp in stamps)
+
+
+def reserve(turn: Turn, rule: Rule, send: Send) -> list[str]:
+    """Count an action that is about to be emitted; return the counters that hold a reservation for it."""
+    counters = [cap.key for cap in turn.rulebook.caps if covers(cap, rule.id, send) and _concerns(cap, rule)]
+    for cap_key in counters:
+        turn.state.sent[cap_key] = [*_kept(turn, cap_key), turn.now_ms]
+    if rule.limits.cooldown_ms:
+        turn.state.sent[_cooldown_key(rule)] = [turn.now_ms]
+        counters.append(_cooldown_key(rule))
+    return counters
+
+
+def _concerns(cap: Cap, rule: Rule) -> bool:
+    """A cap ``of: rule`` belongs to the rule that declares it; the others count what every rule sends."""
+    return cap.of != "rule" or cap in rule.limits.caps
+
+
+_LONGEST_MS = 32 * 86_400_000
+
+
+def _kept(turn: Turn, cap_key: str) -> list[int]:
+    """Return the stamps of a counter that some window may still look at."""
+    longest = max((cap.per_ms or _LONGEST_MS) for cap in turn.rulebook.caps if cap.key == cap_key)
+    return [stamp for stamp in turn.state.sent.get(cap_key, ()) if stamp > turn.now_ms - longest]
+
+
+def release(state: CustomerState, counters: Iterable[str], decided_at_ms: int) -> None:
+    """Take back the reservations of an action that never reached the customer."""
+    for counter in counters:
+        stamps = list(state.sent.get(counter, ()))
+        if decided_at_ms in stamps:
+            stamps.remove(decided_at_ms)
+        if stamps:
+            state.sent[counter] = stamps
+        else:
+            state.sent.pop(counter, None)
+
+
+def zones_of(state: CustomerState, zone: str, facts: Properties) -> tuple[ZoneInfo, ...]:
+    """Return the zones a customer may be in; empty when nobody knows.
+
+    ``zone`` is an IANA name, or ``profile``: the ``timezone`` trait or property, else the phone number's prefix.
+    """
+    if zone != "profile":
+        named = zone_named(zone)
+        return () if named is None else (named,)
+    trait = _fact(state, facts, ZONE_TRAIT)
+    named = zone_named(trait) if isinstance(trait, str) and trait else None
+    if named is not None:
+        return (named,)
+    phone = _fact(state, facts, PHONE)
+    if not isinstance(phone, str):
+        return ()
+    return tuple(one for name in zones_of_phone(phone) if (one := zone_named(name)) is not None)
+
+
+def _fact(state: CustomerState, facts: Properties, name: str) -> Any:
+    trait = state.traits.get(name)
+    return facts.get(name) if trait is None or trait[0] is None else trait[0]
+
+
+def _judge_quiet(turn: Turn, quiet: QuietHours, facts: Properties) -> Verdict:
+    zones = zones_of(turn.state, quiet.zone, facts)
+    if not zones:
+        return Verdict(Reason.ZONE_UNKNOWN, detail={"remedy": "Send a timezone trait or a phone number."})
+    until = quiet_until(turn.now_ms, quiet.start_min, quiet.end_min, zones)
+    if until is None:
+        return _PASS
+    return Verdict(
+        Reason.QUIET_HOURS,
+        until_ms=until if quiet.then is QuietThen.DEFER else None,
+        detail={"until": until, "zone": ",".join(zone.key for zone in zones)},
+    )

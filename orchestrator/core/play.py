@@ -1,0 +1,258 @@
+"""Plays: a rule's program being carried out for one customer and one run.
+
+A program is a list of steps with jump targets. It runs until it must wait, and then it is a ``Play`` in the
+customer's state with exactly one timer. A play that never waits leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import assert_never
+
+import msgspec
+
+from orchestrator.core.chance import choose_arm
+from orchestrator.core.condition import MISSING
+from orchestrator.core.definition import (
+    HOLDOUT,
+    Branch,
+    Case,
+    Exit,
+    Jump,
+    Rule,
+    Send,
+    SetStage,
+    SetTrait,
+    Split,
+    Step,
+    Wait,
+    WaitFor,
+)
+from orchestrator.core.emission import Outlook, deliver, outlook_of
+from orchestrator.core.limit import zones_of
+from orchestrator.core.localtime import next_local_minute
+from orchestrator.core.moment import parse_moment
+from orchestrator.core.profile import set_trait
+from orchestrator.core.reason import Outcome, Reason
+from orchestrator.core.state import Play
+from orchestrator.core.turn import Turn, timer_id
+from orchestrator.core.view import Properties
+
+#: Steps that one stimulus may carry out in one play; beyond it the play ends and says so.
+STEPS_MAX = 64
+
+
+@dataclass(slots=True)
+class Progress:
+    """A play while its program runs."""
+
+    rule: Rule
+    run: str
+    cause: str
+    facts: Properties
+    started_at: int
+    variant: str = ""
+    pc: int = 0
+
+    @property
+    def key(self) -> str:
+        """Return the name of the play in the customer's state."""
+        return play_key(self.rule, self.run)
+
+
+def play_key(rule: Rule, run: str) -> str:
+    """Return the name of a play: one per rule and run."""
+    return f"{rule.id}|{run}"
+
+
+def start(turn: Turn, rule: Rule, run: str, facts: Properties) -> None:
+    """Start the rule's program. The caller has checked that no play of this rule and run is open."""
+    kept = {name: facts[name] for name in rule.captures if name in facts}
+    _carry_on(turn, Progress(rule, run, turn.cause, kept, turn.now_ms))
+
+
+def wake(turn: Turn, key: str) -> None:
+    """Go on with a play whose timer has come due."""
+    play = turn.state.plays.pop(key, None)
+    if play is None:
+        return
+    progress = _resumed(turn, play)
+    if progress is None:
+        return
+    if play.deferred:
+        _carry_on(turn, progress, Reason.REVALIDATED)
+        return
+    step = progress.rule.program[progress.pc]
+    progress.pc = step.else_pc if isinstance(step, WaitFor) else progress.pc + 1
+    _carry_on(turn, progress, Reason.RESUMED)
+
+
+def hear(turn: Turn, rule: Rule, pc: int, runs: Callable[[str], bool]) -> None:
+    """Go on with the plays of ``rule`` that wait at ``pc`` for the event that has just happened."""
+    for key, play in list(turn.state.plays.items()):
+        if play.rule == rule.id and play.pc == pc and not play.deferred and runs(play.run):
+            _forget(turn, key)
+            progress = _resumed(turn, play)
+            if progress is not None:
+                progress.pc += 1
+                _carry_on(turn, progress, Reason.RESUMED)
+
+
+def end(turn: Turn, wanted: Callable[[Play], bool], reason: Reason) -> None:
+    """End every open play that ``wanted`` picks, at once, even mid-wait."""
+    for key, play in list(turn.state.plays.items()):
+        if wanted(play):
+            _forget(turn, key)
+            rule = turn.rulebook.rules.get(play.rule)
+            if rule is not None:
+                turn.record(rule, play.run, Outcome.ENDED, reason, variant=play.variant)
+
+
+def _forget(turn: Turn, key: str) -> None:
+    turn.state.plays.pop(key, None)
+    turn.state.timers.pop(timer_id("play", "", key), None)
+
+
+def _resumed(turn: Turn, play: Play) -> Progress | None:
+    """Return the play's progress, or None when its rule is no longer there or has no such step."""
+    rule = turn.rulebook.rules.get(play.rule)
+    if rule is None or play.pc >= len(rule.program):
+        return None
+    return Progress(rule, play.run, play.cause, play.facts, play.started_at, play.variant, play.pc)
+
+
+def first_outlook(turn: Turn, rule: Rule, run: str, facts: Properties) -> tuple[Outlook | None, str]:
+    """Look ahead to the first action of the program without sending it.
+
+    Returns its outlook (None when the program waits or ends before any action) and the arm that leads there.
+    """
+    variant = ""
+    pc = 0
+    for _ in range(STEPS_MAX):
+        if pc >= len(rule.program):
+            return None, variant
+        step = rule.program[pc]
+        match step:
+            case Split():
+                variant = choose_arm(step.id, turn.customer_id, step.arms)
+                if variant == HOLDOUT:
+                    return None, variant
+                pc += 1
+            case Send():
+                return outlook_of(turn, rule, step, facts), variant
+            case Jump() | Case() | Branch():
+                pc = _next_pc(turn, rule, run, facts, variant, pc)
+            case SetTrait() | SetStage():
+                pc += 1
+            case _:
+                return None, variant
+    return None, variant
+
+
+def _next_pc(turn: Turn, rule: Rule, run: str, facts: Properties, variant: str, pc: int) -> int:
+    step = rule.program[pc]
+    match step:
+        case Jump():
+            return step.pc
+        case Case():
+            return pc + 1 if step.arm == variant else step.else_pc
+        case Branch():
+            return pc + 1 if turn.rulebook.branches[rule.id, pc](turn.view(facts, run)) else step.else_pc
+        case _:
+            return pc + 1
+
+
+def _carry_on(turn: Turn, progress: Progress, reason: Reason = Reason.TRIGGERED) -> None:
+    """Run the program until it waits or ends."""
+    for _ in range(STEPS_MAX):
+        if progress.pc >= len(progress.rule.program):
+            if reason is not Reason.TRIGGERED:
+                _record_end(turn, progress, Reason.COMPLETED)
+            return
+        step = progress.rule.program[progress.pc]
+        if _perform(turn, progress, step, reason):
+            return
+    _record_end(turn, progress, Reason.STEP_CEILING)
+
+
+def _record_end(turn: Turn, progress: Progress, reason: Reason) -> None:
+    turn.record(progress.rule, progress.run, Outcome.ENDED, reason, variant=progress.variant, cause=progress.cause)
+
+
+def _perform(turn: Turn, progress: Progress, step: Step, reason: Reason) -> bool:
+    """Carry out one step and move on; return whether the play stops here (it waits or has ended)."""
+    match step:
+        case Send():
+            until_ms = deliver(turn, progress.rule, step, progress, reason)
+            if until_ms is not None:
+                _park(turn, progress, until_ms, deferred=True)
+                return True
+            progress.pc += 1
+        case Wait() | WaitFor():
+            return _wait(turn, progress, step)
+        case Jump() | Case() | Branch():
+            progress.pc = _next_pc(turn, progress.rule, progress.run, progress.facts, progress.variant, progress.pc)
+        case Split():
+            progress.variant = choose_arm(step.id, turn.customer_id, step.arms)
+            if progress.variant == HOLDOUT:
+                _record_end(turn, progress, Reason.HOLDOUT)
+                return True
+            progress.pc += 1
+        case SetTrait():
+            set_trait(turn.state, step.trait, step.value, turn.at_ms)
+            progress.pc += 1
+        case SetStage():
+            run = turn.state.runs.get(progress.run)
+            if run is not None and not run.ended_at:
+                turn.state.runs[progress.run] = msgspec.structs.replace(run, stage=step.stage, entered_at=turn.at_ms)
+            progress.pc += 1
+        case Exit():
+            _record_end(turn, progress, Reason.EXITED)
+            return True
+        case _:
+            assert_never(step)
+    return False
+
+
+def _wait(turn: Turn, progress: Progress, step: Wait | WaitFor) -> bool:
+    """Park the play until its wait is over; a wait that is over already is passed."""
+    if isinstance(step, WaitFor):
+        _park(turn, progress, turn.now_ms + step.within_ms)
+        turn.record(progress.rule, progress.run, Outcome.WAITING, Reason.WAITING_FOR_EVENT, step=step.step)
+        return True
+    until_ms = _wait_until(turn, progress, step)
+    if until_ms <= turn.now_ms:
+        progress.pc += 1
+        return False
+    _park(turn, progress, until_ms)
+    turn.record(progress.rule, progress.run, Outcome.WAITING, Reason.WAITING_FOR_TIME, step=step.step, until=until_ms)
+    return True
+
+
+def _wait_until(turn: Turn, progress: Progress, step: Wait) -> int:
+    """Return when a wait is over. A date that is missing or cannot be read is over at once."""
+    moment = turn.now_ms
+    if step.until_path is not None:
+        value = turn.view(progress.facts, progress.run).read(step.until_path, progress.rule.journey)
+        moment = turn.now_ms if value is MISSING else (parse_moment(value) or turn.now_ms)
+    moment += step.for_ms
+    if step.until_min is None:
+        return moment
+    zones = zones_of(turn.state, step.zone, progress.facts)
+    return max((next_local_minute(moment, step.until_min, zone) for zone in zones), default=moment)
+
+
+def _park(turn: Turn, progress: Progress, until_ms: int, *, deferred: bool = False) -> None:
+    turn.state.plays[progress.key] = Play(
+        rule=progress.rule.id,
+        version=turn.rulebook.version,
+        run=progress.run,
+        pc=progress.pc,
+        cause=progress.cause,
+        started_at=progress.started_at,
+        facts=dict(progress.facts),
+        variant=progress.variant,
+        deferred=deferred,
+    )
+    turn.state.timers[timer_id("play", "", progress.key)] = until_ms

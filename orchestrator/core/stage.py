@@ -1,0 +1,157 @@
+"""Stages: the state machine of a journey run.
+
+A run starts at the first stage that is entered and only ever moves forward. It ends at a goal or a final
+stage; its plays, timers and pending actions end with it.
+
+=========================  ====================================================================
+stimulus                   effect
+=========================  ====================================================================
+event of a later stage     leave the current stage, enter the later one (the latest that matches)
+event of an earlier stage  none: a late or repeated event does not move a customer back
+event, run ended           none until ``reentry_after_ms`` has passed, then a new run
+dwell timer of a stage     enter that stage
+=========================  ====================================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.core.definition import Journey, OnDwell, OnSchedule, Rule, Stage
+from orchestrator.core.limit import zones_of
+from orchestrator.core.localtime import next_local_time
+from orchestrator.core.play import end as end_plays
+from orchestrator.core.reason import Reason
+from orchestrator.core.receipt import withdraw
+from orchestrator.core.rulebook import StageEntry
+from orchestrator.core.state import RUNS_PER_JOURNEY_MAX, Run
+from orchestrator.core.turn import Turn, timer_id, timer_parts
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A run has moved. ``left`` is '' when it has just started."""
+
+    journey: Journey
+    run: str
+    left: str
+    entered: str
+
+
+def follow_event(turn: Turn, entry: StageEntry) -> Transition | None:
+    """Move the run that the event concerns, if the event enters a later stage of this journey."""
+    view = turn.view()
+    key = view.run_key(entry.journey.id)
+    if key is None:
+        return None
+    run = turn.state.runs.get(key)
+    if run is not None and run.ended_at and not _may_reenter(entry.journey, run, turn.at_ms):
+        return None
+    open_run = None if run is None or run.ended_at else run
+    reached = -1 if open_run is None else _index_of(entry.journey, open_run.stage)
+    for stage, holds in entry.stages:
+        if stage.index <= reached:
+            return None
+        if _goal_in_time(entry.journey, stage, open_run, turn.at_ms) and (holds is None or holds(view)):
+            return _move(turn, entry.journey, key, open_run, stage)
+    return None
+
+
+def follow_timer(turn: Turn, stage_name: str, key: str) -> Transition | None:
+    """Move a run that has not moved for as long as the stage's ``dwell`` says."""
+    journey = turn.rulebook.journeys.get(key.partition("/")[0])
+    run = turn.state.runs.get(key)
+    if journey is None or run is None or run.ended_at:
+        return None
+    stage = next((one for one in journey.stages if one.name == stage_name), None)
+    return None if stage is None else _move(turn, journey, key, run, stage)
+
+
+def _index_of(journey: Journey, name: str) -> int:
+    """Return a stage's place; one that an edit has removed counts as standing before the first."""
+    return next((stage.index for stage in journey.stages if stage.name == name), -1)
+
+
+def _may_reenter(journey: Journey, run: Run, at_ms: int) -> bool:
+    return journey.reentry_after_ms is not None and at_ms >= run.ended_at + journey.reentry_after_ms
+
+
+def _goal_in_time(journey: Journey, stage: Stage, run: Run | None, at_ms: int) -> bool:
+    if not stage.goal or journey.goal_window_ms is None or run is None:
+        return True
+    return at_ms - run.started_at <= journey.goal_window_ms
+
+
+def _move(turn: Turn, journey: Journey, key: str, run: Run | None, stage: Stage) -> Transition:
+    at_ms = turn.at_ms
+    left = "" if run is None else run.stage
+    ends = stage.goal or stage.final
+    turn.state.runs[key] = Run(
+        stage=stage.name,
+        started_at=at_ms if run is None else run.started_at,
+        entered_at=at_ms,
+        ended_at=at_ms if ends else 0,
+    )
+    _drop_timers(turn, key, {"stage", "dwell"})
+    if ends:
+        _end(turn, key, Reason.GOAL_REACHED if stage.goal else Reason.RUN_ENDED)
+    else:
+        _set_dwell_timers(turn, journey, key, stage)
+    if run is None:
+        _make_room(turn, journey.id)
+        for rule in journey.rules:
+            if isinstance(rule.trigger, OnSchedule):
+                set_schedule(turn, rule, key)
+    return Transition(journey, key, left, stage.name)
+
+
+def _set_dwell_timers(turn: Turn, journey: Journey, key: str, stage: Stage) -> None:
+    """Start the clocks of later stages that a standstill enters, and of rules that watch for one."""
+    for later in journey.stages:
+        if later.on.dwell_ms and later.index > stage.index:
+            _set_timer(turn, timer_id("stage", later.name, key), later.on.dwell_ms)
+    for rule in journey.rules:
+        if isinstance(rule.trigger, OnDwell) and rule.trigger.stage == stage.name:
+            _set_timer(turn, timer_id("dwell", rule.id, key), rule.trigger.for_ms)
+
+
+def _set_timer(turn: Turn, timer: str, span_ms: int) -> None:
+    turn.state.timers[timer] = max(turn.at_ms + span_ms, turn.now_ms)
+
+
+def set_schedule(turn: Turn, rule: Rule, key: str) -> None:
+    """Set the next local time of a schedule; a customer whose zone nobody knows has none."""
+    trigger = rule.trigger
+    assert isinstance(trigger, OnSchedule)
+    zones = zones_of(turn.state, trigger.zone, turn.event)
+    if zones:
+        due_ms = next_local_time(turn.now_ms, trigger.at_min, trigger.days, zones[0])
+        turn.state.timers[timer_id("schedule", rule.id, key)] = due_ms
+
+
+def _end(turn: Turn, key: str, reason: Reason) -> None:
+    """End everything that lives by the run: plays, watched absences, timers, actions not yet delivered."""
+    end_plays(turn, lambda play: play.run == key, reason)
+    _drop_timers(turn, key, {"schedule"})
+    for name, arm in list(turn.state.arms.items()):
+        if arm.run == key:
+            turn.state.timers.pop(f"absence|{name}", None)
+    withdraw(turn, lambda _, entry: entry.run == key, reason)
+
+
+def _drop_timers(turn: Turn, key: str, kinds: set[str]) -> None:
+    for timer in list(turn.state.timers):
+        kind, _, instance = timer_parts(timer)
+        if instance == key and kind in kinds:
+            del turn.state.timers[timer]
+
+
+def _make_room(turn: Turn, journey: str) -> None:
+    """Keep at most ``RUNS_PER_JOURNEY_MAX`` runs: the one that has stood still longest makes room, ended first."""
+    prefix = journey + "/"
+    runs = {key: run for key, run in turn.state.runs.items() if key.startswith(prefix)}
+    if len(runs) > RUNS_PER_JOURNEY_MAX:
+        oldest = min(runs, key=lambda key: (not runs[key].ended_at, runs[key].entered_at, key))
+        _drop_timers(turn, oldest, {"stage", "dwell"})
+        _end(turn, oldest, Reason.RUN_ENDED)
+        del turn.state.runs[oldest]

@@ -1,0 +1,130 @@
+"""A turn: the working memory of one decision. It starts from a copy, so the caller's state never changes.
+
+Collections of the copy are fresh; the values in them are shared with the original and are replaced, never
+changed in place.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.core.action import Action
+from orchestrator.core.decision import DecisionRecord
+from orchestrator.core.definition import Rule
+from orchestrator.core.reason import Outcome, Reason
+from orchestrator.core.rulebook import Rulebook
+from orchestrator.core.state import CustomerState
+from orchestrator.core.view import Properties, View
+
+
+def forked(state: CustomerState) -> CustomerState:
+    """Return a copy whose collections may be changed."""
+    return CustomerState(
+        state.clock_ms,
+        state.frontier_ms,
+        state.first_seen_ms,
+        state.seen.copy(),
+        state.traits.copy(),
+        state.consents.copy(),
+        state.runs.copy(),
+        state.aggregates.copy(),
+        state.arms.copy(),
+        state.plays.copy(),
+        state.timers.copy(),
+        state.sent.copy(),
+        state.pending.copy(),
+    )
+
+
+class Turn:
+    """One stimulus being decided.
+
+    ``now_ms`` is log time, the ``now`` of limits and deadlines. ``at_ms`` is the stimulus's own event time and
+    ``cause`` its id. ``event`` and ``context`` are what conditions and templates read.
+    """
+
+    __slots__ = (
+        "actions",
+        "at_ms",
+        "cause",
+        "context",
+        "customer_id",
+        "event",
+        "now_ms",
+        "records",
+        "rulebook",
+        "state",
+    )
+
+    def __init__(  # noqa: PLR0913, PLR0917 - the facts of a stimulus.
+        self,
+        rulebook: Rulebook,
+        state: CustomerState,
+        customer_id: str,
+        now_ms: int,
+        at_ms: int,
+        cause: str,
+        event: Properties,
+        context: Properties,
+    ) -> None:
+        self.rulebook = rulebook
+        self.state = state
+        self.customer_id = customer_id
+        self.now_ms = now_ms
+        self.at_ms = at_ms
+        self.cause = cause
+        self.event = event
+        self.context = context
+        self.actions: list[Action] = []
+        self.records: list[DecisionRecord] = []
+
+    def view(self, event: Properties | None = None, pinned: str = "") -> View:
+        """Return what conditions read now: aggregates as of the customer's frontier."""
+        facts = self.event if event is None else event
+        context = self.context if event is None else {}
+        return View(self.rulebook, self.state, max(self.at_ms, self.state.frontier_ms), facts, context, pinned)
+
+    def record(  # noqa: PLR0913 - the columns of the ledger.
+        self,
+        rule: Rule,
+        run: str,
+        outcome: Outcome,
+        reason: Reason,
+        *,
+        step: str = "",
+        action_id: str = "",
+        variant: str = "",
+        cause: str = "",
+        **detail: Any,
+    ) -> None:
+        """Write one line of the ledger."""
+        held = self.state.runs.get(run)
+        self.records.append(
+            DecisionRecord(
+                customer_id=self.customer_id,
+                at=self.now_ms,
+                rule=rule.id,
+                outcome=outcome,
+                reason=reason,
+                journey=rule.journey,
+                run=run,
+                stage="" if held is None else held.stage,
+                cause=cause or self.cause,
+                step=step,
+                action_id=action_id,
+                variant=variant,
+                rulebook_version=self.rulebook.version,
+                detail=detail,
+            )
+        )
+
+
+def timer_id(kind: str, name: str, instance: str) -> str:
+    """Return the id of a timer; ``kind`` and ``name`` never contain a bar, ``instance`` may."""
+    return f"{kind}|{name}|{instance}"
+
+
+def timer_parts(timer: str) -> tuple[str, str, str]:
+    """Return a timer's kind, name and instance."""
+    kind, name, instance = timer.split("|", 2)
+    return kind, name, instance
