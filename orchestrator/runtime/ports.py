@@ -59,7 +59,7 @@ class Ownership(msgspec.Struct, frozen=True):
 
     ``next_offset`` is the offset of record (None: the partition has never been processed), ``sequence`` the number
     of the last commit, ``clock_ms`` the partition's clock, ``log_id`` the identity of the log that the offset
-    belongs to ('' when never set).
+    belongs to ('' when never set), ``outbox_end`` the number of the last outbox entry ever written.
     """
 
     epoch: int
@@ -67,6 +67,7 @@ class Ownership(msgspec.Struct, frozen=True):
     sequence: int
     clock_ms: int
     log_id: str
+    outbox_end: int = 0
 
 
 class Wake(msgspec.Struct, frozen=True):
@@ -120,7 +121,7 @@ class StateStore(Protocol):
         ...
 
     async def commit(self, partition: int, commit: Commit) -> None:
-        """Write everything or nothing. Raise ``Fenced`` when a later epoch exists."""
+        """Write everything or nothing. Raise ``Fenced`` when a later epoch exists or an earlier commit is missing."""
         ...
 
     async def outbox(self, partition: int) -> list[OutboxEntry]:
@@ -193,6 +194,14 @@ class DispatchQueue(Protocol):
 
     async def retry(self, queued: Queued, at_ms: int) -> None:
         """Give a claimed action back, with its new ``attempts`` and ``history``, not before ``at_ms``."""
+        ...
+
+    async def redrive(self, actions: Sequence[Queued]) -> list[str]:
+        """Queue actions again that the ledger holds as anything but delivered, and return their ids.
+
+        Their ledger entries are forgotten. Actions that are delivered or still queued are left alone; unknown ones
+        are queued, since the ledger may have outlived them.
+        """
         ...
 
     async def next_ready_ms(self, connector: str) -> int | None:

@@ -1,0 +1,20 @@
+"""The intake: producers' records and request bodies in, events out, or a refusal that says what to mend."""
+
+from orchestrator.runtime.intake.admission import Admission, HttpIntake, Refusal
+from orchestrator.runtime.intake.dead_letter import DeadLetter, decode_dead_letter, encode_dead_letter
+from orchestrator.runtime.intake.intake import Intake, TrackingPlanCheck
+from orchestrator.runtime.intake.limits import Limits
+from orchestrator.runtime.intake.refusal import RefusalCode
+
+__all__ = [
+    "Admission",
+    "DeadLetter",
+    "HttpIntake",
+    "Intake",
+    "Limits",
+    "Refusal",
+    "RefusalCode",
+    "TrackingPlanCheck",
+    "decode_dead_letter",
+    "encode_dead_letter",
+]

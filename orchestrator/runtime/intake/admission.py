@@ -1,0 +1,167 @@
+"""Admission: which events of a request are taken, as records for the log, and which are refused and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+from msgspec import UNSET
+
+from orchestrator.errors import EventRefused
+from orchestrator.runtime.intake import cloudevents, dead_letter, refusal, segment
+from orchestrator.runtime.intake.intake import Intake, decode_json, split
+from orchestrator.runtime.intake.normal_form import NormalForm, encode_normal
+from orchestrator.runtime.intake.refusal import RefusalCode
+from orchestrator.runtime.ports import DEAD_LETTERS, EVENTS, Outgoing
+
+EVENTS_PER_REQUEST_MAX = 10_000
+NORMAL, CLOUDEVENTS, SEGMENT = "normal", "cloudevents", "segment"
+#: The key of a dead letter whose customer nobody knows.
+UNKNOWN_CUSTOMER = b"unknown"
+
+Headers = Sequence[tuple[str, bytes]]
+Decode = Callable[[bytes, int], NormalForm[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One refused event: its place in the request, why, and the text that was sent."""
+
+    index: int
+    error: EventRefused
+    sent: bytes
+
+
+@dataclass(slots=True)
+class Admission:
+    """What becomes of a request: records to append, their event ids in the order sent, and refusals.
+
+    ``form`` is "normal", "cloudevents" or "segment".
+    """
+
+    form: str
+    records: list[Outgoing] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
+
+    def dead_letters(self, refused_at_ms: int) -> list[Outgoing]:
+        """Return the records for ``journey.dead-letters`` of all refused events."""
+        return [
+            Outgoing(
+                DEAD_LETTERS,
+                UNKNOWN_CUSTOMER,
+                dead_letter.encode_dead_letter(
+                    dead_letter.gateway_letter(each.error, UNKNOWN_CUSTOMER, each.sent, refused_at_ms)
+                ),
+            )
+            for each in self.refused
+        ]
+
+
+class HttpIntake:
+    """The gateway's side of the intake: request bodies in, normal form for the log out.
+
+    An event that comes without an id gets a random one: it is taken, but sent again it is another event. A body that
+    cannot be told into events at all raises ``EventRefused``; a bad event among others is in ``Admission.refused``.
+    """
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+
+    def events(self, body: bytes, headers: Headers, received_at_ms: int) -> Admission:
+        """Take one event or a list in any form, or CloudEvents as their content type or ``ce-`` headers say."""
+        media = _media_type(headers)
+        if media == cloudevents.BATCHED:
+            return self._admit_all(split(body), CLOUDEVENTS, self._cloudevent, received_at_ms)
+        if media == cloudevents.STRUCTURED:
+            return self._admit_all([body], CLOUDEVENTS, self._cloudevent, received_at_ms)
+        if any(name.startswith("ce-") for name, _ in headers):
+            binary = partial(self._intake.decode, headers=tuple(headers))
+            return self._admit_all([body], CLOUDEVENTS, binary, received_at_ms)
+        pieces = split(body) if body.lstrip()[:1] == b"[" else [body]
+        return self._admit_all(pieces, NORMAL, self._intake.decode, received_at_ms)
+
+    def call(self, call: str, body: bytes, received_at_ms: int) -> Admission:
+        """Take one Segment call; ``call`` is what its route says it is."""
+        return self._admit_all([body], SEGMENT, partial(self._call, call), received_at_ms)
+
+    def batch(self, body: bytes, received_at_ms: int) -> Admission:
+        """Take a Segment batch."""
+        batch = segment.decode_batch(body)
+        if batch is None:
+            decode_json(body, self._intake.limits.depth_max)
+            raise EventRefused(
+                RefusalCode.UNKNOWN_FORM,
+                "batch",
+                "The body has no list of calls under batch.",
+                'Send {"batch": [...]} as the Segment spec says.',
+            )
+        return self._admit_all(batch.calls(), SEGMENT, partial(self._call_of, batch), received_at_ms)
+
+    def _cloudevent(self, piece: bytes, received_at_ms: int) -> NormalForm[Any]:
+        return cloudevents.from_object(self._intake.json_object(piece), received_at_ms)
+
+    def _call(self, call: str, piece: bytes, received_at_ms: int) -> NormalForm[Any]:
+        received = self._intake.json_object(piece)
+        named = received.get("type")
+        if named is not None and named != call:
+            raise refusal.invalid(
+                "type",
+                f"type {refusal.shown(named)} came to /v1/{call}.",
+                f'Send "{call}", or post it to its own route.',
+            )
+        return segment.from_object({**received, "type": call}, received_at_ms)
+
+    def _call_of(self, batch: segment.Batch, piece: bytes, received_at_ms: int) -> NormalForm[Any]:
+        return segment.from_object(batch.completed(self._intake.json_object(piece)), received_at_ms)
+
+    def _admit_all(self, pieces: list[bytes], form: str, decode: Decode, received_at_ms: int) -> Admission:
+        if not 0 < len(pieces) <= EVENTS_PER_REQUEST_MAX:
+            raise _wrong_number(len(pieces))
+        admission = Admission(form)
+        for index, piece in enumerate(pieces):
+            try:
+                event_id, record = self._admit(decode(piece, received_at_ms), received_at_ms)
+            except EventRefused as refused:
+                admission.refused.append(Refusal(index, refused, piece))
+            else:
+                admission.ids.append(event_id)
+                admission.records.append(record)
+        return admission
+
+    def _admit(self, normal: NormalForm[Any], received_at_ms: int) -> tuple[str, Outgoing]:
+        event_id = str(uuid4()) if normal.id is UNSET else normal.id
+        event = self._intake.check(normal, event_id, received_at_ms)
+        value = encode_normal(
+            NormalForm(
+                id=event_id,
+                type=event.type,
+                customer_id=event.customer_id,
+                occurred_at=event.occurred_at_ms,
+                properties=event.properties,
+                context=event.context,
+                source=event.source,
+            )
+        )
+        if len(value) > self._intake.limits.event_bytes_max:
+            raise refusal.too_large(len(value), self._intake.limits.event_bytes_max)
+        return event_id, Outgoing(EVENTS, self._intake.key(event.customer_id), value)
+
+
+def _media_type(headers: Headers) -> str:
+    value = next((value for name, value in headers if name == "content-type"), b"")
+    return value.partition(b";")[0].strip().lower().decode("latin-1")
+
+
+def _wrong_number(number: int) -> EventRefused:
+    if number == 0:
+        return EventRefused(RefusalCode.UNKNOWN_FORM, "", "The list has no events.", "Send at least one event.")
+    return EventRefused(
+        RefusalCode.TOO_LARGE,
+        "",
+        f"The request has {number} events; at most {EVENTS_PER_REQUEST_MAX} are allowed.",
+        "Send them in several requests.",
+    )

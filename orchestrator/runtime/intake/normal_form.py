@@ -1,0 +1,104 @@
+"""The normal form: the event as the topic carries it and as the other two forms are brought into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import lru_cache
+from typing import Annotated, Any, Generic, TypeVar, cast
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from orchestrator.runtime.intake import limits, refusal
+from orchestrator.runtime.intake.limits import INT_MAX, INT_MIN
+from orchestrator.runtime.intake.moment import moment_ms
+
+Value = TypeVar("Value")
+
+
+class NormalForm(msgspec.Struct, Generic[Value], frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
+    """One event as sent. ``id`` is unset when the producer gave none, which only the gateway may mend.
+
+    ``Value`` is what a property may be; it matters to decoders only.
+    """
+
+    id: str | UnsetType
+    type: str
+    customer_id: str
+    occurred_at: int | Annotated[datetime, msgspec.Meta(tz=True)]
+    properties: dict[str, Value] = {}
+    context: dict[str, Value] = {}
+    source: str = ""
+
+
+#: How deep the decoder follows by itself: its type doubles with each level, and events are rarely deeper.
+DECODED_DEPTH_MAX = 6
+
+
+@lru_cache
+def normal_decoder(depth_max: int) -> Callable[[bytes], NormalForm[Any]]:
+    """Return a decoder of well-formed events, which checks depth and integers while decoding, at no cost.
+
+    What it refuses may still be acceptable, or deserves a better message: ``from_object`` has the last word.
+    """
+    value = _value(min(depth_max, DECODED_DEPTH_MAX) - 2)
+    return msgspec.json.Decoder(cast(Any, NormalForm)[value]).decode
+
+
+def _value(levels: int) -> Any:
+    """Return the type of a JSON value that nests at most ``levels`` objects or lists."""
+    scalar: Any = str | Annotated[int, msgspec.Meta(ge=INT_MIN, le=INT_MAX)] | float | bool | None
+    if levels == 0:
+        return scalar
+    inner: Any = _value(levels - 1)
+    # Types made at run time; only msgspec reads them.
+    return scalar | cast(Any, dict)[str, inner] | cast(Any, list)[inner]
+
+
+encode_normal = msgspec.json.Encoder().encode
+
+FIELDS = NormalForm.__struct_fields__
+
+
+def from_object(received: dict[str, Any]) -> NormalForm[Any]:
+    """Return the event in a decoded JSON object, or refuse it naming the first field at fault.
+
+    A field that looks like one of ours is refused rather than lost; any other unknown field is ignored, so that
+    producers may be newer than we are.
+    """
+    for name in received.keys() - set(FIELDS):
+        if (refused := refusal.misspelt(name, [field for field in FIELDS if field not in received])) is not None:
+            raise refused
+    event_id = received.get("id")
+    if received.get("occurred_at") is None:
+        raise refusal.missing("occurred_at", "Send the moment it happened, as RFC 3339 or epoch milliseconds.")
+    return NormalForm(
+        id=UNSET if event_id is None else limits.check_id("id", event_id),
+        type=limits.check_type("type", received.get("type")),
+        customer_id=limits.check_id("customer_id", received.get("customer_id")),
+        occurred_at=moment_ms("occurred_at", received["occurred_at"]),
+        properties=object_at(received, "properties"),
+        context=object_at(received, "context"),
+        source=string_at(received, "source"),
+    )
+
+
+def object_at(received: dict[str, Any], field: str) -> dict[str, Any]:
+    """Return the object at ``field``; absent and null are the empty object."""
+    value = received.get(field)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise refusal.wrong_type(field, "an object", value)
+    return value
+
+
+def string_at(received: dict[str, Any], field: str) -> str:
+    """Return the string at ``field``; absent and null are the empty string."""
+    value = received.get(field)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise refusal.wrong_type(field, "a string", value)
+    return value

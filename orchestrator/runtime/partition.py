@@ -1,0 +1,430 @@
+"""A partition: its owner, its clock and the commit protocol (see "Delivery" in the README).
+
+    decide  ->  P1 one atomic write: states, wakes, outbox, next offset, guarded by the epoch
+            ->  P2 publish the outbox, every acknowledgement awaited
+            ->  P3 trim the outbox
+
+A crash between any two of these repeats at most a publication, under the same ids. Whatever is unavailable is
+waited for; nothing is skipped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from orchestrator import metrics
+from orchestrator.core.event import Event
+from orchestrator.core.rulebook import Rulebook
+from orchestrator.core.state import CustomerState, decode_state, encode_state
+from orchestrator.errors import DeadLetterCeiling, EventRefused, PositionLost, Unavailable
+from orchestrator.runtime.intake.dead_letter import DeadLetter, encode_dead_letter
+from orchestrator.runtime.intake.intake import Intake
+from orchestrator.runtime.ports import (
+    ACTIONS,
+    DEAD_LETTERS,
+    DECISIONS,
+    EVENTS,
+    Clock,
+    Commit,
+    EventLog,
+    Outgoing,
+    Record,
+    StateStore,
+    Wake,
+)
+from orchestrator.runtime.sequencer import Failure, Sequencer
+from orchestrator.runtime.sequencer import Outcome as Decided
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+#: Timers that are fetched, and at least fired, per commit.
+WAKES_MAX = 1_000
+#: The share of refused events is taken over at least this many.
+CEILING_SAMPLE_MIN = 200
+_RETRY_FIRST_S = 0.05
+_RETRY_MAX_S = 2.0
+
+_encode_action = msgspec.json.Encoder().encode
+
+
+class Extent(msgspec.Struct, frozen=True):
+    """What a log holds of a partition: its identity, first offset and the offset after the last."""
+
+    log_id: str
+    first: int
+    end: int
+
+
+class LogExtent(Protocol):
+    """Tells what the log of events holds, so that a lost position is noticed and never papered over."""
+
+    async def extent(self, partition: int) -> Extent:
+        """Return the extent of a partition of ``journey.events``."""
+        ...
+
+
+class Rulebooks(Protocol):
+    """The rulebook in force; a switch takes effect between two batches, never within one."""
+
+    @property
+    def current(self) -> Rulebook:
+        """Return the rulebook in force."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What every partition of a worker shares."""
+
+    store: StateStore
+    log: EventLog
+    extents: LogExtent
+    intake: Intake
+    rulebooks: Rulebooks
+    clock: Clock
+    grace_ms: int = 100
+    customers_cached_max: int = 20_000
+    dead_letter_share_max: float = 0.5
+
+
+class Partition:
+    """One owned partition. Its methods must not run at the same time; ``Worker`` sees to that."""
+
+    def __init__(self, number: int, surroundings: Surroundings) -> None:
+        self.number = number
+        self._in = surroundings
+        self._states: dict[str, CustomerState] = {}
+        self._epoch = 0
+        self._sequence = 0
+        self._outbox_end = 0
+        self._next_offset = 0
+        self._clock_ms = 0
+        self._log_id = ""
+        self._next_wake_ms: int | None = None
+        self._recent: deque[tuple[int, int]] = deque(maxlen=100)  # (records, refused) of the latest batches
+
+    # ------------------------------------------------------------------------------------- ownership
+
+    async def acquire(self) -> int:
+        """Take ownership; publish what a predecessor left in the outbox; return the offset to read from.
+
+        Raises ``PositionLost`` when the log is not the one that the stored offset belongs to.
+        """
+        store = self._in.store
+        own = await self._persist("store", lambda: store.acquire(self.number))
+        extent = await self._persist("log", lambda: self._in.extents.extent(self.number))
+        _check_position(self.number, own.next_offset, own.log_id, extent)
+        self._epoch, self._sequence, self._clock_ms = own.epoch, own.sequence, own.clock_ms
+        self._outbox_end = own.outbox_end
+        self._next_offset = extent.first if own.next_offset is None else own.next_offset
+        self._log_id = extent.log_id
+        left = await self._persist("store", lambda: store.outbox(self.number))
+        if left:
+            await self._publish([entry.record for entry in left])
+            await self._persist("store", lambda: store.trim(self.number, self._epoch, left[-1].number))
+        self._next_wake_ms = await self._persist("store", lambda: store.next_wake_ms(self.number))
+        log.info(
+            "partition %d: epoch %d, from offset %d, %d records published from the outbox",
+            self.number,
+            self._epoch,
+            self._next_offset,
+            len(left),
+        )
+        return self._next_offset
+
+    # ------------------------------------------------------------------------------------ processing
+
+    async def process(self, records: Sequence[Record]) -> None:
+        """Apply records; return when everything they brought about is durable and published.
+
+        Records below the offset of record are skipped: they have been applied. Raises ``Fenced`` when another
+        process owns the partition, ``DeadLetterCeiling`` when too many events are refused.
+        """
+        fresh = [record for record in records if record.offset >= self._next_offset]
+        if not fresh:
+            return
+        stimuli: list[tuple[int, Event]] = []
+        letters: list[Outgoing] = []
+        for record in fresh:
+            try:
+                stimuli += [(record.stamp_ms, event) for event in self._in.intake.events_from_record(record)]
+            except EventRefused as refused:
+                letters.append(self._refuse(record, refused))
+        self._watch_ceiling(len(fresh), len(letters))
+        metrics.BATCH_EVENTS.observe(len(fresh))
+        await self._run(deque(stimuli), fresh[-1].stamp_ms, fresh[-1].offset + 1, letters)
+
+    async def advance(self, *, caught_up: bool) -> None:
+        """Fire what is due: up to the present less a grace when caught up, else up to what has been read."""
+        now_ms = self._in.clock.now_ms()
+        if caught_up:
+            self._clock_ms = max(self._clock_ms, now_ms - self._in.grace_ms)
+        metrics.PARTITION_CLOCK_LAG.labels(str(self.number)).set(max(0, now_ms - self._clock_ms) / 1000)
+        if self._next_wake_ms is not None and self._next_wake_ms <= self._clock_ms:
+            await self._run(deque(), self._clock_ms, self._next_offset, [])
+
+    async def _run(
+        self, stimuli: deque[tuple[int, Event]], until_ms: int, next_offset: int, letters: list[Outgoing]
+    ) -> None:
+        """Decide stimuli and timers up to ``until_ms`` in log order, in as many commits as the timers need."""
+        until_ms = max(until_ms, self._clock_ms)
+        while True:
+            wakes = await self._due(until_ms)
+            partial = len(wakes) == WAKES_MAX
+            horizon_ms = wakes[-1].due_ms if partial else until_ms
+            chunk = _taken(stimuli, horizon_ms) if partial else list(stimuli)
+            outcome = await self._decide(chunk, wakes, horizon_ms)
+            offset = self._next_offset if partial else next_offset
+            await self._commit(outcome, horizon_ms, offset, [] if partial else letters)
+            if not partial:
+                return
+
+    async def _due(self, until_ms: int) -> list[Wake]:
+        if self._next_wake_ms is None or self._next_wake_ms > until_ms:
+            return []
+        return await self._persist("store", lambda: self._in.store.due(self.number, until_ms, WAKES_MAX))
+
+    async def _decide(self, chunk: Iterable[tuple[int, Event]], wakes: Sequence[Wake], horizon_ms: int) -> Decided:
+        chunk = list(chunk)
+        needed = dict.fromkeys([event.customer_id for _, event in chunk])
+        needed.update(dict.fromkeys(wake.customer_id for wake in wakes))
+        states = await self._load(list(needed))
+        sequencer = Sequencer(self._in.rulebooks.current, states)
+        sequencer.expect(((wake.due_ms, wake.customer_id) for wake in wakes), horizon_ms)
+        for stamp_ms, event in chunk:
+            sequencer.apply(event, stamp_ms)
+        sequencer.advance(horizon_ms)
+        outcome = sequencer.outcome
+        for customer_id in outcome.touched:
+            self._states.pop(customer_id, None)
+            self._states[customer_id] = states[customer_id]
+        return outcome
+
+    async def _load(self, customer_ids: list[str]) -> dict[str, CustomerState]:
+        """Return the customers' states, from memory where they are warm."""
+        cold = [one for one in customer_ids if one not in self._states]
+        states = {one: self._states[one] for one in customer_ids if one in self._states}
+        if cold:
+            stored = await self._persist("store", lambda: self._in.store.load(self.number, cold))
+            states.update((one, decode_state(value)) for one, value in zip(cold, stored, strict=True))
+        return states
+
+    # --------------------------------------------------------------------------------- the protocol
+
+    async def _commit(self, outcome: Decided, clock_ms: int, next_offset: int, letters: Sequence[Outgoing]) -> None:
+        """P1, P2, P3."""
+        outbox = [*self._outgoing(outcome), *letters]
+        touched = {customer_id: self._states[customer_id] for customer_id in outcome.touched}
+        wakes = {customer_id: state.next_wake_ms() for customer_id, state in touched.items()}
+        commit = Commit(
+            epoch=self._epoch,
+            sequence=self._sequence + 1,
+            next_offset=next_offset,
+            clock_ms=clock_ms,
+            log_id=self._log_id,
+            states={customer_id: encode_state(state) for customer_id, state in touched.items()},
+            wakes=wakes,
+            outbox=outbox,
+        )
+        with metrics.COMMIT_SECONDS.time():
+            await self._persist("store", lambda: self._in.store.commit(self.number, commit))
+        self._sequence += 1
+        self._outbox_end += len(outbox)
+        self._next_offset = next_offset
+        self._clock_ms = max(self._clock_ms, clock_ms)
+        if outbox:
+            await self._deliver(outbox)
+        await self._note_wakes(wakes)
+        self._count(outcome)
+        self._evict()
+
+    async def _deliver(self, outbox: Sequence[Outgoing]) -> None:
+        with metrics.PUBLISH_SECONDS.time():
+            await self._publish(outbox)
+        through = self._outbox_end
+        await self._persist("store", lambda: self._in.store.trim(self.number, self._epoch, through))
+
+    async def _publish(self, records: Sequence[Outgoing]) -> None:
+        await self._persist("log", lambda: self._in.log.append(records))
+
+    async def _note_wakes(self, wakes: dict[str, int | None]) -> None:
+        """Keep the earliest wake in memory; ask the store once the known one has passed."""
+        earliest = min((one for one in wakes.values() if one is not None), default=None)
+        if self._next_wake_ms is not None and self._next_wake_ms <= self._clock_ms:
+            self._next_wake_ms = await self._persist("store", lambda: self._in.store.next_wake_ms(self.number))
+        elif earliest is not None:
+            self._next_wake_ms = earliest if self._next_wake_ms is None else min(self._next_wake_ms, earliest)
+
+    async def _persist(self, port: str, call: Callable[[], Awaitable[T]]) -> T:
+        """Repeat a call until the dependency answers; every port's calls may be repeated."""
+        pause_s = _RETRY_FIRST_S
+        while True:
+            try:
+                return await call()
+            except Unavailable as error:
+                metrics.STORE_RETRIES.labels(port).inc()
+                log.warning("partition %d waits for the %s: %s", self.number, port, error)
+            await self._in.clock.sleep(pause_s)
+            pause_s = min(pause_s * 2, _RETRY_MAX_S)
+
+    # ------------------------------------------------------------------------------------- the world
+
+    def _outgoing(self, outcome: Decided) -> list[Outgoing]:
+        key = self._in.intake.key
+        actions = [Outgoing(ACTIONS, key(one.customer_id), _encode_action(one)) for one in outcome.actions]
+        records = [Outgoing(DECISIONS, key(one.customer_id), _encode_action(one)) for one in outcome.records]
+        return [*actions, *records, *(self._failed(failure) for failure in outcome.failures)]
+
+    def _refuse(self, record: Record, refused: EventRefused) -> Outgoing:
+        metrics.EVENTS_REFUSED.labels("worker", refused.code).inc()
+        metrics.DEAD_LETTERS.labels("worker").inc()
+        letter = DeadLetter(
+            origin="worker",
+            code=refused.code,
+            field=refused.field,
+            message=str(refused),
+            remedy=refused.remedy,
+            refused_at_ms=record.stamp_ms,
+            key=record.key,
+            value=record.value,
+            headers=record.headers,
+            topic=EVENTS,
+            partition=record.partition,
+            offset=record.offset,
+        )
+        return Outgoing(DEAD_LETTERS, record.key or b"", encode_dead_letter(letter))
+
+    def _failed(self, failure: Failure) -> Outgoing:
+        metrics.DEAD_LETTERS.labels("worker").inc()
+        stimulus = failure.stimulus
+        letter = DeadLetter(
+            origin="worker",
+            code="rule_failed",
+            field="",
+            message=failure.message,
+            remedy="Mend the rule or report the fault, then redrive the event.",
+            refused_at_ms=self._clock_ms,
+            key=self._in.intake.key(stimulus.customer_id),
+            value=msgspec.json.encode(stimulus),
+            topic=EVENTS,
+            partition=self.number,
+        )
+        return Outgoing(DEAD_LETTERS, self._in.intake.key(stimulus.customer_id), encode_dead_letter(letter))
+
+    def _watch_ceiling(self, records: int, refused: int) -> None:
+        self._recent.append((records, refused))
+        total = sum(one for one, _ in self._recent)
+        share = sum(one for _, one in self._recent) / total
+        if total >= CEILING_SAMPLE_MIN and share > self._in.dead_letter_share_max:
+            raise DeadLetterCeiling(
+                f"Partition {self.number}: {share:.0%} of the last {total} records were refused. That is a bad deploy, "
+                "not bad data: look at journey.dead-letters, mend the producer or the tracking plan, start again."
+            )
+
+    def _count(self, outcome: Decided) -> None:
+        metrics.EVENTS_PROCESSED.inc(outcome.counts["events"] - outcome.counts["duplicates"])
+        metrics.EVENTS_DUPLICATE.inc(outcome.counts["duplicates"])
+        now_ms = self._in.clock.now_ms()
+        for due in outcome.fired:
+            metrics.TIMER_ERROR_SECONDS.observe(max(0, now_ms - due.due_ms) / 1000)
+        metrics.TIMERS_FIRED.inc(len(outcome.fired))
+        for action, stamp_ms in zip(outcome.actions, outcome.stamps, strict=True):
+            metrics.EVENT_TO_ACTION_SECONDS.observe(max(0, now_ms - stamp_ms) / 1000)
+            if not action.cancel:
+                metrics.ACTIONS_EMITTED.labels(action.connector, action.kind).inc()
+        settled = Counter((one.rule, one.outcome.value, one.reason.value) for one in outcome.records)
+        for labels, number in settled.items():
+            metrics.DECISIONS.labels(*labels).inc(number)
+
+    def _evict(self) -> None:
+        """Forget the states that were used longest ago; the store has them."""
+        surplus = len(self._states) - self._in.customers_cached_max
+        for customer_id in list(self._states)[: max(0, surplus)]:
+            del self._states[customer_id]
+
+
+def _taken(stimuli: deque[tuple[int, Event]], horizon_ms: int) -> list[tuple[int, Event]]:
+    """Take the stimuli that come before every timer beyond the horizon."""
+    taken = []
+    while stimuli and stimuli[0][0] < horizon_ms:
+        taken.append(stimuli.popleft())
+    return taken
+
+
+def _check_position(partition: int, next_offset: int | None, log_id: str, extent: Extent) -> None:
+    """Refuse to go on from an offset that means nothing in this log."""
+    where = f"Partition {partition} of {EVENTS}"
+    if next_offset is None:
+        return
+    if log_id and log_id != extent.log_id:
+        raise PositionLost(
+            f"{where}: the topic was recreated (its id was {log_id}, now it is {extent.log_id}), so the stored offset "
+            f"{next_offset} means nothing. Restore the topic, or give the worker an empty state store."
+        )
+    if next_offset < extent.first:
+        raise PositionLost(
+            f"{where}: events {next_offset} to {extent.first - 1} fell out of retention before they were applied. "
+            "Restore them, or accept the loss by setting the stored offset with `journey doctor --accept-loss`."
+        )
+    if next_offset > extent.end:
+        raise PositionLost(
+            f"{where}: the stored offset {next_offset} lies beyond the log's end {extent.end}: the log has lost events "
+            "that were applied. Restore the log, or give the worker an empty state store."
+        )
+
+
+class Worker:
+    """The partitions that this process owns; the four verbs that a log's consumer calls."""
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._surroundings = surroundings
+        self._partitions: dict[int, Partition] = {}
+        self._turns: dict[int, asyncio.Lock] = {}
+
+    async def assigned(self, partition: int) -> int:
+        """Take ownership of a partition and return the offset from which its records are wanted."""
+        async with self._turn(partition):
+            owned = Partition(partition, self._surroundings)
+            offset = await owned.acquire()
+            self._partitions[partition] = owned
+            metrics.PARTITIONS_OWNED.set(len(self._partitions))
+            return offset
+
+    async def revoked(self, partition: int) -> None:
+        """Give a partition up: what is under way is finished, and its memory is dropped."""
+        async with self._turn(partition):
+            self._partitions.pop(partition, None)
+            metrics.PARTITIONS_OWNED.set(len(self._partitions))
+
+    async def process(self, partition: int, records: Sequence[Record]) -> None:
+        """Apply records of an owned partition, in order; records of one that was given up are left to its owner."""
+        async with self._turn(partition):
+            owned = self._partitions.get(partition)
+            if owned is not None:
+                await self._guarded(partition, owned.process(records))
+
+    async def advance(self, partition: int, caught_up: bool) -> None:
+        """Fire the timers of an owned partition that are due."""
+        async with self._turn(partition):
+            owned = self._partitions.get(partition)
+            if owned is not None:
+                await self._guarded(partition, owned.advance(caught_up=caught_up))
+
+    def _turn(self, partition: int) -> asyncio.Lock:
+        return self._turns.setdefault(partition, asyncio.Lock())
+
+    async def _guarded(self, partition: int, work: Awaitable[None]) -> None:
+        """Whatever interrupts a batch leaves memory ahead of the store: the partition must be acquired anew."""
+        try:
+            await work
+        except BaseException:
+            self._partitions.pop(partition, None)
+            raise

@@ -1,0 +1,115 @@
+"""The sequencer: events and timers of one partition, decided one by one in log order.
+
+Before an event stamped S is decided, every timer of the partition that is due at or before S has fired, in
+the order (due, customer). The order does not depend on how records fall into batches, so a live worker, a
+restarted one and a replay decide alike. No I/O, no clock: callers bring states and tell the time.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections import Counter
+from collections.abc import Iterable, MutableMapping
+from dataclasses import dataclass, field
+
+from orchestrator.core.action import Action
+from orchestrator.core.decide import Stimulus, TimerDue, decide, due_timers
+from orchestrator.core.decision import DecisionRecord
+from orchestrator.core.event import Event
+from orchestrator.core.rulebook import Rulebook
+from orchestrator.core.state import CustomerState
+from orchestrator.core.turn import forked
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A stimulus that a rule could not be decided for: a defect of the rule or of the engine, never of the data."""
+
+    stimulus: Stimulus
+    message: str
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run of stimuli came to; ``stamps`` has one entry per action, the log time behind it."""
+
+    actions: list[Action] = field(default_factory=list)
+    stamps: list[int] = field(default_factory=list)
+    records: list[DecisionRecord] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    fired: list[TimerDue] = field(default_factory=list)
+    touched: set[str] = field(default_factory=set)
+    counts: Counter[str] = field(default_factory=Counter)  # "events", "duplicates"
+
+
+class Sequencer:
+    """Decides stimuli against ``states``, which must hold every customer it is asked about."""
+
+    def __init__(self, rulebook: Rulebook, states: MutableMapping[str, CustomerState]) -> None:
+        self.rulebook = rulebook
+        self.states = states
+        self.outcome = Outcome()
+        self._wakes: list[tuple[int, str]] = []
+        self._horizon_ms: int | None = None
+
+    def expect(self, wakes: Iterable[tuple[int, str]], horizon_ms: int | None = None) -> None:
+        """Take over wake-ups (due, customer). With a horizon, timers due after it are left to a later run."""
+        self._wakes = list(wakes)
+        self._horizon_ms = horizon_ms
+        heapq.heapify(self._wakes)
+
+    def apply(self, event: Event, stamp_ms: int) -> None:
+        """Decide an event, after every timer that is due by its stamp."""
+        if self._wakes and self._wakes[0][0] <= stamp_ms:
+            self.advance(stamp_ms)
+        self.outcome.counts["events"] += 1
+        self._decide(event.customer_id, event, stamp_ms)
+
+    def advance(self, until_ms: int) -> None:
+        """Fire every timer that is due by ``until_ms``, in due order."""
+        while self._wakes and self._wakes[0][0] <= until_ms:
+            due_ms, customer_id = heapq.heappop(self._wakes)
+            due = due_timers(self.states[customer_id], customer_id, due_ms)
+            if due:
+                self.outcome.fired.append(due[0])
+                self._decide(customer_id, due[0], due_ms)
+
+    def next_wake_ms(self) -> int | None:
+        """Return when the next expected timer is due, or None."""
+        return self._wakes[0][0] if self._wakes else None
+
+    def _decide(self, customer_id: str, stimulus: Stimulus, now_ms: int) -> None:
+        before = self.states[customer_id]
+        try:
+            decision = decide(self.rulebook, before, stimulus, now_ms)
+        except Exception as error:
+            log.exception("deciding failed for customer %r", customer_id)
+            self.outcome.failures.append(Failure(stimulus, f"{type(error).__name__}: {error}"))
+            self._set(customer_id, _without(before, stimulus))
+            return
+        if decision.duplicate:
+            self.outcome.counts["duplicates"] += 1
+            return
+        self.outcome.actions += decision.actions
+        self.outcome.stamps += [now_ms] * len(decision.actions)
+        self.outcome.records += decision.records
+        self._set(customer_id, decision.state)
+
+    def _set(self, customer_id: str, state: CustomerState) -> None:
+        self.states[customer_id] = state
+        self.outcome.touched.add(customer_id)
+        wake_ms = state.next_wake_ms()
+        if wake_ms is not None and (self._horizon_ms is None or wake_ms <= self._horizon_ms):
+            heapq.heappush(self._wakes, (wake_ms, customer_id))
+
+
+def _without(state: CustomerState, stimulus: Stimulus) -> CustomerState:
+    """Return the state after a failed stimulus: unchanged, but for a timer, which must not fire for ever."""
+    if isinstance(stimulus, Event):
+        return state
+    fork = forked(state)
+    fork.timers.pop(stimulus.timer, None)
+    return fork

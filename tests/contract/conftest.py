@@ -1,0 +1,178 @@
+"""The implementations of each port. A suite runs once for every line of its table.
+
+An implementation opens adapters over contents that outlive them: ``open`` again after ``close`` finds what was
+kept, as a process does that starts anew; ``open`` beside an open one is a second process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+from redis.asyncio import Redis
+
+from orchestrator.adapters import sqlite_log, sqlite_state_store
+from orchestrator.adapters.memory_log import MemoryEventLog
+from orchestrator.adapters.memory_state_store import MemoryStateStore
+from orchestrator.adapters.redis_state_store import RedisStateStore
+from orchestrator.adapters.sqlite import SqliteDatabase
+from orchestrator.adapters.sqlite_log import SqliteEventLog
+from orchestrator.adapters.sqlite_state_store import SqliteStateStore
+from orchestrator.runtime.ports import StateStore
+
+
+class SettableClock:
+    """A clock that stands still until a test sets ``moment_ms``."""
+
+    def __init__(self) -> None:
+        self.moment_ms = 1_772_000_000_000
+
+    def now_ms(self) -> int:
+        return self.moment_ms
+
+    async def sleep(self, seconds: float) -> None:
+        self.moment_ms += round(seconds * 1000)
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def clock() -> SettableClock:
+    return SettableClock()
+
+
+# -------------------------------------------------------------------------------------------- state stores
+
+
+class StateStores(Protocol):
+    async def open(self, workspace: str = "default") -> StateStore: ...
+
+    async def close(self) -> None: ...
+
+
+class MemoryStateStores:
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._stores: dict[str, MemoryStateStore] = {}
+
+    async def open(self, workspace: str = "default") -> StateStore:
+        return self._stores.setdefault(workspace, MemoryStateStore())
+
+    async def close(self) -> None:
+        pass
+
+
+class SqliteStateStores:
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._folder: Path = request.getfixturevalue("tmp_path")
+        self._databases: list[SqliteDatabase] = []
+
+    async def open(self, workspace: str = "default") -> StateStore:
+        database = SqliteDatabase(self._folder / f"{workspace}.db", sqlite_state_store.SCHEMA)
+        self._databases.append(database)
+        await database.open()
+        return SqliteStateStore(database)
+
+    async def close(self) -> None:
+        while self._databases:
+            await self._databases.pop().close()
+
+
+class RedisStateStores:
+    """Every test has workspaces of its own on the one server; another client is another process."""
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._url: str = request.getfixturevalue("redis_url")
+        self._test = uuid.uuid4().hex[:12]
+        self._clients: list[Redis] = []
+
+    async def open(self, workspace: str = "default") -> StateStore:
+        client = Redis.from_url(self._url)
+        self._clients.append(client)
+        return RedisStateStore(client, f"{workspace}-{self._test}")
+
+    async def close(self) -> None:
+        while self._clients:
+            await self._clients.pop().aclose()
+
+
+#: One line per implementation; ``marks=pytest.mark.integration`` where it needs a server.
+STATE_STORES = [
+    pytest.param(MemoryStateStores, id="memory"),
+    pytest.param(SqliteStateStores, id="sqlite"),
+    pytest.param(RedisStateStores, id="redis", marks=pytest.mark.integration),
+]
+
+
+@pytest.fixture(params=STATE_STORES)
+async def stores(request: pytest.FixtureRequest) -> AsyncIterator[StateStores]:
+    implementation: Callable[[pytest.FixtureRequest], StateStores] = request.param
+    opened = implementation(request)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def store(stores: StateStores) -> StateStore:
+    return await stores.open()
+
+
+# ---------------------------------------------------------------------------------------------- event logs
+
+
+class EventLogs(Protocol):
+    async def open(self, partitions: Mapping[str, int] | int = 1) -> Any: ...
+
+    async def close(self) -> None: ...
+
+
+class MemoryEventLogs:
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._clock: SettableClock = request.getfixturevalue("clock")
+        self._log: MemoryEventLog | None = None
+
+    async def open(self, partitions: Mapping[str, int] | int = 1) -> MemoryEventLog:
+        if self._log is None:
+            self._log = MemoryEventLog(self._clock, partitions)
+        return self._log
+
+    async def close(self) -> None:
+        pass
+
+
+class SqliteEventLogs:
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._clock: SettableClock = request.getfixturevalue("clock")
+        self._path: Path = request.getfixturevalue("tmp_path") / "log.db"
+        self._databases: list[SqliteDatabase] = []
+
+    async def open(self, partitions: Mapping[str, int] | int = 1) -> SqliteEventLog:
+        database = SqliteDatabase(self._path, sqlite_log.SCHEMA)
+        self._databases.append(database)
+        await database.open()
+        return SqliteEventLog(database, self._clock, partitions)
+
+    async def close(self) -> None:
+        while self._databases:
+            await self._databases.pop().close()
+
+
+EVENT_LOGS = [
+    pytest.param(MemoryEventLogs, id="memory"),
+    pytest.param(SqliteEventLogs, id="sqlite"),
+]
+
+
+@pytest.fixture(params=EVENT_LOGS)
+async def logs(request: pytest.FixtureRequest) -> AsyncIterator[EventLogs]:
+    implementation: Callable[[pytest.FixtureRequest], EventLogs] = request.param
+    opened = implementation(request)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def log(logs: EventLogs) -> Any:
+    return await logs.open()
