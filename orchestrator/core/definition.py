@@ -133,7 +133,10 @@ Trigger = OnEvent | OnEnter | OnLeave | OnDwell | OnAbsence | OnSequence | OnSch
 class Template(Protocol):
     """Renders what a connector receives. Pure; compiled once when the rulebook is loaded."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The template's name in the rulebook."""
+        ...
 
     def render(self, facts: dict[str, Any]) -> dict[str, Any]:
         """Return the action's params; raise ``MissingTemplateValue`` naming a variable that is not there.

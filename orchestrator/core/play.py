@@ -167,7 +167,7 @@ def _carry_on(turn: Turn, progress: Progress, reason: Reason = Reason.TRIGGERED)
     """Run the program until it waits or ends."""
     for _ in range(STEPS_MAX):
         if progress.pc >= len(progress.rule.program):
-            if reason is not Reason.TRIGGERED:
+            if reason is Reason.RESUMED:
                 _record_end(turn, progress, Reason.COMPLETED)
             return
         step = progress.rule.program[progress.pc]

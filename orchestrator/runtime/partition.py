@@ -111,6 +111,11 @@ class Partition:
         self._next_wake_ms: int | None = None
         self._recent: deque[tuple[int, int]] = deque(maxlen=100)  # (records, refused) of the latest batches
 
+    @property
+    def next_offset(self) -> int:
+        """The offset of the first record that has not been applied."""
+        return self._next_offset
+
     # ------------------------------------------------------------------------------------- ownership
 
     async def acquire(self) -> int:
@@ -162,11 +167,15 @@ class Partition:
         metrics.BATCH_EVENTS.observe(len(fresh))
         await self._run(deque(stimuli), fresh[-1].stamp_ms, fresh[-1].offset + 1, letters)
 
-    async def advance(self, *, caught_up: bool) -> None:
-        """Fire what is due: up to the present less a grace when caught up, else up to what has been read."""
+    async def advance(self, caught_up_at_ms: int | None) -> None:
+        """Fire what is due by the partition's clock.
+
+        ``caught_up_at_ms`` is the latest moment at which the log is known to have been read to its end; it moves the
+        clock, less a grace for records in flight. None leaves the clock at the last record's stamp.
+        """
         now_ms = self._in.clock.now_ms()
-        if caught_up:
-            self._clock_ms = max(self._clock_ms, now_ms - self._in.grace_ms)
+        if caught_up_at_ms is not None:
+            self._clock_ms = max(self._clock_ms, caught_up_at_ms - self._in.grace_ms)
         metrics.PARTITION_CLOCK_LAG.labels(str(self.number)).set(max(0, now_ms - self._clock_ms) / 1000)
         if self._next_wake_ms is not None and self._next_wake_ms <= self._clock_ms:
             await self._run(deque(), self._clock_ms, self._next_offset, [])
@@ -411,12 +420,21 @@ class Worker:
             if owned is not None:
                 await self._guarded(partition, owned.process(records))
 
-    async def advance(self, partition: int, caught_up: bool) -> None:
-        """Fire the timers of an owned partition that are due."""
+    async def advance(self, partition: int, caught_up_at_ms: int | None) -> None:
+        """Fire the timers of an owned partition that are due.
+
+        ``caught_up_at_ms`` is when the log was last seen to hold nothing unread: a fact of that moment, so that a
+        process that was paused does not take an old observation for the present. None: there is a backlog.
+        """
         async with self._turn(partition):
             owned = self._partitions.get(partition)
             if owned is not None:
-                await self._guarded(partition, owned.advance(caught_up=caught_up))
+                await self._guarded(partition, owned.advance(caught_up_at_ms))
+
+    def position(self, partition: int) -> int | None:
+        """Return the offset that an owned partition wants next; None for one that is not owned."""
+        owned = self._partitions.get(partition)
+        return None if owned is None else owned.next_offset
 
     def _turn(self, partition: int) -> asyncio.Lock:
         return self._turns.setdefault(partition, asyncio.Lock())

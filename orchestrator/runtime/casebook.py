@@ -1,0 +1,272 @@
+"""The casebook: runs the cases beside the rules through the production core, and says what no case reaches."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.core.action import Action
+from orchestrator.core.compare import same
+from orchestrator.core.decision import DecisionRecord
+from orchestrator.core.definition import HOLDOUT, Rule, Send, Split, Wait, WaitFor
+from orchestrator.core.event import Event
+from orchestrator.core.moment import format_moment
+from orchestrator.core.reason import Outcome, Reason
+from orchestrator.core.rulebook import Rulebook
+from orchestrator.core.state import CustomerState
+from orchestrator.rulebook.cases import CaseDefinition, CaseFile, ExpectedAction, ExpectedDecision
+from orchestrator.rulebook.tracking_plan import TrackingPlan
+from orchestrator.runtime.replay import Replayed, replay
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What a case expected and what came instead, at the line of the expectation."""
+
+    line: int
+    expected: str
+    got: str
+
+
+@dataclass(frozen=True, slots=True)
+class CaseResult:
+    """A case that was run."""
+
+    case: CaseDefinition
+    differences: tuple[Difference, ...]
+    records: tuple[DecisionRecord, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Return whether everything came as expected."""
+        return not self.differences
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What the cases reach. ``unreached`` names rules, and branches of rules that are reached otherwise."""
+
+    rules: int
+    rules_reached: int
+    branches: int
+    branches_reached: int
+    unreached: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Reached:
+    rules: set[str] = field(default_factory=set)
+    branches: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+def run_cases(rulebook: Rulebook, plan: TrackingPlan, files: Iterable[CaseFile]) -> Iterator[CaseResult]:
+    """Run every case of the files, in order."""
+    for file in files:
+        for case in file.cases:
+            yield run_case(rulebook, plan, case)
+
+
+def run_case(rulebook: Rulebook, plan: TrackingPlan, case: CaseDefinition) -> CaseResult:
+    """Run one case on a virtual clock."""
+    refused = tuple(_refusals(plan, case))
+    if refused:
+        return CaseResult(case, refused, ())
+    start_ms = case.events[0].received_at_ms
+    state = CustomerState(
+        first_seen_ms=start_ms,
+        traits={name: (value, 0) for name, value in case.customer.traits.items()},
+        consents={purpose: (given, 0) for purpose, given in case.customer.consents.items()},
+    )
+    log = sorted(_events(case), key=lambda event: event.received_at_ms)
+    done = replay(rulebook, log, until_ms=case.until_ms, states={case.customer.id: state})
+    differences = (
+        *_failures(case, done),
+        *_action_differences(rulebook, case, done),
+        *_stage_differences(case, done),
+        *_decision_differences(case, done.records),
+    )
+    return CaseResult(case, differences, tuple(done.records))
+
+
+def _events(case: CaseDefinition) -> Iterator[Event]:
+    for number, one in enumerate(case.events, start=1):
+        yield Event(
+            id=f"event-{number}",
+            type=one.type,
+            customer_id=case.customer.id,
+            occurred_at_ms=one.at_ms,
+            received_at_ms=one.received_at_ms,
+            properties=dict(one.properties),
+            context=dict(one.context),
+            source="case",
+        )
+
+
+def _refusals(plan: TrackingPlan, case: CaseDefinition) -> Iterator[Difference]:
+    for one in case.events:
+        refused = plan.check(one.type, one.properties)
+        if refused is not None:
+            yield Difference(one.line, f"an acceptable {one.type}", f"{refused} {refused.remedy}")
+
+
+def _failures(case: CaseDefinition, done: Replayed) -> Iterator[Difference]:
+    for failure in done.failures:
+        yield Difference(case.line, "a decision", failure.message)
+
+
+# ------------------------------------------------------------------------------------------- comparison
+
+
+def _action_differences(rulebook: Rulebook, case: CaseDefinition, done: Replayed) -> Iterator[Difference]:
+    """Compare actions in order: every expected one must come, and no other."""
+    wanted = case.expect.actions
+    if wanted is None:
+        return
+    came = list(done.actions)
+    for number, expected in enumerate(wanted):
+        got = came[number] if number < len(came) else None
+        if got is None:
+            yield Difference(expected.line, _shown_expected(expected), "nothing" + _why_nothing(expected, done.records))
+        elif not _matches(rulebook, expected, got):
+            yield Difference(expected.line, _shown_expected(expected), _shown(rulebook, got))
+    for extra in came[len(wanted) :]:
+        yield Difference(case.line, "nothing more", _shown(rulebook, extra))
+
+
+def _matches(rulebook: Rulebook, expected: ExpectedAction, got: Action) -> bool:
+    template = template_of(rulebook, got)
+    return (
+        expected.connector in {None, got.connector}
+        and expected.rule in {None, got.rule}
+        and expected.template in {None, template}
+        and expected.kind in {None, got.kind}
+        and expected.at_ms in {None, got.decided_at}
+        and expected.variant in {None, got.variant}
+        and expected.cancel == got.cancel
+        and all(_same(got.params.get(name), value) for name, value in (expected.params or {}).items())
+    )
+
+
+def _same(got: Any, expected: Any) -> bool:
+    return same(got, expected) or (got is None and expected is None)
+
+
+def template_of(rulebook: Rulebook, action: Action) -> str:
+    """Return the name of the template that rendered an action, or ''."""
+    rule = rulebook.rules.get(action.rule)
+    sends = (
+        []
+        if rule is None
+        else [one for step in rule.program if isinstance(step, Send) for one in _with_fallbacks(step)]
+    )
+    return next((send.template.name for send in sends if send.step == action.step), "")
+
+
+def _with_fallbacks(send: Send) -> Iterator[Send]:
+    yield send
+    for fallback in send.fallback:
+        yield from _with_fallbacks(fallback)
+
+
+def _stage_differences(case: CaseDefinition, done: Replayed) -> Iterator[Difference]:
+    runs = done.states[case.customer.id].runs
+    for name, stage in case.expect.stages.items():
+        key = name if "/" in name else f"{name}/"
+        got = runs[key].stage if key in runs else "no run"
+        if got != stage:
+            yield Difference(case.line, f"{name} in stage {stage}", got)
+
+
+def _decision_differences(case: CaseDefinition, records: Sequence[DecisionRecord]) -> Iterator[Difference]:
+    """Every expected decision must have been made; others may have been made as well."""
+    for expected in case.expect.decisions:
+        if not any(_decided(expected, record) for record in records):
+            got = "; ".join(f"{one.rule}: {one.outcome.value}, {one.reason.value}" for one in records) or "no decision"
+            yield Difference(expected.line, _shown_decision(expected), got)
+
+
+def _decided(expected: ExpectedDecision, record: DecisionRecord) -> bool:
+    return (
+        expected.rule in {None, record.rule}
+        and expected.outcome in {None, record.outcome.value}
+        and expected.reason in {None, record.reason.value}
+    )
+
+
+# ----------------------------------------------------------------------------------------------- words
+
+
+def _shown_expected(expected: ExpectedAction) -> str:
+    words = [
+        "withdraw" if expected.cancel else "send",
+        expected.connector or "",
+        expected.template or "",
+        f"by {expected.rule}" if expected.rule else "",
+        f"at {format_moment(expected.at_ms)}" if expected.at_ms is not None else "",
+        f"variant {expected.variant}" if expected.variant else "",
+        f"params {dict(expected.params)}" if expected.params else "",
+    ]
+    return " ".join(word for word in words if word)
+
+
+def _shown(rulebook: Rulebook, action: Action) -> str:
+    if action.cancel:
+        return f"withdraw by {action.rule} at {format_moment(action.decided_at)}, {action.reason}"
+    variant = f" variant {action.variant}" if action.variant else ""
+    return (
+        f"send {action.connector} {template_of(rulebook, action)} by {action.rule} "
+        f"at {format_moment(action.decided_at)}{variant} params {action.params}"
+    )
+
+
+def _shown_decision(expected: ExpectedDecision) -> str:
+    return ", ".join(word for word in (expected.rule, expected.outcome, expected.reason) if word)
+
+
+def _why_nothing(expected: ExpectedAction, records: Sequence[DecisionRecord]) -> str:
+    held = [one for one in records if one.outcome is not Outcome.SENT and expected.rule in {None, one.rule}]
+    return f" ({held[-1].rule}: {held[-1].outcome.value}, {held[-1].reason.value})" if held else ""
+
+
+# -------------------------------------------------------------------------------------------- coverage
+
+
+def coverage_of(rulebook: Rulebook, results: Iterable[CaseResult]) -> Coverage:
+    """Return which rules and branches the cases reach. A branch is a step that acts or waits, or a holdout arm."""
+    reached = _Reached()
+    for result in results:
+        for record in result.records:
+            reached.rules.add(record.rule)
+            reached.branches[record.rule, _branch(record)] += 1
+    wanted = {(rule.id, branch) for rule in rulebook.rules.values() for branch in _branches(rule)}
+    missing_rules = sorted(set(rulebook.rules) - reached.rules)
+    missing = sorted(one for one in wanted if one not in reached.branches and one[0] in reached.rules)
+    return Coverage(
+        rules=len(rulebook.rules),
+        rules_reached=len(rulebook.rules) - len(missing_rules),
+        branches=len(wanted),
+        branches_reached=len(wanted & set(reached.branches)),
+        unreached=(
+            *(f"rule {rule}" for rule in missing_rules),
+            *(f"rule {rule}, {branch}" for rule, branch in missing),
+        ),
+    )
+
+
+def _branch(record: DecisionRecord) -> str:
+    if record.reason is Reason.HOLDOUT:
+        return f"arm {HOLDOUT}"
+    return f"step {record.step}"
+
+
+def _branches(rule: Rule) -> Iterator[str]:
+    for step in rule.program:
+        match step:
+            case Send() | Wait() | WaitFor():
+                yield f"step {step.step}"
+            case Split() if any(arm == HOLDOUT for arm, _ in step.arms):
+                yield f"arm {HOLDOUT}"
+            case _:
+                continue
