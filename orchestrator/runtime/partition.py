@@ -11,6 +11,7 @@ waited for; nothing is skipped.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -23,9 +24,8 @@ from orchestrator import metrics
 from orchestrator.core.event import Event
 from orchestrator.core.rulebook import Rulebook
 from orchestrator.core.state import CustomerState, decode_state, encode_state
-from orchestrator.errors import DeadLetterCeiling, EventRefused, PositionLost, Unavailable
-from orchestrator.runtime.intake.dead_letter import DeadLetter, encode_dead_letter
-from orchestrator.runtime.intake.intake import Intake
+from orchestrator.errors import DeadLetterCeiling, EventRefused, Fenced, PositionLost, Unavailable
+from orchestrator.runtime.intake import DeadLetter, Intake, encode_dead_letter, encode_event
 from orchestrator.runtime.ports import (
     ACTIONS,
     DEAD_LETTERS,
@@ -318,11 +318,11 @@ class Partition:
             origin="worker",
             code="rule_failed",
             field="",
-            message=failure.message,
+            message=failure.message if isinstance(stimulus, Event) else f"timer {stimulus.timer}: {failure.message}",
             remedy="Mend the rule or report the fault, then redrive the event.",
             refused_at_ms=self._clock_ms,
             key=self._in.intake.key(stimulus.customer_id),
-            value=msgspec.json.encode(stimulus),
+            value=encode_event(stimulus) if isinstance(stimulus, Event) else None,
             topic=EVENTS,
             partition=self.number,
         )
@@ -410,8 +410,7 @@ class Worker:
     async def revoked(self, partition: int) -> None:
         """Give a partition up: what is under way is finished, and its memory is dropped."""
         async with self._turn(partition):
-            self._partitions.pop(partition, None)
-            metrics.PARTITIONS_OWNED.set(len(self._partitions))
+            self._drop(partition)
 
     async def process(self, partition: int, records: Sequence[Record]) -> None:
         """Apply records of an owned partition, in order; records of one that was given up are left to its owner."""
@@ -443,6 +442,15 @@ class Worker:
         """Whatever interrupts a batch leaves memory ahead of the store: the partition must be acquired anew."""
         try:
             await work
-        except BaseException:
-            self._partitions.pop(partition, None)
+        except BaseException as error:
+            if isinstance(error, Fenced):
+                metrics.FENCED.inc()
+            self._drop(partition)
             raise
+
+    def _drop(self, partition: int) -> None:
+        if self._partitions.pop(partition, None) is not None:
+            for gauge in (metrics.PARTITION_LAG, metrics.PARTITION_CLOCK_LAG):
+                with contextlib.suppress(KeyError):  # A partition that never ticked has no series yet.
+                    gauge.remove(str(partition))
+        metrics.PARTITIONS_OWNED.set(len(self._partitions))

@@ -124,7 +124,7 @@ class Told:
     def table(self) -> list[tuple[str, str, str]]:
         """Return decisions as rows: after the start in seconds, outcome of the rule, reason."""
         return [
-            (f"+{(one.at - self.story.start_ms) / 1000:g}s", f"{one.outcome.value} {one.rule}", one.reason.value)
+            (f"+{(one.at - self.story.start_ms) / 1000:.10g}s", f"{one.outcome.value} {one.rule}", one.reason.value)
             for one in self.records
         ]
 
@@ -132,7 +132,7 @@ class Told:
         """Return what was sent or withdrawn: after the start in seconds, and over which connector."""
         return [
             (
-                f"+{(one.decided_at - self.story.start_ms) / 1000:g}s",
+                f"+{(one.decided_at - self.story.start_ms) / 1000:.10g}s",
                 f"withdraw {one.rule}" if one.cancel else one.connector,
             )
             for one in self.actions

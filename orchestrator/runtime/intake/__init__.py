@@ -4,6 +4,7 @@ from orchestrator.runtime.intake.admission import Admission, HttpIntake, Refusal
 from orchestrator.runtime.intake.dead_letter import DeadLetter, decode_dead_letter, encode_dead_letter
 from orchestrator.runtime.intake.intake import Intake, TrackingPlanCheck
 from orchestrator.runtime.intake.limits import Limits
+from orchestrator.runtime.intake.normal_form import encode_event
 from orchestrator.runtime.intake.refusal import RefusalCode
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "TrackingPlanCheck",
     "decode_dead_letter",
     "encode_dead_letter",
+    "encode_event",
 ]

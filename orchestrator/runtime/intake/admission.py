@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import partial
+from hashlib import blake2b
 from typing import Any
 from uuid import uuid4
 
@@ -12,8 +13,9 @@ from msgspec import UNSET
 
 from orchestrator.errors import EventRefused
 from orchestrator.runtime.intake import cloudevents, dead_letter, refusal, segment
-from orchestrator.runtime.intake.intake import Intake, decode_json, split
-from orchestrator.runtime.intake.normal_form import NormalForm, encode_normal
+from orchestrator.runtime.intake.dead_letter import DeadLetter
+from orchestrator.runtime.intake.intake import Headers, Intake, decode_json, split
+from orchestrator.runtime.intake.normal_form import NormalForm, encode_event
 from orchestrator.runtime.intake.refusal import RefusalCode
 from orchestrator.runtime.ports import DEAD_LETTERS, EVENTS, Outgoing
 
@@ -22,7 +24,6 @@ NORMAL, CLOUDEVENTS, SEGMENT = "normal", "cloudevents", "segment"
 #: The key of a dead letter whose customer nobody knows.
 UNKNOWN_CUSTOMER = b"unknown"
 
-Headers = Sequence[tuple[str, bytes]]
 Decode = Callable[[bytes, int], NormalForm[Any]]
 
 
@@ -79,7 +80,7 @@ class HttpIntake:
         if media == cloudevents.STRUCTURED:
             return self._admit_all([body], CLOUDEVENTS, self._cloudevent, received_at_ms)
         if any(name.startswith("ce-") for name, _ in headers):
-            binary = partial(self._intake.decode, headers=tuple(headers))
+            binary = partial(self._intake.decode, headers=headers)
             return self._admit_all([body], CLOUDEVENTS, binary, received_at_ms)
         pieces = split(body) if body.lstrip()[:1] == b"[" else [body]
         return self._admit_all(pieces, NORMAL, self._intake.decode, received_at_ms)
@@ -99,7 +100,23 @@ class HttpIntake:
                 "The body has no list of calls under batch.",
                 'Send {"batch": [...]} as the Segment spec says.',
             )
-        return self._admit_all(batch.calls(), SEGMENT, partial(self._call_of, batch), received_at_ms)
+        admission = self._admit_all(batch.calls(), SEGMENT, partial(self._call_of, batch), received_at_ms)
+        admission.refused = [replace(each, sent=batch.completed_text(each.sent)) for each in admission.refused]
+        return admission
+
+    def again(self, letter: DeadLetter, received_at_ms: int) -> list[Outgoing]:
+        """Return the records that send a dead letter's events again, under their customers' own keys.
+
+        An event without an id gets one that follows from the letter, so that sending it twice is sending it once.
+        Raises ``EventRefused`` while the reason stands.
+        """
+        value = letter.value or b""
+        normals = self._intake.decode_all(value, letter.refused_at_ms, letter.headers)
+        records = []
+        for index, normal in enumerate(normals):
+            stand_in = blake2b(b"%d:" % index + value, digest_size=16).hexdigest()
+            records.append(self._admit(normal, received_at_ms, stand_in)[1])
+        return records
 
     def _cloudevent(self, piece: bytes, received_at_ms: int) -> NormalForm[Any]:
         return cloudevents.from_object(self._intake.json_object(piece), received_at_ms)
@@ -132,20 +149,10 @@ class HttpIntake:
                 admission.records.append(record)
         return admission
 
-    def _admit(self, normal: NormalForm[Any], received_at_ms: int) -> tuple[str, Outgoing]:
-        event_id = str(uuid4()) if normal.id is UNSET else normal.id
+    def _admit(self, normal: NormalForm[Any], received_at_ms: int, stand_in: str = "") -> tuple[str, Outgoing]:
+        event_id = (stand_in or str(uuid4())) if normal.id is UNSET else normal.id
         event = self._intake.check(normal, event_id, received_at_ms)
-        value = encode_normal(
-            NormalForm(
-                id=event_id,
-                type=event.type,
-                customer_id=event.customer_id,
-                occurred_at=event.occurred_at_ms,
-                properties=event.properties,
-                context=event.context,
-                source=event.source,
-            )
-        )
+        value = encode_event(event)
         if len(value) > self._intake.limits.event_bytes_max:
             raise refusal.too_large(len(value), self._intake.limits.event_bytes_max)
         return event_id, Outgoing(EVENTS, self._intake.key(event.customer_id), value)

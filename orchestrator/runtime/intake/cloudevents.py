@@ -13,8 +13,6 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote
 
-from msgspec import UNSET
-
 from orchestrator.runtime.intake import limits, refusal
 from orchestrator.runtime.intake.moment import moment_ms
 from orchestrator.runtime.intake.normal_form import NormalForm, object_at, string_at
@@ -37,7 +35,7 @@ def from_object(received: dict[str, Any], received_at_ms: int) -> NormalForm[Any
     if subject is None or subject == "":
         raise refusal.missing("subject", "Send the customer's id as the subject of the CloudEvent.")
     return NormalForm(
-        id=UNSET if received.get("id") is None else limits.check_id("id", received["id"]),
+        id=limits.check_id("id", received["id"]),
         type=event_type(received.get("type")),
         customer_id=limits.check_id("subject", subject),
         occurred_at=received_at_ms if time is None else moment_ms("time", time),
@@ -55,6 +53,9 @@ def _check_envelope(received: dict[str, Any]) -> None:
         raise refusal.invalid("specversion", f"specversion {refusal.shown(version)} is not known.", 'Send "1.0".')
     if received.get("data_base64") is not None:
         raise refusal.invalid("data_base64", "data_base64 holds bytes, not properties.", "Send a JSON object as data.")
+    for attribute in ("id", "source"):
+        if received.get(attribute) in (None, ""):
+            raise refusal.missing(attribute, f"Send {attribute}: CloudEvents requires it.")
     content_type = received.get("datacontenttype")
     if content_type is not None and not is_json(content_type):
         raise refusal.invalid(

@@ -6,7 +6,7 @@ of the Segment spec. The gateway writes normal form only, so the worker decodes 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -31,10 +31,13 @@ _decode_any = msgspec.json.Decoder().decode
 _decode_pieces = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
+Headers = Sequence[tuple[str, bytes]]
+
+
 class TrackingPlanCheck(Protocol):
     """Says whether an event is one that the rulebook declares."""
 
-    def check(self, type: str, properties: Mapping[str, Any]) -> EventRefused | None:
+    def check(self, event_type: str, properties: Mapping[str, Any], /) -> EventRefused | None:
         """Return why the event is refused, or None."""
         ...
 
@@ -62,27 +65,27 @@ class Intake:
 
         Raise ``EventRefused`` for whatever is not exactly one acceptable event of the customer in the key.
         """
-        value = record.value
-        if value is None:
-            raise EventRefused(
-                RefusalCode.NOT_JSON, "", "The record has no value.", "Publish one event a record; none can be deleted."
-            )
-        return self._event_of(record, self.decode(value, record.stamp_ms, record.headers))
+        return self._event_of(record, self.decode(_value(record), record.stamp_ms, record.headers))
 
     def events_from_record(self, record: Record) -> list[Event]:
         """Return all events of a record, which may be a batch of one customer: a list, or a Segment batch.
 
         One bad event refuses the record, so that a record has either its whole effect or none.
         """
+        normals = self.decode_all(_value(record), record.stamp_ms, record.headers)
+        return [self._event_of(record, normal) for normal in normals]
+
+    def decode_all(self, value: bytes, received_at_ms: int, headers: Headers = ()) -> list[NormalForm[Any]]:
+        """Return one event, or all of a batch, as ``decode`` does."""
         try:
-            return [self.from_record(record)]
+            return [self.decode(value, received_at_ms, headers)]
         except EventRefused as refused:
-            if refused.code != RefusalCode.UNKNOWN_FORM or record.value is None:
+            if refused.code != RefusalCode.UNKNOWN_FORM:
                 raise
-            normals = self._batch(record.value, record.stamp_ms)
+            normals = self._batch(value, received_at_ms)
             if normals is None:
                 raise
-        return [self._event_of(record, normal) for normal in normals]
+            return normals
 
     def _batch(self, value: bytes, received_at_ms: int) -> list[NormalForm[Any]] | None:
         if value.lstrip()[:1] == b"[":
@@ -100,7 +103,7 @@ class Intake:
             raise self._key_mismatch(record.key, event.customer_id)
         return event
 
-    def decode(self, value: bytes, received_at_ms: int, headers: tuple[tuple[str, bytes], ...] = ()) -> NormalForm[Any]:
+    def decode(self, value: bytes, received_at_ms: int, headers: Headers = ()) -> NormalForm[Any]:
         """Return one event of any form as it was claimed: within size and depth, of the right types.
 
         ``check`` judges what it says.
@@ -211,6 +214,14 @@ class Intake:
             f"{self.limits.future_tolerance_ms / 1000:.0f} s are tolerated.",
             "Set the producer's clock, and send the moment in UTC or with its offset.",
         )
+
+
+def _value(record: Record) -> bytes:
+    if record.value is None:
+        raise EventRefused(
+            RefusalCode.NOT_JSON, "", "The record has no value.", "Publish one event a record; none can be deleted."
+        )
+    return record.value
 
 
 def decode_json(value: bytes, depth_max: int) -> Any:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Generic, TypeVar, cast
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from orchestrator.core.event import Event
 from orchestrator.runtime.intake import limits, refusal
 from orchestrator.runtime.intake.limits import INT_MAX, INT_MIN
 from orchestrator.runtime.intake.moment import moment_ms
@@ -56,7 +57,23 @@ def _value(levels: int) -> Any:
     return scalar | cast(Any, dict)[str, inner] | cast(Any, list)[inner]
 
 
-encode_normal = msgspec.json.Encoder().encode
+_encoder = msgspec.json.Encoder()
+
+
+def encode_event(event: Event) -> bytes:
+    """Return an event in normal form, as ``journey.events`` carries it; when it was received is the log's to say."""
+    return _encoder.encode(
+        NormalForm(
+            id=event.id,
+            type=event.type,
+            customer_id=event.customer_id,
+            occurred_at=event.occurred_at_ms,
+            properties=event.properties,
+            context=event.context,
+            source=event.source,
+        )
+    )
+
 
 FIELDS = NormalForm.__struct_fields__
 

@@ -152,6 +152,16 @@ class Batch(msgspec.Struct, frozen=True):
         kind = call.get("type")
         if not isinstance(kind, str) or kind not in CALLS:
             raise unknown_call(kind)
+        return self._lent(call)
+
+    def completed_text(self, call: bytes) -> bytes:
+        """Return the text of a call with what it leaves to its batch; of what is no call, the text as it is."""
+        try:
+            return msgspec.json.encode(self._lent(msgspec.json.decode(call, type=dict[str, Any])))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, EventRefused):
+            return call
+
+    def _lent(self, call: dict[str, Any]) -> dict[str, Any]:
         if self.sent_at is not None:
             call = {"sentAt": self.sent_at, **call}
         if isinstance(self.context, dict) and self.context:

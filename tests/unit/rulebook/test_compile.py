@@ -56,7 +56,9 @@ PATHS = st.one_of(
 DEFAULTS = st.one_of(st.just(MISSING), SCALARS)
 ORDERS = st.sampled_from([Op.LT, Op.LTE, Op.GT, Op.GTE, Op.EQ, Op.NE])
 COMPARISONS = st.one_of(
-    st.builds(Compare, PATHS, ORDERS, st.one_of(SCALARS, st.builds(FieldValue, PATHS, st.sampled_from([1, 2]))), DEFAULTS),
+    st.builds(
+        Compare, PATHS, ORDERS, st.one_of(SCALARS, st.builds(FieldValue, PATHS, st.sampled_from([1, 2]))), DEFAULTS
+    ),
     st.builds(Compare, PATHS, st.sampled_from([Op.IN, Op.NOT_IN]), st.lists(SCALARS, max_size=4).map(tuple), DEFAULTS),
     st.builds(Compare, PATHS, st.just(Op.BETWEEN), st.tuples(SCALARS, SCALARS), DEFAULTS),
     st.builds(Compare, PATHS, st.sampled_from([Op.EXISTS, Op.MISSING]), st.none(), DEFAULTS),
@@ -66,8 +68,17 @@ COMPARISONS = st.one_of(
 AGGREGATES = st.sampled_from(["counted", "new-count", "stamped", "new-stamps", "never"])
 LEAVES = st.one_of(
     COMPARISONS,
-    st.builds(CountOf, st.sampled_from(["counted", "new-count", "never"]), st.just("e"), st.just(100), ORDERS, st.integers(0, 3)),
-    st.builds(SumOf, st.sampled_from(["summed", "never"]), st.just("e"), PATHS, st.just(6000), ORDERS, st.integers(0, 9)),
+    st.builds(
+        CountOf,
+        st.sampled_from(["counted", "new-count", "never"]),
+        st.just("e"),
+        st.just(100),
+        ORDERS,
+        st.integers(0, 3),
+    ),
+    st.builds(
+        SumOf, st.sampled_from(["summed", "never"]), st.just("e"), PATHS, st.just(6000), ORDERS, st.integers(0, 9)
+    ),
     st.builds(
         Since,
         st.sampled_from(["stamped", "new-stamps", "never"]),

@@ -1,0 +1,1 @@
+"""Load generators, fault harness and the real servers that they run against."""

@@ -1,0 +1,127 @@
+"""Reading a topic as one of several processes: Kafka spreads the partitions, we say what has been taken."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+
+from orchestrator.adapters.kafka_client import translated
+from orchestrator.adapters.kafka_log import record_of
+from orchestrator.errors import LogUnavailable, Unavailable
+from orchestrator.runtime.ports import Record
+
+log = logging.getLogger(__name__)
+
+#: Records handed over at once.
+BATCH_MAX = 500
+_PAUSE_S = 0.5
+
+Take = Callable[[Sequence[Record]], Awaitable[None]]
+
+
+class KafkaGroupReader:
+    """A member of a consumer group. A batch is acknowledged after ``take`` returned, so it is taken at least once.
+
+    A group that is new, or whose offsets Kafka has forgotten, begins at the topic's first record: ``take`` must
+    recognise what it has taken before.
+    """
+
+    def __init__(self, bootstrap: str, *, group: str, topic: str, session_timeout_s: float) -> None:
+        self._bootstrap = bootstrap
+        self._group = group
+        self._topic = topic
+        self._session_timeout_ms = round(session_timeout_s * 1000)
+
+    async def run(self, take: Take, on_joined: Callable[[], None] = lambda: None) -> None:
+        """Read for ever; an outage of Kafka, or of what ``take`` writes to, is waited out."""
+        while True:
+            consumer = self._consumer()
+            try:
+                with translated(self._bootstrap):
+                    await consumer.start()
+                on_joined()
+                await self._follow(consumer, take)
+            except LogUnavailable as error:
+                log.warning("%s waits for Kafka: %s", self._group, error)
+                await asyncio.sleep(_PAUSE_S)
+            finally:
+                await consumer.stop()
+
+    def _consumer(self) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(
+            self._topic,
+            bootstrap_servers=self._bootstrap,
+            group_id=self._group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=self._session_timeout_ms,
+            heartbeat_interval_ms=self._session_timeout_ms // 5,
+        )
+
+    async def _follow(self, consumer: AIOKafkaConsumer, take: Take) -> None:
+        while True:
+            with translated(self._bootstrap):
+                batches = await consumer.getmany(timeout_ms=1_000, max_records=BATCH_MAX)
+            for where, records in batches.items():
+                await self._hand_over(take, [record_of(one) for one in records])
+                await self._acknowledge(consumer, where, records[-1].offset + 1)
+
+    async def _hand_over(self, take: Take, records: Sequence[Record]) -> None:
+        while True:
+            try:
+                return await take(records)
+            except Unavailable as error:
+                log.warning("%s cannot take %d records yet: %s", self._group, len(records), error)
+                await asyncio.sleep(_PAUSE_S)
+
+    async def _acknowledge(self, consumer: AIOKafkaConsumer, where: TopicPartition, offset: int) -> None:
+        try:
+            await consumer.commit({where: offset})
+        except (CommitFailedError, IllegalStateError, KafkaError) as error:
+            # The partition has moved on or Kafka is away: whoever reads these records again recognises them.
+            log.info("%s could not acknowledge %s to %d: %s", self._group, where, offset, error)
+
+
+class KafkaTail:
+    """Reads the newest records of a topic, as look-ups do."""
+
+    def __init__(self, bootstrap: str, *, timeout_s: float = 5.0) -> None:
+        self._bootstrap = bootstrap
+        self._timeout_s = timeout_s
+
+    async def latest(self, topic: str, limit: int) -> list[Record]:
+        """Return up to ``limit`` of the newest records of all partitions, newest first."""
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
+        )
+        with translated(self._bootstrap):
+            await consumer.start()
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    found = await self._tails(consumer, topic, limit)
+            finally:
+                await consumer.stop()
+        found.sort(key=lambda record: (record.stamp_ms, record.partition, record.offset), reverse=True)
+        return found[:limit]
+
+    async def _tails(self, consumer: AIOKafkaConsumer, topic: str, limit: int) -> list[Record]:
+        partitions = await consumer._client._wait_on_metadata(topic)
+        wheres = [TopicPartition(topic, partition) for partition in partitions]
+        firsts, ends = await consumer.beginning_offsets(wheres), await consumer.end_offsets(wheres)
+        unread = {where for where in wheres if ends[where] > firsts[where]}
+        if not unread:
+            return []
+        consumer.assign(list(unread))
+        for where in unread:
+            consumer.seek(where, max(firsts[where], ends[where] - limit))
+        found: list[Record] = []
+        while unread:
+            for where, records in (await consumer.getmany(*unread, timeout_ms=200)).items():
+                found += [record_of(one) for one in records if one.offset < ends[where]]
+                if records[-1].offset + 1 >= ends[where]:
+                    unread.discard(where)
+        return found

@@ -1,0 +1,120 @@
+"""Reads request bodies within bounds: what is too large is refused while it arrives, inflated or not."""
+
+from __future__ import annotations
+
+import zlib
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+from orchestrator.gateway.in_flight import Held
+from orchestrator.gateway.problem import Problem
+
+_GZIP = 31  # zlib's window bits for a gzip stream
+JSON_TYPES = frozenset(
+    {
+        b"",
+        b"application/json",
+        # Browsers send it to avoid a preflight request; Segment's libraries do so as well.
+        b"text/plain",
+        b"application/cloudevents+json",
+        b"application/cloudevents-batch+json",
+    }
+)
+
+
+def header(headers: list[tuple[bytes, bytes]], name: bytes) -> bytes:
+    """Return the value of a header, b"" when it is absent. ``name`` is in lower case."""
+    return next((value for each, value in headers if each == name), b"")
+
+
+async def read_body(headers: list[tuple[bytes, bytes]], receive: Receive, bytes_max: int, held: Held) -> bytes:
+    """Return the body, inflated. Never holds more than ``bytes_max`` of it.
+
+    Raise ``Problem`` 413 (too large), 415 (not JSON, or an unknown encoding) or 400 (broken gzip), and
+    ``ClientDisconnect`` when the client goes away.
+    """
+    media = header(headers, b"content-type").partition(b";")[0].strip().lower()
+    if media not in JSON_TYPES:
+        raise Problem(
+            415,
+            "not_json",
+            f"The content type {media.decode('latin-1')} is not JSON.",
+            remedy="Send application/json, application/cloudevents+json or application/cloudevents-batch+json.",
+        )
+    length = header(headers, b"content-length")
+    if length.isdigit() and int(length[:12]) > bytes_max:
+        raise _too_large(bytes_max)
+    encoding = header(headers, b"content-encoding").strip().lower()
+    if encoding in {b"", b"identity"}:
+        return await _plain(receive, bytes_max, held)
+    if encoding in {b"gzip", b"x-gzip"}:
+        return await _inflated(receive, bytes_max, held)
+    raise Problem(
+        415,
+        "unknown_encoding",
+        f"The content encoding {encoding.decode('latin-1')} is not known.",
+        remedy="Send the body as it is, or with gzip.",
+        headers={"Accept-Encoding": "gzip, identity"},
+    )
+
+
+async def _plain(receive: Receive, bytes_max: int, held: Held) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    more = True
+    while more:
+        piece, more = await _next(receive)
+        size += len(piece)
+        if size > bytes_max:
+            raise _too_large(bytes_max)
+        held.add(len(piece))
+        pieces.append(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+async def _inflated(receive: Receive, bytes_max: int, held: Held) -> bytes:
+    body = bytearray()
+    stream = zlib.decompressobj(_GZIP)
+    received = 0
+    more = True
+    while more:
+        piece, more = await _next(receive)
+        received += len(piece)
+        if received > bytes_max:
+            raise _too_large(bytes_max)
+        while piece:
+            if stream.eof:  # A gzip body may have several members.
+                stream = zlib.decompressobj(_GZIP)
+            try:
+                inflated = stream.decompress(piece, bytes_max - len(body) + 1)
+            except zlib.error:
+                raise _broken_gzip() from None
+            held.add(len(inflated))
+            body += inflated
+            if len(body) > bytes_max:
+                raise _too_large(bytes_max)
+            piece = stream.unconsumed_tail or stream.unused_data
+    if not stream.eof:
+        raise _broken_gzip()
+    return bytes(body)
+
+
+async def _next(receive: Receive) -> tuple[bytes, bool]:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    return message.get("body", b""), message.get("more_body", False)
+
+
+def _too_large(bytes_max: int) -> Problem:
+    return Problem(
+        413,
+        "too_large",
+        f"The body has more than {bytes_max} bytes.",
+        remedy="Send the events in several requests.",
+    )
+
+
+def _broken_gzip() -> Problem:
+    return Problem(400, "broken_gzip", "The body is not a whole gzip stream.", remedy="Send it again, or without gzip.")

@@ -1,0 +1,102 @@
+"""Serves an ASGI application on a socket of this process, beside whatever else its event loop does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from types import TracebackType
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from orchestrator.errors import ConfigurationError
+
+SHUTDOWN_TIMEOUT_S = 10
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, leaving signals to the process: whoever starts the roles also stops them, in order."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the handlers of the process in place."""
+        yield
+
+
+class GatewayServer:
+    """A running gateway: ``async with GatewayServer(app, host, port) as server: server.url``.
+
+    Port 0 takes a free port. Leaving the context stops taking connections and answers what was begun, for at most
+    ``SHUTDOWN_TIMEOUT_S``. Raises ``ConfigurationError`` when the address cannot be bound.
+    """
+
+    def __init__(self, app: ASGIApp, host: str = "127.0.0.1", port: int = 0) -> None:
+        self._host = host
+        self._port = port
+        config = uvicorn.Config(
+            app,
+            access_log=False,
+            log_config=None,
+            lifespan="on",
+            server_header=False,
+            timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
+        )
+        self._server = _Server(config)
+        self._socket: socket.socket | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that is served; 0 until a free one has been taken."""
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """The address that is served, without a trailing slash."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self.port}"
+
+    async def __aenter__(self) -> GatewayServer:
+        """Return once connections are accepted."""
+        self._socket = self._bound()
+        self._serving = asyncio.create_task(self._server.serve(sockets=[self._socket]), name="gateway")
+        while not self._server.started:
+            if self._serving.done():
+                self._serving.result()
+                raise ConfigurationError("The gateway ended while it started; its log says why.")
+            await asyncio.sleep(0.005)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop serving."""
+        self._server.should_exit = True
+        if self._serving is not None:
+            await self._serving
+        if self._socket is not None:
+            self._socket.close()
+
+    async def wait(self) -> None:
+        """Return when the server has ended, by itself or by leaving the context."""
+        if self._serving is not None:
+            await asyncio.shield(self._serving)
+
+    def _bound(self) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        # Naming the protocol makes asyncio set TCP_NODELAY; without it every answer waits for a delayed ACK.
+        bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            bound.bind((self._host, self._port))
+        except OSError as error:
+            bound.close()
+            raise ConfigurationError(
+                f"Cannot serve on {self._host}:{self._port} ({error.strerror}). Choose another --port, or stop what "
+                "uses it."
+            ) from error
+        bound.setblocking(False)
+        self._port = int(bound.getsockname()[1])
+        return bound

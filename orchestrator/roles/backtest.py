@@ -1,0 +1,151 @@
+"""``journey backtest``: what a rulebook would have done with a log of events."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from orchestrator.adapters import sqlite_log
+from orchestrator.adapters.clock import SystemClock
+from orchestrator.adapters.kafka_log import KafkaLogReader
+from orchestrator.adapters.sqlite import SqliteDatabase
+from orchestrator.adapters.sqlite_log import SqliteEventLog
+from orchestrator.core.event import Event
+from orchestrator.core.moment import parse_moment
+from orchestrator.errors import ConfigurationError, EventRefused
+from orchestrator.roles.distributed import intake_of
+from orchestrator.runtime.eventfile import RefusedLine, read_events
+from orchestrator.runtime.intake import Intake
+from orchestrator.runtime.ports import EVENTS, Record
+from orchestrator.runtime.replay import Replayed, replay
+from orchestrator.runtime.rulebooks import FolderRulebooks
+from orchestrator.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Backtest:
+    """A replayed log and the lines of it that were no events."""
+
+    replayed: Replayed
+    refused: list[RefusedLine]
+
+    def actions_by(self) -> Counter[tuple[str, str]]:
+        """Return how many actions each (rule, connector) sent; withdrawn ones do not count."""
+        return Counter((one.rule, one.connector) for one in self.replayed.in_force())
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything for machines: actions in order, counts of decisions, refused lines."""
+        done = self.replayed
+        return {
+            "events": done.events,
+            "duplicates": done.duplicates,
+            "customers": len(done.states),
+            "actions": done.actions,
+            "decisions": [
+                {"rule": rule, "outcome": outcome, "reason": reason, "number": number}
+                for (rule, outcome, reason), number in sorted(self.decisions_by().items())
+            ],
+            "failures": [failure.message for failure in done.failures],
+            "refused": [
+                {"line": one.number, "code": one.refused.code, "message": str(one.refused)} for one in self.refused
+            ],
+        }
+
+    def tables(self) -> list[Table]:
+        """Return what a person reads: actions by rule and connector, decisions by reason."""
+        done = self.replayed
+        sent = Table(title=f"{done.events} events of {len(done.states)} customers, {done.duplicates} duplicates")
+        for column in ("rule", "connector", "actions"):
+            sent.add_column(column)
+        for (rule, connector), number in sorted(self.actions_by().items()):
+            sent.add_row(rule, connector, str(number))
+        decided = Table(title="decisions")
+        for column in ("rule", "outcome", "reason", "number"):
+            decided.add_column(column)
+        for key, number in sorted(self.decisions_by().items()):
+            decided.add_row(*key, str(number))
+        return [sent, decided]
+
+    def decisions_by(self) -> Counter[tuple[str, str, str]]:
+        """Return how many decisions there were by rule, outcome and reason."""
+        return Counter((one.rule, one.outcome.value, one.reason.value) for one in self.replayed.records)
+
+
+async def run_backtest(settings: Settings, source: str, *, kafka: bool, until: str | None) -> Backtest:
+    """Replay a file, or the log of this deployment (``topic``), through the rules of the settings."""
+    until_ms = None if until is None else parse_moment(until)
+    if until is not None and until_ms is None:
+        raise ConfigurationError(
+            f'--until "{until}" is no moment. Write RFC 3339 with an offset: 2026-03-02T10:00:00Z.'
+        )
+    rulebooks = FolderRulebooks(settings.rules, settings.workspace)
+    intake = intake_of(settings, rulebooks)
+    found: Iterable[Event | RefusedLine]
+    if source != "topic":
+        found = read_events(Path(source), intake)
+    elif kafka:
+        found = await events_of_kafka(settings.kafka_bootstrap, intake)
+    else:
+        found = await events_of_embedded(settings.data, intake)
+    return backtest(rulebooks, found, until_ms)
+
+
+def backtest(rulebooks: FolderRulebooks, found: Iterable[Event | RefusedLine], until_ms: int | None) -> Backtest:
+    """Replay events through the rulebook, timers up to ``until_ms`` or the last event."""
+    refused: list[RefusedLine] = []
+
+    def events() -> Iterator[Event]:
+        for one in found:
+            if isinstance(one, RefusedLine):
+                refused.append(one)
+            else:
+                yield one
+
+    return Backtest(replay(rulebooks.current, events(), until_ms=until_ms), refused)
+
+
+async def events_of_kafka(bootstrap: str, intake: Intake) -> list[Event | RefusedLine]:
+    """Return what ``journey.events`` holds now, in order of the log's stamps; order per customer is kept."""
+    reader = KafkaLogReader(bootstrap)
+    firsts, ends = await reader.beginning_offsets(EVENTS), await reader.end_offsets(EVENTS)
+    records: list[Record] = []
+    for partition, end in ends.items():
+        first = firsts[partition]
+        if first >= end:
+            continue
+        async for batch in reader.read(EVENTS, partition, first):
+            records += [record for record in batch if record.offset < end]
+            if batch[-1].offset + 1 >= end:
+                break
+    records.sort(key=lambda record: (record.stamp_ms, record.partition, record.offset))
+    return [one for record in records for one in _decoded(record, intake)]
+
+
+async def events_of_embedded(data: Path, intake: Intake) -> list[Event | RefusedLine]:
+    """Return what the embedded log holds now."""
+    path = data / "journey.sqlite3"
+    if not path.exists():
+        raise ConfigurationError(f"There is no embedded log at {path}. Name its folder with --data, or an event file.")
+    database = SqliteDatabase(path, sqlite_log.SCHEMA)
+    await database.open()
+    try:
+        log = SqliteEventLog(database, SystemClock())
+        offset, found = await log.start_offset(EVENTS, 0), []
+        while records := await log.read_range(EVENTS, 0, offset, 5_000):
+            found += [one for record in records for one in _decoded(record, intake)]
+            offset = records[-1].offset + 1
+        return found
+    finally:
+        await database.close()
+
+
+def _decoded(record: Record, intake: Intake) -> list[Event | RefusedLine]:
+    try:
+        return list(intake.events_from_record(record))
+    except EventRefused as refused:
+        return [RefusedLine(record.offset, refused)]

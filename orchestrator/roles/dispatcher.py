@@ -1,0 +1,62 @@
+"""The dispatcher's role: from ``journey.actions`` to the connectors, over Redis queues."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from orchestrator import __version__, metrics
+from orchestrator.adapters.kafka_group import KafkaGroupReader
+from orchestrator.adapters.redis_dispatch_queue import RedisDispatchQueue
+from orchestrator.gateway.server import GatewayServer
+from orchestrator.roles.delivery import connectors_of, policies_of
+from orchestrator.roles.distributed import event_log, redis_client, system_clock
+from orchestrator.roles.health import health_app
+from orchestrator.roles.stopping import until_first_ends
+from orchestrator.runtime.dispatch import Dispatcher
+from orchestrator.runtime.ports import ACTIONS
+from orchestrator.runtime.rulebooks import FolderRulebooks
+from orchestrator.settings import Settings
+
+GROUP = "journey-dispatcher"
+
+
+async def run_dispatcher(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
+    """Deliver until cancelled; then drain what is under way."""
+    metrics.PROCESS.info({"role": "dispatcher", "version": __version__, "workspace": settings.workspace})
+    rulebooks = FolderRulebooks(settings.rules, settings.workspace)
+    log, client = event_log(settings), redis_client(settings)
+    connectors = connectors_of(rulebooks.loaded.connectors)
+    dispatcher = Dispatcher(
+        queue=RedisDispatchQueue(client, settings.workspace),
+        log=log,
+        clock=system_clock(),
+        connectors=connectors,
+        policies=policies_of(rulebooks.loaded.connectors),
+    )
+    reader = KafkaGroupReader(
+        settings.kafka_bootstrap, group=GROUP, topic=ACTIONS, session_timeout_s=settings.session_timeout_s
+    )
+    joined = asyncio.Event()
+    await log.start()
+    await dispatcher.start()
+    try:
+        health = health_app(joined.is_set)
+        async with GatewayServer(health, settings.host, settings.metrics_port) as server:
+
+            def ready() -> None:
+                if not joined.is_set():
+                    on_ready(server.url)
+                joined.set()
+
+            await until_first_ends(
+                reader.run(dispatcher.accept, ready),
+                dispatcher.join(),
+                server.wait(),
+            )
+    finally:
+        await dispatcher.stop()
+        for connector in connectors.values():
+            await connector.close()
+        await log.close()
+        await client.aclose()

@@ -1,0 +1,289 @@
+"""The embedded engine: gateway, worker, dispatcher and a local receiver in one process over one SQLite file.
+
+``journey dev`` runs it. Every step is durable before the next: Ctrl-C and kill -9 lose nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from connectors.protocol import Connector
+from connectors.receiver.app import create_app as create_receiver
+from orchestrator import __version__, metrics
+from orchestrator.adapters import sqlite_dispatch_queue, sqlite_log, sqlite_positions, sqlite_state_store
+from orchestrator.adapters.clock import SystemClock
+from orchestrator.adapters.sqlite import SqliteDatabase
+from orchestrator.adapters.sqlite_dispatch_queue import SqliteDispatchQueue
+from orchestrator.adapters.sqlite_log import SqliteEventLog
+from orchestrator.adapters.sqlite_positions import SqlitePositions
+from orchestrator.adapters.sqlite_state_store import SqliteStateStore
+from orchestrator.errors import ConfigurationError, RulebookRefused, Unavailable
+from orchestrator.gateway.app import create_app
+from orchestrator.gateway.backend import Backend
+from orchestrator.gateway.server import GatewayServer
+from orchestrator.roles.delivery import connectors_of, policies_of
+from orchestrator.roles.demo import play_demo
+from orchestrator.roles.distributed import intake_of
+from orchestrator.roles.lookups import RecentActions, RulebookJourneys, StoredCustomers, StoredDeadLetters
+from orchestrator.roles.stopping import until_first_ends
+from orchestrator.runtime.dispatch import Dispatcher
+from orchestrator.runtime.intake import HttpIntake, Intake
+from orchestrator.runtime.partition import Extent, Surroundings, Worker
+from orchestrator.runtime.ports import ACTIONS, EVENTS, Record
+from orchestrator.runtime.rulebooks import FolderRulebooks
+from orchestrator.settings import Settings
+
+log = logging.getLogger(__name__)
+
+SCHEMA = "\n".join(
+    (sqlite_log.SCHEMA, sqlite_state_store.SCHEMA, sqlite_dispatch_queue.SCHEMA, sqlite_positions.SCHEMA)
+)
+#: The embedded log has one partition: one writer has nothing to gain from more.
+PARTITION = 0
+TICK_S = 0.05
+RULES_POLL_S = 0.5
+_READER = "dispatcher"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedded:
+    """The parts of a running engine. ``run`` returns when one of them ends, or raises what ended it."""
+
+    settings: Settings
+    database: SqliteDatabase
+    log: SqliteEventLog
+    store: SqliteStateStore
+    queue: SqliteDispatchQueue
+    positions: SqlitePositions
+    rulebooks: FolderRulebooks
+    intake: Intake
+    worker: Worker
+    dispatcher: Dispatcher
+    clock: SystemClock
+
+    async def run(self) -> None:
+        """Process events and deliver actions until cancelled."""
+        offset = await self.worker.assigned(PARTITION)
+        await self.dispatcher.start()
+        try:
+            await until_first_ends(
+                self._follow_events(offset),
+                self._fire_timers(),
+                self._follow_actions(),
+                self._follow_rules(),
+                self.dispatcher.join(),
+            )
+        finally:
+            await self.dispatcher.stop()
+            await self.worker.revoked(PARTITION)
+
+    async def _follow_events(self, offset: int) -> None:
+        async for records in self.log.read(EVENTS, PARTITION, offset):
+            for batch in _slices(records, self.settings.batch_events_max):
+                await self.worker.process(PARTITION, batch)
+
+    async def _fire_timers(self) -> None:
+        while True:
+            observed_ms = self.clock.now_ms()
+            end = await self.log.end_offset(EVENTS, PARTITION)
+            caught_up = self.worker.position(PARTITION) == end
+            await self.worker.advance(PARTITION, observed_ms if caught_up else None)
+            lag = end - (self.worker.position(PARTITION) or 0)
+            metrics.PARTITION_LAG.labels(str(PARTITION)).set(lag)
+            await asyncio.sleep(TICK_S)
+
+    async def _follow_actions(self) -> None:
+        offset = await self.positions.load(_READER, ACTIONS, PARTITION)
+        async for records in self.log.read(ACTIONS, PARTITION, offset):
+            await self._take_actions(records)
+
+    async def _take_actions(self, records: list[Record]) -> None:
+        while True:
+            try:
+                await self.dispatcher.accept(records)
+                await self.positions.save(_READER, ACTIONS, PARTITION, records[-1].offset + 1)
+                return
+            except Unavailable as error:
+                log.warning("the dispatch queue cannot take %d actions yet: %s", len(records), error)
+                await asyncio.sleep(RULES_POLL_S)
+
+    async def _follow_rules(self) -> None:
+        """Take edits of the rules folder into force; a broken edit leaves the old rulebook running and says why."""
+        seen = _fingerprint(self.settings.rules)
+        while True:
+            await asyncio.sleep(RULES_POLL_S)
+            found = await asyncio.to_thread(_fingerprint, self.settings.rules)
+            if found == seen:
+                continue
+            seen = found
+            try:
+                self.rulebooks.reload()
+            except RulebookRefused as refused:
+                log.error("the edit was refused, rulebook %s stays:\n%s", self.rulebooks.current.version, refused)
+
+
+def _fingerprint(folder: Path) -> list[tuple[str, int, int]]:
+    files = (path for path in sorted(folder.rglob("*.yaml")) if path.is_file())
+    return [(str(path), (stat := path.stat()).st_mtime_ns, stat.st_size) for path in files]
+
+
+def _slices(records: list[Record], size: int) -> Iterator[list[Record]]:
+    for start in range(0, len(records), size):
+        yield records[start : start + size]
+
+
+class _SqliteExtent:
+    """The extent of the embedded log."""
+
+    def __init__(self, event_log: SqliteEventLog) -> None:
+        self._log = event_log
+
+    async def extent(self, partition: int) -> Extent:
+        """Return identity, first and end offset of ``journey.events``."""
+        return Extent(
+            await self._log.log_id(EVENTS),
+            await self._log.start_offset(EVENTS, partition),
+            await self._log.end_offset(EVENTS, partition),
+        )
+
+
+class _SqliteTail:
+    """The newest records of the embedded log."""
+
+    def __init__(self, event_log: SqliteEventLog) -> None:
+        self._log = event_log
+
+    async def latest(self, topic: str, limit: int) -> list[Record]:
+        """Return up to ``limit`` records, newest first."""
+        end = await self._log.end_offset(topic, PARTITION)
+        first = max(await self._log.start_offset(topic, PARTITION), end - limit)
+        records: list[Record] = []
+        while first < end and (some := await self._log.read_range(topic, PARTITION, first, end - first)):
+            records += some
+            first = some[-1].offset + 1
+        return records[::-1]
+
+
+class _Ready:
+    """Ready as soon as the roles run."""
+
+    async def obstacle(self) -> str | None:
+        """Return None: this process does not start half-way."""
+        return None
+
+
+@contextlib.contextmanager
+def _sole_owner(data: Path) -> Iterator[None]:
+    """Hold the data folder for this process; a second engine on it would only be fenced off."""
+    data.mkdir(parents=True, exist_ok=True)
+    with (data / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigurationError(
+                f"Another engine runs on the data folder {data}. Stop it, or choose another with --data."
+            ) from None
+        yield
+
+
+@contextlib.asynccontextmanager
+async def embedded(settings: Settings, receiver_url: str) -> AsyncIterator[Embedded]:
+    """Put the engine together over ``settings.data``; closes everything at the end.
+
+    Connectors that name ``RECEIVER_URL`` deliver to ``receiver_url``, unless the environment says otherwise.
+    """
+    with _sole_owner(settings.data):
+        rulebooks = FolderRulebooks(settings.rules, settings.workspace)
+        database = SqliteDatabase(settings.data / "journey.sqlite3", SCHEMA)
+        await database.open()
+        connectors: dict[str, Connector] = {}
+        try:
+            connectors.update(connectors_of(rulebooks.loaded.connectors, {"RECEIVER_URL": receiver_url, **os.environ}))
+            yield _assembled(settings, rulebooks, database, connectors)
+        finally:
+            for connector in connectors.values():
+                await connector.close()
+            await database.close()
+
+
+def _assembled(
+    settings: Settings, rulebooks: FolderRulebooks, database: SqliteDatabase, connectors: dict[str, Connector]
+) -> Embedded:
+    clock = SystemClock()
+    event_log = SqliteEventLog(database, clock)
+    store = SqliteStateStore(database)
+    queue = SqliteDispatchQueue(database)
+    intake = intake_of(settings, rulebooks)
+    surroundings = Surroundings(
+        store=store,
+        log=event_log,
+        extents=_SqliteExtent(event_log),
+        intake=intake,
+        rulebooks=rulebooks,
+        clock=clock,
+        grace_ms=settings.grace_ms,
+        customers_cached_max=settings.customers_cached_max,
+        dead_letter_share_max=settings.dead_letter_share_max,
+    )
+    dispatcher = Dispatcher(
+        queue=queue,
+        log=event_log,
+        clock=clock,
+        connectors=connectors,
+        policies=policies_of(rulebooks.loaded.connectors),
+    )
+    return Embedded(
+        settings=settings,
+        database=database,
+        log=event_log,
+        store=store,
+        queue=queue,
+        positions=SqlitePositions(database),
+        rulebooks=rulebooks,
+        intake=intake,
+        worker=Worker(surroundings),
+        dispatcher=dispatcher,
+        clock=clock,
+    )
+
+
+def backend_of(engine: Embedded) -> Backend:
+    """Return what the gateway needs of the engine."""
+    tail = _SqliteTail(engine.log)
+    journeys = RulebookJourneys(engine.rulebooks, engine.clock.now_ms())
+    return Backend(
+        log=engine.log,
+        customers=StoredCustomers(engine.store, engine.intake.key, lambda _: PARTITION),
+        journeys=journeys,
+        actions=RecentActions(tail, engine.queue),
+        dead_letters=StoredDeadLetters(
+            tail, engine.log, HttpIntake(engine.intake), engine.clock, engine.dispatcher.redrive
+        ),
+        rulebooks=journeys,
+        readiness=_Ready(),
+    )
+
+
+async def run_embedded(settings: Settings, *, demo: bool, on_ready: Callable[[str, str], None]) -> None:
+    """Run until cancelled; ``on_ready`` gets the gateway's and the receiver's URL once both answer."""
+    metrics.PROCESS.info({"role": "dev", "version": __version__, "workspace": settings.workspace})
+    receiver = create_receiver(record_path=settings.data / "received.jsonl")
+    async with (
+        GatewayServer(receiver, settings.host, settings.receiver_port) as received,
+        embedded(settings, received.url) as engine,
+        GatewayServer(
+            create_app(backend_of(engine), engine.intake, settings, engine.clock), settings.host, settings.port
+        ) as served,
+    ):
+        on_ready(served.url, received.url)
+        work = [engine.run(), served.wait(), received.wait()]
+        if demo:
+            work.append(play_demo(engine.log, engine.intake.key, engine.clock))
+        await until_first_ends(*work)

@@ -1,0 +1,200 @@
+"""Look-ups of the gateway and the CLI, over whichever adapters a role has put together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from orchestrator.core.action import Action
+from orchestrator.core.definition import Journey
+from orchestrator.core.state import CustomerState, decode_state
+from orchestrator.errors import EventRefused
+from orchestrator.gateway.views import (
+    ActionView,
+    DeadLetterView,
+    RulebookVersion,
+    action_view,
+    dead_letter_view,
+    moment,
+)
+from orchestrator.runtime.intake import DeadLetter, HttpIntake, decode_dead_letter
+from orchestrator.runtime.ports import (
+    ACTIONS,
+    DEAD_LETTERS,
+    Clock,
+    DispatchQueue,
+    EventLog,
+    Outgoing,
+    Record,
+    StateStore,
+)
+from orchestrator.runtime.rulebooks import FolderRulebooks
+
+log = logging.getLogger(__name__)
+
+#: Records of a topic's end that a look-up reads at most.
+TAIL_MAX = 5_000
+
+
+class LogTail(Protocol):
+    """Reads the newest records of a topic."""
+
+    async def latest(self, topic: str, limit: int) -> list[Record]:
+        """Return up to ``limit`` of the newest records of all partitions, newest first."""
+        ...
+
+
+class StoredCustomers:
+    """Customers by id; ``partition_of`` maps a record key to its partition."""
+
+    def __init__(self, store: StateStore, key: Callable[[str], bytes], partition_of: Callable[[bytes], int]) -> None:
+        self._store = store
+        self._key = key
+        self._partition_of = partition_of
+
+    async def state(self, customer_id: str) -> CustomerState | None:
+        """Return a customer's state, None when nothing is known."""
+        stored = await self._store.load(self._partition_of(self._key(customer_id)), [customer_id])
+        return None if stored[0] is None else decode_state(stored[0])
+
+
+class RulebookJourneys:
+    """Journeys of the rulebook in force, and that rulebook's version."""
+
+    def __init__(self, rulebooks: FolderRulebooks, loaded_at_ms: int) -> None:
+        self._rulebooks = rulebooks
+        self._loaded_at_ms = loaded_at_ms
+
+    async def active(self) -> Sequence[Journey]:
+        """Return the journeys in force."""
+        return list(self._rulebooks.current.journeys.values())
+
+    async def versions(self) -> Sequence[RulebookVersion]:
+        """Return the version in force."""
+        current = self._rulebooks.current
+        return [
+            RulebookVersion(
+                version=current.version,
+                active=True,
+                published_at=moment(self._loaded_at_ms),
+                journeys=sorted(current.journeys),
+            )
+        ]
+
+
+class RecentActions:
+    """The latest actions with what became of them: the topic says what was decided, the ledger how it ended."""
+
+    def __init__(self, tail: LogTail, queue: DispatchQueue) -> None:
+        self._tail = tail
+        self._queue = queue
+
+    async def recent(self, limit: int, customer_id: str | None) -> Sequence[ActionView]:
+        """Return the latest actions, newest first; of one customer when given."""
+        records = await self._tail.latest(ACTIONS, TAIL_MAX if customer_id else 2 * limit)
+        actions: dict[str, Action] = {}
+        for record in records:
+            action = msgspec.json.decode(record.value or b"{}", type=Action)
+            if not action.cancel and customer_id in {None, action.customer_id}:
+                actions.setdefault(action.id, action)
+        shown = list(actions.values())[:limit]
+        entries = await self._queue.ledger([action.id for action in shown])
+        return [
+            action_view(action) if entry is None else action_view(action, entry.outcome, entry.at_ms)
+            for action, entry in zip(shown, entries, strict=True)
+        ]
+
+
+Redrive = Callable[[Sequence[str]], Awaitable[Sequence[Any]]]
+
+
+class StoredDeadLetters:
+    """Dead letters of events and of actions, newest first, named by where they stand in their topic."""
+
+    def __init__(
+        self, tail: LogTail, log: EventLog, intake: HttpIntake, clock: Clock, redrive_actions: Redrive
+    ) -> None:
+        self._tail = tail
+        self._log = log
+        self._intake = intake
+        self._clock = clock
+        self._redrive_actions = redrive_actions
+
+    async def recent(self, limit: int) -> Sequence[DeadLetterView]:
+        """Return the latest dead letters."""
+        return [_view(record) for record in await self._tail.latest(DEAD_LETTERS, limit)]
+
+    async def redrive(self, ids: Sequence[str] | None) -> int:
+        """Send dead letters again and return how many: events to their topic, actions to their connector's queue."""
+        wanted = None if ids is None else set(ids)
+        events: list[Outgoing] = []
+        actions: list[str] = []
+        for record in await self._tail.latest(DEAD_LETTERS, TAIL_MAX):
+            if wanted is not None and _name(record) not in wanted:
+                continue
+            letter = _letter(record)
+            if letter is None:
+                actions += _action_ids(record)
+            elif letter.value is not None:
+                events += self._again(letter)
+        if events:
+            await self._log.append(events)
+        return len(events) + len(await self._redrive_actions(list(dict.fromkeys(actions))))
+
+    def _again(self, letter: DeadLetter) -> list[Outgoing]:
+        """Return the records of a dead letter; none while the reason for its refusal stands."""
+        try:
+            return self._intake.again(letter, self._clock.now_ms())
+        except EventRefused as refused:
+            log.info("a dead letter is refused again: %s %s", refused, refused.remedy)
+            return []
+
+
+def _name(record: Record) -> str:
+    return f"{record.partition}-{record.offset}"
+
+
+def _letter(record: Record) -> DeadLetter | None:
+    """Return the dead letter of an event, or None for one of an action."""
+    try:
+        return decode_dead_letter(record.value or b"")
+    except msgspec.MsgspecError:
+        return None
+
+
+class _UndeliveredAction(msgspec.Struct):
+    """The part of a dispatcher's dead letter that look-ups show."""
+
+    reason: str
+    detail: str
+    action: dict[str, Any]
+    at: int = 0
+
+
+def _undelivered(record: Record) -> _UndeliveredAction:
+    return msgspec.json.decode(record.value or b"{}", type=_UndeliveredAction)
+
+
+def _action_ids(record: Record) -> list[str]:
+    action_id = _undelivered(record).action.get("id")
+    return [action_id] if isinstance(action_id, str) else []
+
+
+def _view(record: Record) -> DeadLetterView:
+    letter = _letter(record)
+    if letter is not None:
+        return dead_letter_view(_name(record), letter)
+    undelivered = _undelivered(record)
+    return DeadLetterView(
+        id=_name(record),
+        origin="dispatcher",
+        code=undelivered.reason,
+        field=f"action {undelivered.action.get('id', '')}",
+        message=undelivered.detail or undelivered.reason,
+        remedy="Mend the connector or the action's params, then redrive.",
+        refused_at=moment(undelivered.at or record.stamp_ms),
+        value=(record.value or b"").decode(errors="replace"),
+    )

@@ -1,0 +1,73 @@
+"""The worker's role: a Faust app over Kafka, states in Redis, health and metrics on a port of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from orchestrator import __version__, metrics
+from orchestrator.adapters.faust_worker import run_worker
+from orchestrator.adapters.redis_state_store import RedisStateStore
+from orchestrator.gateway.server import GatewayServer
+from orchestrator.roles.distributed import KafkaExtents, event_log, intake_of, redis_client, system_clock
+from orchestrator.roles.health import health_app
+from orchestrator.runtime.partition import Surroundings, Worker
+from orchestrator.runtime.ports import Clock, Record
+from orchestrator.runtime.rulebooks import FolderRulebooks
+from orchestrator.settings import Settings
+
+
+class _Handler:
+    """The runtime's worker as the handler that Faust's lanes call."""
+
+    def __init__(self, worker: Worker, clock: Clock) -> None:
+        self._worker = worker
+        self._clock = clock
+
+    async def assigned(self, partition: int) -> int | None:
+        """Take ownership of a partition."""
+        return await self._worker.assigned(partition)
+
+    async def revoked(self, partition: int) -> None:
+        """Give a partition up."""
+        await self._worker.revoked(partition)
+
+    async def process(self, partition: int, records: Sequence[Record]) -> None:
+        """Apply records."""
+        await self._worker.process(partition, records)
+
+    async def advance(self, partition: int, caught_up: bool) -> None:
+        """Fire what is due. The broker said "nothing more" at most a grace ago: the present less it has been read."""
+        await self._worker.advance(partition, self._clock.now_ms() if caught_up else None)
+
+
+async def run_worker_role(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
+    """Work until SIGTERM or SIGINT; raises what ended the work otherwise."""
+    metrics.PROCESS.info({"role": "worker", "version": __version__, "workspace": settings.workspace})
+    rulebooks = FolderRulebooks(settings.rules, settings.workspace)
+    log, client, clock = event_log(settings), redis_client(settings), system_clock()
+    worker = Worker(
+        Surroundings(
+            store=RedisStateStore(client, settings.workspace),
+            log=log,
+            extents=KafkaExtents(settings),
+            intake=intake_of(settings, rulebooks),
+            rulebooks=rulebooks,
+            clock=clock,
+            grace_ms=settings.grace_ms,
+            customers_cached_max=settings.customers_cached_max,
+            dead_letter_share_max=settings.dead_letter_share_max,
+        )
+    )
+    joined: list[bool] = []
+    await log.start()
+    try:
+        async with GatewayServer(health_app(lambda: bool(joined)), settings.host, settings.metrics_port) as server:
+
+            async def ready() -> None:
+                joined.append(True)
+                on_ready(server.url)
+
+            await run_worker(settings, _Handler(worker, clock), ready)
+    finally:
+        await log.close()
+        await client.aclose()

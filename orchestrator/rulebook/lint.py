@@ -1,0 +1,28 @@
+"""Lint: checks across keys and files, after names have been resolved. Everything is reported, nothing raised.
+
+An *error* is a rule that cannot work as written; a *warning* is one that works but is hardly meant.
+
+=================== ==========================================================================================
+``lint_plan``       events, properties, traits and values against the tracking plan
+``lint_logic``      conditions that can never be true
+``lint_journeys``   stages that nothing reaches, rules that their own limits or exits silence, ids used twice
+``lint_connectors`` settings and params against what each connector type takes
+=================== ==========================================================================================
+"""
+
+from __future__ import annotations
+
+from orchestrator.rulebook.lint_connectors import lint_connectors
+from orchestrator.rulebook.lint_journeys import lint_journeys
+from orchestrator.rulebook.lint_logic import lint_logic
+from orchestrator.rulebook.lint_plan import lint_plan
+from orchestrator.rulebook.names import Names
+from orchestrator.rulebook.send_templates import SendTemplates
+
+
+def lint(names: Names, templates: SendTemplates) -> None:
+    """Report whatever is wrong or unlikely in the rulebook."""
+    lint_plan(names, templates)
+    lint_logic(names)
+    lint_journeys(names)
+    lint_connectors(names)

@@ -1,0 +1,71 @@
+"""Lint of connectors: their settings, and the params that templates give them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+
+from connectors.connector_type import ConnectorType
+from connectors.errors import ConnectorMisconfigured
+from connectors.registry import connector_types, expand_environment, settings_problems
+from orchestrator.rulebook.models.play import SendPart, StepPart
+from orchestrator.rulebook.names import Names
+from orchestrator.rulebook.problem import unknown
+
+
+@lru_cache(maxsize=1)
+def _types() -> Mapping[str, ConnectorType]:
+    return {one.type: one for one in connector_types()}
+
+
+def lint_connectors(names: Names) -> None:
+    """Check every connector's settings and every send's params against its type."""
+    for name, entry in names.connectors.items():
+        at = names.connector_origins[name]
+        known = _types().get(entry.type)
+        if known is None:
+            names.report.error(at, "type", unknown("connector type", entry.type, _types()))
+            continue
+        if entry.kind not in known.kinds:
+            message = f'type "{entry.type}" carries {", ".join(known.kinds)}, not {entry.kind}'
+            names.report.error(at, "kind", message)
+        _settings(names, name)
+    for source in names.journeys.values():
+        for rule in source.rules:
+            for send in sends_of(rule.do):
+                _params(names, send)
+
+
+def _settings(names: Names, name: str) -> None:
+    entry, at = names.connectors[name], names.connector_origins[name]
+    try:
+        settings = expand_environment(entry.settings, {}, connector=name)
+    except ConnectorMisconfigured:
+        # A variable without a default is known only where the dispatcher runs; `journey doctor` checks there.
+        return
+    for problem in settings_problems(name, {"type": entry.type, **settings}, tuple(_types().values())):
+        inner = at.get("settings")
+        names.report.error(inner if isinstance(inner, type(at)) else at, problem.subject, str(problem))
+
+
+def _params(names: Names, send: SendPart) -> None:
+    entry = names.connectors.get(send.connector)
+    known = None if entry is None else _types().get(entry.type)
+    if known is None or (send.template is not None and send.template not in names.templates):
+        return
+    own = names.templates[send.template].params if send.template else {}
+    given = set(own) if send.template else set(send.params)
+    for problem in known.param_name_problems(given):
+        key = "template" if send.template else "params"
+        names.report.error(send.origin, key, f'connector "{send.connector}": {problem}')
+
+
+def sends_of(steps: list[StepPart]) -> Iterator[SendPart]:
+    """Yield every send of a play, fallbacks included, in order."""
+    for step in steps:
+        if step.send is not None:
+            yield step.send
+            yield from step.send.fallback
+        inner = [] if step.wait_for is None else step.wait_for.else_
+        for block in (step.do, step.then, step.else_, inner):
+            yield from sends_of(block)

@@ -1,0 +1,339 @@
+"""Lint against the tracking plan: event types, properties, traits, and values that they can never have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from orchestrator.core.condition import Op, Path, Root
+from orchestrator.core.event import SYSTEM_TYPES
+from orchestrator.rulebook.build_conditions import SCORES_TRAIT, leaves
+from orchestrator.rulebook.models import condition as written
+from orchestrator.rulebook.models import trigger as triggers
+from orchestrator.rulebook.models.journey import JourneyHead, RulePart, StageDwell
+from orchestrator.rulebook.models.part import Part, shown
+from orchestrator.rulebook.models.play import SendPart, StepPart, WaitUntil
+from orchestrator.rulebook.models.scalars import parsed_path
+from orchestrator.rulebook.names import Names
+from orchestrator.rulebook.problem import listed, unknown
+from orchestrator.rulebook.send_templates import SendTemplates
+from orchestrator.rulebook.span import parsed_clock_min
+from orchestrator.rulebook.template import Reads
+from orchestrator.rulebook.tracking_plan import Property
+
+_OPS: Mapping[str, frozenset[Op]] = {
+    "string": frozenset(Op),
+    "number": frozenset(Op) - {Op.CONTAINS, Op.STARTS_WITH, Op.MATCHES},
+    "integer": frozenset(Op) - {Op.CONTAINS, Op.STARTS_WITH, Op.MATCHES},
+    "boolean": frozenset({Op.EQ, Op.NE, Op.IN, Op.NOT_IN, Op.EXISTS, Op.MISSING}),
+    "array": frozenset({Op.CONTAINS, Op.EXISTS, Op.MISSING}),
+    "object": frozenset({Op.EXISTS, Op.MISSING}),
+}
+_WORDS = {"string": "text", "number": "a number", "integer": "a whole number", "boolean": "true or false"}
+_RUN_TYPES = {
+    "stage": Property("string"),
+    "key": Property("string"),
+    "started_at": Property("integer"),
+    "entered_at": Property("integer"),
+}
+#: Properties of these are not declared, so any name may be read.
+_OPEN_TYPES = SYSTEM_TYPES
+
+# What ``event.`` means somewhere: the types it may be; empty when there is no event; None when anything goes.
+_Events = tuple[str, ...] | None
+
+
+def lint_plan(names: Names, templates: SendTemplates) -> None:
+    """Check every name and value of the rulebook against the tracking plan."""
+    linter = _PlanLint(names, templates)
+    for segment in names.segments.values():
+        linter.condition(segment.when, None)
+    for name, template in names.templates.items():
+        linter.template_traits(template, templates.reads(name))
+    for source in names.journeys.values():
+        linter.journey(source.head)
+        for rule in source.rules:
+            linter.rule(source.head, rule)
+
+
+class _PlanLint:
+    def __init__(self, names: Names, templates: SendTemplates) -> None:
+        self._names = names
+        self._templates = templates
+        self._plan = names.plan
+        self._report = names.report
+
+    # ------------------------------------------------------------------------------- journeys and rules
+
+    def journey(self, head: JourneyHead) -> None:
+        for stage in head.stages.values():
+            if isinstance(stage.on, StageDwell):
+                continue
+            self._event(stage.on.event, stage.on, "event")
+            self.condition(stage.on.where, (stage.on.event,))
+            for key, owner, path in (("key", head, head.key), ("value", stage, stage.value)):
+                if path is not None:
+                    self._property_of(path, owner, key, stage.on.event)
+
+    def rule(self, head: JourneyHead, rule: RulePart) -> None:
+        events = self._trigger(head, rule.on)
+        self.condition(rule.when, events)
+        for exit_event in rule.exit_when:
+            self._event(exit_event.event, exit_event, "event")
+            self.condition(exit_event.where, (exit_event.event,))
+        self._steps(rule.do, events)
+        if rule.arbitrate is not None and rule.arbitrate.context is not None:
+            for lever in rule.arbitrate.context.levers:
+                self.condition(lever.when, events)
+
+    def _trigger(self, head: JourneyHead, on: triggers.Trigger) -> _Events:
+        """Check a trigger and return the events whose properties the rule can read."""
+        match on:
+            case triggers.EventTrigger():
+                self._event(on.event, on, "event")
+                self.condition(on.where, (on.event,))
+                return (on.event,)
+            case triggers.EnterTrigger():
+                stage = head.stages.get(on.enter)
+                return (stage.on.event,) if stage and isinstance(stage.on, triggers.EventTrigger) else ()
+            case triggers.AbsenceTrigger(absence=absence):
+                self._absence(absence, head)
+                return (absence.after,)
+            case triggers.SequenceTrigger(sequence=sequence):
+                return self._sequence(sequence)
+            case triggers.DwellTrigger() | triggers.ScheduleTrigger():
+                return ()
+            case _:
+                return None
+
+    def _absence(self, absence: triggers.Absence, head: JourneyHead) -> None:
+        for key, event, where in (
+            ("after", absence.after, absence.after_where),
+            ("of", absence.of, absence.of_where),
+        ):
+            self._event(event, absence, key)
+            self.condition(where, (event,))
+            if absence.same is not None:
+                self._property_of(absence.same, absence, "same", event)
+            elif head.key is not None and self._lacks(head.key, event):
+                message = f'{event} has no {head.key}, which ties it to a run; name another property with "same"'
+                self._report.error(absence.origin, key, message)
+
+    def _sequence(self, sequence: triggers.Sequence) -> _Events:
+        events = []
+        for step in sequence.steps:
+            if isinstance(step, triggers.SequenceGap):
+                for event in step.not_:
+                    self._event(event, step, "not")
+                continue
+            self._event(step.event, step, "event")
+            self.condition(step.where, (step.event,))
+            events.append(step.event)
+        return tuple(dict.fromkeys(events))
+
+    def _steps(self, steps: list[StepPart], events: _Events) -> None:
+        for step in steps:
+            self.condition(step.if_, events)
+            if isinstance(step.wait, WaitUntil):
+                self._until(step.wait, events)
+            if step.wait_for is not None:
+                self._event(step.wait_for.event, step.wait_for, "event")
+                self.condition(step.wait_for.where, (step.wait_for.event,))
+                self._steps(step.wait_for.else_, events)
+            if step.set_trait:
+                self._set_traits(step)
+            for block in (step.do, step.then, step.else_):
+                self._steps(block, events)
+            for send in (step.send, *step.send.fallback) if step.send is not None else ():
+                self._send(send, events)
+
+    def _until(self, waiting: WaitUntil, events: _Events) -> None:
+        if parsed_clock_min(waiting.until) is not None or "." not in waiting.until:
+            return
+        declared = self._declared(waiting.until, waiting, "until", events)
+        if declared is not None and declared.type not in ("string", "integer", "number"):
+            self._report.error(
+                waiting.origin, "until", f"{waiting.until} is {declared.type}; a moment is text or a number"
+            )
+
+    def _set_traits(self, step: StepPart) -> None:
+        at = step.origin["set_trait"]
+        for name, value in step.set_trait.items():
+            declared = self._plan.traits.get(name)
+            if declared is not None and (fault := _value_fault(declared, f"profile.{name}", value)):
+                self._report.error(at, name, fault)
+
+    # --------------------------------------------------------------------------------------- templates
+
+    def _send(self, send: SendPart, events: _Events) -> None:
+        if not events:
+            return
+        reads = self._templates.reads(send.template) if send.template else None
+        for path in sorted((reads or Reads()).paths):
+            if (
+                path[0] == Root.EVENT.value
+                and len(path) > 1
+                and all(self._lacks(".".join(path), one) for one in events)
+            ):
+                known = {name for event in events for name in self._plan.events[event].properties}
+                message = f'template "{send.template}" reads {".".join(path)}: {unknown("property", path[1], known)}'
+                self._report.error(send.origin, "template", message)
+
+    def template_traits(self, template: Part, reads: Reads | None) -> None:
+        for path in sorted((reads or Reads()).paths):
+            if path[0] != Root.PROFILE.value or len(path) < 2 or path[1] in self._plan.traits:
+                continue
+            if "trait" not in self._names.broken:
+                at = template.origin["params"]
+                key = next((name for name, text in at.items() if f"profile.{path[1]}" in str(text)), None)
+                self._report.error(at, key, unknown("trait", path[1], self._plan.traits))
+
+    # -------------------------------------------------------------------------------------- conditions
+
+    def condition(self, part: written.Condition | None, events: _Events) -> None:
+        """Check every leaf of a condition; ``events`` are those that ``event.`` may mean here."""
+        for leaf in leaves(part):
+            match leaf:
+                case written.FieldCondition():
+                    self._field(leaf, events)
+                case written.CountCondition():
+                    self._counted(leaf.count, leaf, "count", leaf.where)
+                case written.SumCondition():
+                    self._counted(leaf.sum, leaf, "sum", leaf.where)
+                    self._summed(leaf)
+                case written.SinceLastCondition():
+                    self._counted(leaf.since_last, leaf, "since_last", leaf.where)
+                case written.SinceFirstCondition():
+                    self._counted(leaf.since_first, leaf, "since_first", leaf.where)
+                case written.FirstCondition():
+                    self._counted(leaf.first, leaf, "first", leaf.where)
+                case written.ScoreCondition():
+                    self._names.known("trait", SCORES_TRAIT, leaf.origin, "score")
+                case _:
+                    pass
+
+    def _counted(self, event: str, part: Part, key: str, where: written.Condition | None) -> None:
+        self._event(event, part, key)
+        self.condition(where, (event,))
+
+    def _summed(self, part: written.SumCondition) -> None:
+        declared = self._property_of(part.of, part, "of", part.sum)
+        if declared is not None and declared.type not in ("number", "integer"):
+            self._report.error(part.origin, "of", f"{part.of} is {declared.type}; only numbers add up")
+
+    def _field(self, part: written.FieldCondition, events: _Events) -> None:
+        declared = self._declared(part.field, part, "field", events)
+        if declared is None or declared.type not in _OPS:
+            return
+        op = Op(part.op)
+        if op not in _OPS[declared.type]:
+            allowed = listed((one.value for one in _OPS[declared.type]), most=20)
+            message = f"{part.field} is {_WORDS.get(declared.type, f'an {declared.type}')}, which {part.op} cannot "
+            self._report.error(part.origin, "op", f"{message}compare. Allowed: {allowed}.")
+            return
+        if isinstance(part.value, written.OtherField):
+            self._other(part, declared, part.value, events)
+            return
+        if declared.type in ("array", "object") or op in (Op.EXISTS, Op.MISSING):
+            return
+        checks_enum = op in (Op.EQ, Op.NE, Op.IN, Op.NOT_IN)
+        for index, value in enumerate(part.value if isinstance(part.value, list) else [part.value]):
+            if fault := _value_fault(declared, part.field, value, enum=checks_enum):
+                many = isinstance(part.value, list)
+                at, key = (part.origin["value"], index) if many else (part.origin, "value")
+                self._report.error(at, key, fault)
+
+    def _other(self, part: written.FieldCondition, own: Property, other: written.OtherField, events: _Events) -> None:
+        declared = self._declared(other.field, other, "field", events)
+        if declared is None:
+            return
+        numbers = {"number", "integer"}
+        if own.type != declared.type and not {own.type, declared.type} <= numbers:
+            message = f"{part.field} is {own.type} and {other.field} is {declared.type}; they never compare"
+            self._report.error(other.origin, "field", message)
+
+    # ------------------------------------------------------------------------------------------- names
+
+    def _event(self, event: str, part: Part, key: str) -> None:
+        self._names.known("event type", event, part.origin, key)
+
+    def _declared(self, text: str, part: Part, key: str, events: _Events) -> Property | None:
+        """Return what the plan says of a field, after reporting a field that cannot be there."""
+        path = parsed_path(text)
+        match path.root:
+            case Root.PROFILE:
+                if not self._names.known("trait", path.parts[0], part.origin, key):
+                    return None
+                return _inner(self._plan.traits[path.parts[0]], path.parts[1:])
+            case Root.EVENT:
+                return self._event_property(text, path, part, key, events)
+            case Root.RUN:
+                return _RUN_TYPES.get(path.parts[0])
+            case Root.CONTEXT:
+                if events == ():
+                    self._report.warning(part.origin, key, f"{text} is never there: no event sets this rule off")
+                return None
+
+    def _event_property(self, text: str, path: Path, part: Part, key: str, events: _Events) -> Property | None:
+        if events is None:
+            return None
+        if not events:
+            self._report.error(part.origin, key, f"{text} is never there: no event sets this rule off")
+            return None
+        found = [one for event in events if (one := self._property(event, path)) is not None]
+        if found:
+            return found[0] if len(found) == 1 else None
+        if all(self._lacks(text, event) for event in events):
+            known = {name for event in events for name in self._plan.events[event].properties}
+            names = " or ".join(events)
+            message = unknown(f"property of {names}", path.parts[0], known)
+            self._report.error(part.origin, key, message)
+        return None
+
+    def _property_of(self, text: str, part: Part, key: str, event: str) -> Property | None:
+        path = parsed_path(text)
+        if self._lacks(text, event):
+            known = self._plan.events[event].properties
+            self._report.error(part.origin, key, unknown(f"property of {event}", path.parts[0], known))
+        return self._property(event, path)
+
+    def _property(self, event: str, path: Path) -> Property | None:
+        declared = self._plan.events.get(event)
+        first = declared.properties.get(path.parts[0]) if declared else None
+        return None if first is None else _inner(first, path.parts[1:])
+
+    def _lacks(self, text: str, event: str) -> bool:
+        """Return whether a declared event is known not to carry the property."""
+        declared = self._plan.events.get(event)
+        if declared is None or event in _OPEN_TYPES:
+            return False
+        return self._property(event, parsed_path(text)) is None
+
+
+def _inner(declared: Property, parts: Iterable[str]) -> Property | None:
+    """Return the property inside an object; an object without declared properties may hold anything."""
+    here = declared
+    for part in parts:
+        if here.type != "object":
+            return None
+        if not here.properties:
+            return Property("anything")
+        if part not in here.properties:
+            return None
+        here = here.properties[part]
+    return here
+
+
+def _value_fault(declared: Property, field: str, value: Any, *, enum: bool = True) -> str:
+    """Return why a field can never have a value, or nothing."""
+    fits = {
+        "string": isinstance(value, str),
+        "number": isinstance(value, (int, float)) and not isinstance(value, bool),
+        "integer": isinstance(value, (int, float)) and not isinstance(value, bool),
+        "boolean": isinstance(value, bool),
+    }.get(declared.type, True)
+    if not fits:
+        return f"{field} is {_WORDS[declared.type]}, never {shown(value)}"
+    if enum and declared.enum and value not in declared.enum:
+        return f"{field} is never {shown(value)}: {unknown('value', str(value), [str(one) for one in declared.enum])}"
+    return ""

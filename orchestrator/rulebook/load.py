@@ -1,0 +1,123 @@
+"""Loading: a folder of rule files into a checked rulebook, or everything that is wrong with it, at once."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+from orchestrator.core.definition import Aggregate, Journey
+from orchestrator.rulebook.build import built_journeys
+from orchestrator.rulebook.cases import CaseFile, read_cases
+from orchestrator.rulebook.connector_entry import ConnectorEntry
+from orchestrator.rulebook.gather import gathered, role_of
+from orchestrator.rulebook.lint import lint
+from orchestrator.rulebook.lint_cases import lint_cases
+from orchestrator.rulebook.problem import Problem, Report, Severity
+from orchestrator.rulebook.reading import parsed
+from orchestrator.rulebook.send_templates import SendTemplates
+from orchestrator.rulebook.source import Map
+from orchestrator.rulebook.tracking_plan import TrackingPlan
+
+#: Folders inside a rulebook that hold no rules.
+_SKIPPED = ("schema", "__pycache__", "node_modules")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A rulebook as loaded. With an error among ``problems`` there are no journeys: it cannot be published.
+
+    ``version`` is the hash of the files (12 hexadecimal digits); test cases do not count, for they decide nothing.
+    ``files`` are those that do, by path, so that a rulebook can be published and loaded back elsewhere.
+    """
+
+    problems: tuple[Problem, ...]
+    version: str
+    files: Mapping[str, bytes]
+    journeys: tuple[Journey, ...] = ()
+    aggregates: tuple[Aggregate, ...] = ()
+    plan: TrackingPlan
+    connectors: tuple[ConnectorEntry, ...] = ()
+    cases: tuple[CaseFile, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether the rulebook may be published; warnings do not stand in the way."""
+        return not any(problem.severity is Severity.ERROR for problem in self.problems)
+
+
+def load_rulebook(folder: Path) -> Loaded:
+    """Load the rulebook of a folder. Reads files, raises nothing for what they say; a missing folder is a problem."""
+    if not folder.is_dir():
+        report = Report()
+        report.error(Map(str(folder), 1, None, 0), None, "there is no such folder; name the one with your journeys")
+        return Loaded(problems=report.sorted(), version=version_of({}), files={}, plan=TrackingPlan())
+    return load_rulebook_files(folder_files(folder), shown_as=folder.as_posix())
+
+
+def folder_files(folder: Path) -> dict[str, bytes]:
+    """Return the files of a rulebook by their path in its folder, cases included."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder)
+        hidden = any(part.startswith(".") or part in _SKIPPED for part in inside.parts)
+        if not hidden and path.is_file() and role_of(inside.as_posix()):
+            found[inside.as_posix()] = path.read_bytes()
+    return found
+
+
+def version_of(files: Mapping[str, bytes]) -> str:
+    """Return the name of a rulebook version: the hash of its files and their paths."""
+    digest = blake2b(digest_size=6)
+    for path in sorted(files):
+        digest.update(f"{path}\x00{len(files[path])}\x00".encode())
+        digest.update(files[path])
+    return digest.hexdigest()
+
+
+def load_rulebook_files(files: Mapping[str, bytes], *, shown_as: str = "") -> Loaded:
+    """Load a rulebook from the contents of its files. ``shown_as`` is the folder that problems speak of."""
+    with _no_collection():
+        return _load(files, shown_as)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Hold the garbage collector back: loading makes many objects that live, and scanning them finds nothing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _load(files: Mapping[str, bytes], shown_as: str) -> Loaded:
+    report = Report()
+    deciding = {path: content for path, content in files.items() if role_of(path) not in ("", "cases")}
+    names = gathered(deciding, shown_as, report)
+    templates = SendTemplates(names)
+    journeys = built_journeys(names, templates)
+    lint(names, templates)
+    cases = []
+    for path in sorted(files.keys() - deciding.keys()):
+        shown = f"{shown_as}/{path}" if shown_as else path
+        if role_of(path) and (source := parsed(shown, files[path], report)) is not None:
+            cases.append(read_cases(source, report))
+    for case in cases:
+        if case is not None:
+            lint_cases(case, names)
+    return Loaded(
+        problems=report.sorted(),
+        version=version_of(deciding),
+        files=deciding,
+        journeys=() if report.failed else journeys,
+        aggregates=() if report.failed else tuple(names.aggregates[name] for name in sorted(names.aggregates)),
+        plan=names.plan,
+        connectors=tuple(names.connectors.values()),
+        cases=tuple(case for case in cases if case is not None),
+    )

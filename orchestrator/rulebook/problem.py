@@ -1,0 +1,142 @@
+"""Problems: what is wrong with a rulebook, as values. All of them are reported at once, none is raised.
+
+A problem is rendered so that a person can go straight to the line::
+
+    rules/winback.yaml:10  journey "winback" > rule "pause"
+        unknown key "fro". Allowed: for, id, kind, next. Did you mean "for"?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import Enum
+
+from orchestrator.rulebook.source import Map, Seq
+
+#: A file with more problems than this is reported up to here.
+PROBLEMS_MAX = 500
+
+_ARROW = " \N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK} "
+
+#: Names of things, by the key of the list or mapping that holds them.
+_NOUNS = {
+    "rules": "rule",
+    "stages": "stage",
+    "segments": "segment",
+    "templates": "template",
+    "connectors": "connector",
+    "limits": "limits",
+    "events": "event",
+    "traits": "trait",
+    "consents": "consent",
+    "cases": "case",
+    "personas": "persona",
+}
+
+
+class Severity(Enum):
+    """An error keeps a rulebook from being published; a warning does not."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One fault. ``line`` counts from 1; ``trail`` names the things that enclose the fault, outermost first."""
+
+    file: str
+    line: int
+    trail: tuple[str, ...]
+    message: str
+    severity: Severity = Severity.ERROR
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}"
+        head = f"{place}  {_ARROW.join(self.trail)}" if self.trail else place
+        prefix = "warning: " if self.severity is Severity.WARNING else ""
+        return f"{head}\n    {prefix}{self.message}"
+
+
+def rendered(problems: Iterable[Problem]) -> str:
+    """Return all problems as people read them, one after another."""
+    return "\n".join(str(problem) for problem in problems)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `` Did you mean "…"?`` (with its leading space), or nothing when no known word is close."""
+    close = get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f' Did you mean "{close[0]}"?' if close else ""
+
+
+def listed(words: Iterable[str], *, most: int = 12) -> str:
+    """Return the words in order, with commas; of many only the first ``most`` and how many more there are."""
+    ordered = sorted(words)
+    if len(ordered) <= most:
+        return ", ".join(ordered)
+    return f"{', '.join(ordered[:most])} and {len(ordered) - most} more"
+
+
+def unknown(noun: str, word: str, known: Iterable[str]) -> str:
+    """Return the message for a name that nothing bears: what is allowed, and which one may have been meant."""
+    names = list(known)
+    allowed = f" Known: {listed(names)}." if names else " None is declared."
+    return f'unknown {noun} "{word}".{allowed}{did_you_mean(word, names)}'
+
+
+def trail_of(at: Map | Seq) -> tuple[str, ...]:
+    """Return the names of what encloses a place, outermost first: ``journey "winback"``, ``rule "pause"``."""
+    names: list[str] = []
+    here: Map | Seq | None = at
+    while here is not None:
+        above = here.parent
+        if above is None:
+            if isinstance(here, Map) and isinstance(here.get("journey"), str):
+                names.append(f'journey "{here["journey"]}"')
+        elif above.name in _NOUNS and (noun := _noun(here, above)):
+            names.append(noun)
+        here = above
+    return tuple(reversed(names))
+
+
+def _noun(here: Map | Seq, above: Map | Seq) -> str:
+    noun = _NOUNS[str(above.name)]
+    if isinstance(above, Map):
+        # Only the mappings at the top of a file name things; a rule's own ``limits`` does not.
+        return f'{noun} "{here.name}"' if above.parent is not None and above.parent.parent is None else ""
+    if not isinstance(here, Map):
+        return ""
+    own = here.get("case") if noun == "case" else here.get("id")
+    return f'{noun} "{own}"' if isinstance(own, str) else f"{noun} {int(here.name) + 1}"
+
+
+class Report:
+    """Collects the problems of one rulebook."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+
+    def add(self, problem: Problem) -> None:
+        """Take a problem that knows its place."""
+        self.problems.append(problem)
+
+    def error(self, at: Map | Seq, key: str | int | None, message: str) -> None:
+        """Note an error at a key of a mapping, an item of a list, or (with None) the thing itself."""
+        self.add(Problem(at.file, at.line_of(key), trail_of(at), message))
+
+    def warning(self, at: Map | Seq, key: str | int | None, message: str) -> None:
+        """Note something that works but is hardly meant."""
+        self.add(Problem(at.file, at.line_of(key), trail_of(at), message, Severity.WARNING))
+
+    @property
+    def failed(self) -> bool:
+        """Whether any problem is an error."""
+        return any(problem.severity is Severity.ERROR for problem in self.problems)
+
+    def sorted(self) -> tuple[Problem, ...]:
+        """Return the problems by file and line, without repeats."""
+        unique = dict.fromkeys(self.problems)
+        order = sorted(unique, key=lambda one: (one.file, one.line, one.severity is Severity.WARNING))
+        return tuple(order[:PROBLEMS_MAX])

@@ -1,0 +1,122 @@
+"""Reading: located YAML into models, with every fault told in the author's own keys and lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from orchestrator.rulebook.models.part import TAG_MARK, Part, shown
+from orchestrator.rulebook.problem import Report, did_you_mean
+from orchestrator.rulebook.source import Map, Seq, SourceFault, read_source
+
+P = TypeVar("P", bound=Part)
+
+_EXPECTED = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+}
+_BOOLEAN_WORDS = {"yes": "true", "on": "true", "True": "true", "TRUE": "true"} | dict.fromkeys(
+    ("no", "off", "No", "NO", "False", "FALSE"), "false"
+)
+
+
+def parsed(file: str, content: bytes, report: Report) -> Map | None:
+    """Return the mapping that a file holds, or None after reporting why it cannot be read."""
+    try:
+        root = read_source(file, content)
+    except SourceFault as fault:
+        report.error(Map(file, fault.line, None, 0), None, fault.message)
+        return None
+    if isinstance(root, Map):
+        return root
+    message = "the file is empty" if root is None else "a mapping is expected at the top, such as `journey: …`"
+    report.error(Map(file, 1, None, 0), None, message)
+    return None
+
+
+def read_part(model: type[P], source: Map, report: Report) -> P | None:
+    """Return the model of a mapping, or None after reporting everything that is wrong with it."""
+    before = len(report.problems)
+    try:
+        part = model.model_validate(source, context=report)
+    except ValidationError as fault:
+        for error in fault.errors(include_url=False):
+            _note(error, source, report)
+        return None
+    return part if len(report.problems) == before else None
+
+
+def _note(error: ErrorDetails, source: Map, report: Report) -> None:
+    at, key, names = _place(error["loc"], source)
+    if error["type"] == "missing":
+        report.error(at, key, f'the key "{names[-1]}" is missing')
+        return
+    last = next((name for name in reversed(names) if isinstance(name, str)), "")
+    report.error(at, key, f"{last}: {_message(error)}" if last else _message(error))
+
+
+def _place(loc: tuple[int | str, ...], source: Map) -> tuple[Map | Seq, int | str | None, list[int | str]]:
+    """Return the innermost mapping or list of the source on the way, the key in it, and the way itself."""
+    names = [step for step in loc if not (isinstance(step, str) and step.startswith(TAG_MARK))]
+    here: Any = source
+    at: Map | Seq = source
+    key: int | str | None = None
+    for name in names:
+        if isinstance(here, (Map, Seq)):
+            at, key = here, name
+        inside = isinstance(here, Map) and name in here
+        inside = inside or (isinstance(here, Seq) and isinstance(name, int) and name < len(here))
+        if not inside:
+            break
+        here = here[name]
+    if isinstance(at, Map) and key not in at:
+        # The key is missing: point at the key that holds the mapping, which is where it would be added.
+        return (at.parent, at.name, names) if at.parent is not None else (at, None, names)
+    return at, key, names
+
+
+def _message(error: ErrorDetails) -> str:
+    kind, context, got = error["type"], error.get("ctx", {}), error["input"]
+    if kind == "told":
+        return error["msg"]
+    if kind in _EXPECTED:
+        hint = f"; write {_BOOLEAN_WORDS[got]}" if kind == "bool_type" and _is_boolean_word(got) else ""
+        return f"expected {_EXPECTED[kind]}, got {shown(got)}{hint}"
+    if kind == "literal_error":
+        return _literal(str(context["expected"]), got)
+    return _bound(kind, context, got) or error["msg"]
+
+
+def _is_boolean_word(got: Any) -> bool:
+    return isinstance(got, str) and got in _BOOLEAN_WORDS
+
+
+def _literal(expected: str, got: Any) -> str:
+    words = [word.strip("' ") for word in expected.replace(" or ", ", ").split(", ")]
+    hint = did_you_mean(got, words) if isinstance(got, str) else ""
+    return f"expected one of {', '.join(words)}; got {shown(got)}.{hint}"
+
+
+def _bound(kind: str, context: Mapping[str, Any], got: Any) -> str:
+    match kind:
+        case "greater_than_equal":
+            return f"must be at least {context['ge']}, got {shown(got)}"
+        case "greater_than":
+            return f"must be above {context['gt']}, got {shown(got)}"
+        case "less_than_equal":
+            return f"must be at most {context['le']}, got {shown(got)}"
+        case "too_short":
+            return f"needs at least {context['min_length']}, has {context['actual_length']}"
+        case "too_long":
+            return f"takes at most {context['max_length']}, has {context['actual_length']}"
+        case _:
+            return ""

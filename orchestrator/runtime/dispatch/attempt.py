@@ -1,0 +1,65 @@
+"""Attempts: what each send came to, as the history that travels with a queued action."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from connectors.protocol import Receipt, Result
+from orchestrator.runtime.dispatch.queue import LEASE_ENDED, WITHDRAWN
+from orchestrator.runtime.ports import Queued
+
+#: Longest detail of an attempt that is kept; the rest of what the other side said is cut off.
+DETAIL_CHARS_MAX = 500
+
+MARKS = frozenset({WITHDRAWN, LEASE_ENDED})
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One call to a connector and the receipt it returned at ``at_ms``."""
+
+    at_ms: int
+    result: Result
+    detail: str = ""
+    status: int | None = None
+    retry_after_s: float | None = None
+    reference: str = ""
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Attempt)
+
+
+def with_attempt(queued: Queued, receipt: Receipt, at_ms: int) -> Queued:
+    """Return the action with one more attempt in its count and its history."""
+    attempt = Attempt(
+        at_ms=at_ms,
+        result=receipt.result,
+        detail=receipt.detail[:DETAIL_CHARS_MAX],
+        status=receipt.status,
+        retry_after_s=receipt.retry_after_s,
+        reference=receipt.reference,
+    )
+    line = _encoder.encode(attempt).decode()
+    return msgspec.structs.replace(queued, attempts=queued.attempts + 1, history=(*queued.history, line))
+
+
+def attempts_of(history: Iterable[str]) -> list[Attempt]:
+    """Return the reported attempts of a history, oldest first; the queue's marks are left out."""
+    return [_decoder.decode(line) for line in history if line not in MARKS]
+
+
+def last_attempt(history: tuple[str, ...]) -> Attempt | None:
+    """Return the latest attempt, or None when there is none or when a later one was never reported."""
+    for line in reversed(history):
+        if line == LEASE_ENDED:
+            return None
+        if line != WITHDRAWN:
+            return _decoder.decode(line)
+    return None
+
+
+def unreported(history: tuple[str, ...]) -> bool:
+    """Return whether the latest attempt may have been made without anybody knowing its result."""
+    return next((line for line in reversed(history) if line != WITHDRAWN), "") == LEASE_ENDED

@@ -1,0 +1,30 @@
+"""What the dispatcher asks of its queue beyond the port, and the marks that the queue leaves in a history."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from orchestrator.runtime.ports import DispatchQueue, Queued
+
+#: The action was withdrawn while it was claimed: whoever claims it next must settle it, not send it.
+WITHDRAWN = "withdrawn"
+
+#: A lease ran out without a word: an attempt may have been made that nobody reported.
+LEASE_ENDED = "lease_ended"
+
+
+class DeliveryQueue(DispatchQueue, Protocol):
+    """A dispatch queue that tells of missed deadlines and of leases that ran out.
+
+    ``claim`` and ``overdue`` give an action whose lease ran out with ``attempts`` one higher and ``LEASE_ENDED``
+    appended to its history, once for each lease; one that was withdrawn while it was claimed comes with
+    ``WITHDRAWN`` appended. Settling twice keeps the later word, except that ``delivered`` is never replaced.
+    """
+
+    async def overdue(self, connector: str, limit: int, now_ms: int, lease_ms: int) -> list[Queued]:
+        """Lease up to ``limit`` unclaimed actions whose deadline has come, earliest first, ready or not.
+
+        An action far down a queue whose connector is slow, limited or broken learns here that it is too late,
+        while its fallback can still be of use.
+        """
+        ...

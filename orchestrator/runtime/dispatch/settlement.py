@@ -1,0 +1,89 @@
+"""Settlement: giving an action its last word so that a crash at any point loses none of it.
+
+The order is fallback, receipt, ledger:
+
+1. the fallback is queued (its id is its own, so a repeated put is recognised),
+2. the receipt, and the dead letter if there is one, are appended to the log,
+3. the ledger entry is written and the action leaves its queue, in one atomic step.
+
+Until the third step the action is still claimed, so whoever takes over after a crash reads the same facts, comes to
+the same word and repeats the first two, which are recognised by their ids. The other order would have to remember
+elsewhere which settled actions are still unreported; a receipt lost there would leave a reservation or a waiting
+play open for ever. The price: a dispatcher that dies between the other side's answer and the ledger sends again
+under the same id (or drops it, by policy), and the append makes that moment a few milliseconds longer.
+
+When the log cannot take the receipt the action goes back to its queue with what is known in its history, so an
+outage of the log never makes a delivery that succeeded be sent again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+
+from orchestrator.core.action import Action
+from orchestrator.errors import LogUnavailable
+from orchestrator.metrics import DEAD_LETTERS, DELIVERIES, STORE_RETRIES
+from orchestrator.runtime.dispatch.patience import patiently
+from orchestrator.runtime.dispatch.receipt import DISPATCHER, dead_letter, ledger_entry, settled_event
+from orchestrator.runtime.dispatch.step import Outcome, Settle
+from orchestrator.runtime.ports import Clock, DispatchQueue, EventLog, Queued
+
+#: How long an action rests whose receipt the log could not take.
+REPORT_AGAIN_MS = 1000
+
+Enqueue = Callable[[Sequence[Action]], Awaitable[None]]
+
+
+class Settlement:
+    """Writes last words. ``enqueue`` queues the fallbacks of actions that could not be sent."""
+
+    def __init__(self, queue: DispatchQueue, log: EventLog, clock: Clock, enqueue: Enqueue) -> None:
+        self._queue = queue
+        self._log = log
+        self.clock = clock
+        self._enqueue = enqueue
+
+    async def conclude(self, action: Action, queued: Queued, word: Settle) -> None:
+        """Settle a claimed action; return when it is settled, or given back because the log is not there.
+
+        Waits for the queue as long as it takes. May be repeated.
+        """
+        if word.falls_back and action.fallback:
+            fallback = successor(action)
+            await patiently(self.clock, "dispatch_queue", lambda: self._enqueue([fallback]))
+        try:
+            await self._report(action, queued, word)
+        except LogUnavailable:
+            STORE_RETRIES.labels("event_log").inc()
+            again_ms = self.clock.now_ms() + REPORT_AGAIN_MS
+            await patiently(self.clock, "dispatch_queue", lambda: self._queue.retry(queued, again_ms))
+            return
+        await patiently(self.clock, "dispatch_queue", lambda: self._settle(action, queued, word))
+
+    async def refuse(self, action: Action, queued: Queued, word: Settle) -> None:
+        """Settle an action that never entered a queue. Raises ``LogUnavailable`` or ``StoreUnavailable``."""
+        if word.falls_back and action.fallback:
+            await self._enqueue([successor(action)])
+        await self._report(action, queued, word)
+        await self._settle(action, queued, word)
+
+    async def _report(self, action: Action, queued: Queued, word: Settle) -> None:
+        now_ms = self.clock.now_ms()
+        records = [settled_event(action, queued, word, now_ms)]
+        if word.outcome is Outcome.FAILED:
+            records.append(dead_letter(action, queued, word, now_ms))
+        await self._log.append(records)
+        if word.outcome is Outcome.FAILED:
+            DEAD_LETTERS.labels(DISPATCHER).inc()
+
+    async def _settle(self, action: Action, queued: Queued, word: Settle) -> None:
+        await self._queue.settle(ledger_entry(action, queued, word, self.clock.now_ms()))
+        DELIVERIES.labels(action.connector, word.outcome.value).inc()
+
+
+def successor(action: Action) -> Action:
+    """Return the first fallback of an action. When it names none of its own, the others stand behind it."""
+    first, *others = action.fallback
+    return first if first.fallback else msgspec.structs.replace(first, fallback=tuple(others))

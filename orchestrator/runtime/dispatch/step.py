@@ -1,0 +1,137 @@
+"""The next step of a queued action: send it, wait, or give it its last word. A pure function of recorded facts.
+
+The same table is read before a send and after it, so a dispatcher that died between two durable steps is
+succeeded by one that reads the same facts and goes on where it stopped.
+
+fact (first that holds)                                   step
+last attempt delivered                                    settle delivered
+withdrawn while it was claimed                            settle cancelled
+last attempt refused                                      settle failed, dead letter, fallback
+outcome of the last attempt unknown, policy drop          settle dropped
+deadline has come                                         settle expired, fallback
+attempts used up                                          settle failed, dead letter, fallback
+zone of the quiet hours unknown                           settle failed, dead letter, fallback
+back-off ends beyond the budget                           settle failed, dead letter, fallback
+back-off or quiet hours end at or beyond the deadline     settle expired, fallback: no reason to wait for it
+back-off or quiet hours still to end                      wait
+otherwise                                                 send
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from connectors.protocol import Result
+from orchestrator.core.action import Action
+from orchestrator.core.localtime import quiet_until, zone_named
+from orchestrator.runtime.dispatch.attempt import Attempt, attempts_of, last_attempt, unreported
+from orchestrator.runtime.dispatch.policy import DeliveryPolicy, backoff_ms
+from orchestrator.runtime.dispatch.queue import WITHDRAWN
+from orchestrator.runtime.ports import Queued
+
+
+class Outcome(Enum):
+    """The last word about an action, as the ledger keeps it."""
+
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    DROPPED = "dropped"
+
+
+class Cause(Enum):
+    """Why an action got its last word: a closed list, shared by receipts, ledger and dead letters."""
+
+    TAKEN = "taken"
+    REFUSED = "refused"
+    ATTEMPTS_EXHAUSTED = "attempts_exhausted"
+    BUDGET_EXHAUSTED = "budget_exhausted"
+    DEADLINE_PASSED = "deadline_passed"
+    DEADLINE_UNREACHABLE = "deadline_unreachable"
+    ZONE_UNKNOWN = "zone_unknown"
+    OUTCOME_UNKNOWN = "outcome_unknown"
+    WITHDRAWN = "withdrawn"
+    CONNECTOR_UNKNOWN = "connector_unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Make an attempt now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Give the action back, not before ``at_ms``. It does not count as an attempt."""
+
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Give the action its last word. ``detail`` is for people, ``reference`` the other side's name for it."""
+
+    outcome: Outcome
+    cause: Cause
+    detail: str = ""
+    reference: str = ""
+
+    @property
+    def falls_back(self) -> bool:
+        """Whether the action's fallback takes its place: it certainly was not delivered, and is still wanted."""
+        return self.outcome in {Outcome.EXPIRED, Outcome.FAILED}
+
+
+Step = Send | Wait | Settle
+
+
+def next_step(queued: Queued, action: Action, policy: DeliveryPolicy, now_ms: int) -> Step:
+    """Return what to do with a claimed action at the real moment ``now_ms``."""
+    last = last_attempt(queued.history)
+    settled = _word_of_the_past(queued, last, policy)
+    if settled is not None:
+        return settled
+    said = f"{last.result.value}: {last.detail}" if last else ""
+    if queued.deadline_at is not None and now_ms >= queued.deadline_at:
+        return Settle(Outcome.EXPIRED, Cause.DEADLINE_PASSED, said)
+    if queued.attempts >= policy.attempts_max:
+        return Settle(Outcome.FAILED, Cause.ATTEMPTS_EXHAUSTED, said)
+    due_ms = now_ms
+    if last is not None:
+        due_ms = max(now_ms, last.at_ms + backoff_ms(policy, queued.id, queued.attempts, last.retry_after_s))
+        if due_ms > attempts_of(queued.history)[0].at_ms + policy.budget_s * 1000:
+            return Settle(Outcome.FAILED, Cause.BUDGET_EXHAUSTED, said)
+    return _when_allowed(action, queued.deadline_at, due_ms, now_ms, said)
+
+
+def _word_of_the_past(queued: Queued, last: Attempt | None, policy: DeliveryPolicy) -> Settle | None:
+    """Return the settlement that no passing of time can change, or None."""
+    if last is not None and last.result is Result.DELIVERED:
+        return Settle(Outcome.DELIVERED, Cause.TAKEN, last.detail, last.reference)
+    silent = unreported(queued.history)
+    if WITHDRAWN in queued.history:
+        detail = "An attempt whose result nobody knows came first." if silent else ""
+        return Settle(Outcome.CANCELLED, Cause.WITHDRAWN, detail)
+    if last is not None and last.result is Result.REFUSED:
+        return Settle(Outcome.FAILED, Cause.REFUSED, last.detail)
+    if policy.on_unknown == "drop" and (silent or (last is not None and last.result is Result.UNKNOWN)):
+        detail = last.detail if last else "The dispatcher stopped while the attempt was under way."
+        return Settle(Outcome.DROPPED, Cause.OUTCOME_UNKNOWN, detail)
+    return None
+
+
+def _when_allowed(action: Action, deadline_ms: int | None, due_ms: int, now_ms: int, said: str) -> Step:
+    """Move ``due_ms`` out of the quiet hours, and see whether the deadline can still be met."""
+    window = action.quiet_hours
+    if window is not None:
+        zone = zone_named(window.zone)
+        if zone is None:
+            detail = f"The quiet hours name the zone {window.zone!r}, which is not an IANA zone."
+            return Settle(Outcome.FAILED, Cause.ZONE_UNKNOWN, detail)
+        due_ms = quiet_until(due_ms, window.start_min, window.end_min, [zone]) or due_ms
+    if due_ms <= now_ms:
+        return Send()
+    if deadline_ms is not None and due_ms >= deadline_ms:
+        return Settle(Outcome.EXPIRED, Cause.DEADLINE_UNREACHABLE, said)
+    return Wait(due_ms)

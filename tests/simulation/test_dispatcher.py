@@ -1,0 +1,890 @@
+"""The dispatcher over a virtual clock: what it sends when, and what it says about it."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from heapq import heappop, heappush
+from typing import Any
+
+import msgspec
+import pytest
+
+from connectors.protocol import Delivery, Receipt, Result
+from orchestrator.adapters.memory_dispatch_queue import MemoryDispatchQueue
+from orchestrator.core.action import Action, QuietWindow
+from orchestrator.errors import LogUnavailable, StoreUnavailable
+from orchestrator.runtime.dispatch import DeliveryPolicy, Dispatcher
+from orchestrator.runtime.dispatch.policy import backoff_ms
+from orchestrator.runtime.ports import DEAD_LETTERS, EVENTS, LedgerEntry, Outgoing, Queued, Record
+
+NOW = int(datetime(2026, 3, 2, 12, tzinfo=UTC).timestamp() * 1000)
+SECOND = 1_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+
+#: Turns of the loop without the clock moving that mean somebody is busy for nothing.
+TURNS_MAX = 100_000
+
+
+class VirtualClock:
+    """Time passes only in ``advance``, from one sleeper's moment to the next."""
+
+    def __init__(self) -> None:
+        self._now_ms = NOW
+        self._sleepers: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._count = 0
+
+    def now_ms(self) -> int:
+        return self._now_ms
+
+    async def sleep(self, seconds: float) -> None:
+        wakes = asyncio.get_running_loop().create_future()
+        self._count += 1
+        heappush(self._sleepers, (self._now_ms + max(1, round(seconds * 1000)), self._count, wakes))
+        await wakes
+
+    async def advance(self, span_ms: int) -> None:
+        until_ms = self._now_ms + span_ms
+        await _everything_happens()
+        while self._sleepers and self._sleepers[0][0] <= until_ms:
+            due_ms, _, wakes = heappop(self._sleepers)
+            if not wakes.done():
+                self._now_ms = due_ms
+                wakes.set_result(None)
+                await _everything_happens()
+        self._now_ms = until_ms
+        await _everything_happens()
+
+
+async def _everything_happens() -> None:
+    """Return when nothing is left to do but to wait for the clock."""
+    ready = asyncio.get_running_loop()._ready  # type: ignore[attr-defined] - the one place that knows who is next.
+    for _ in range(TURNS_MAX):
+        await asyncio.sleep(0)
+        if not ready:
+            return
+    raise AssertionError(f"Something is still busy after {TURNS_MAX} turns in which no time has passed.")
+
+
+class Power:
+    """Runs out after a number of durable steps: the step is done, and nobody hears of it or anything after it."""
+
+    def __init__(self, steps: int | None = None) -> None:
+        self.left = steps
+        self.steps = 0
+
+    @property
+    def out(self) -> bool:
+        return self.left is not None and self.steps >= self.left
+
+    async def step(self, work: Awaitable[Any], *, durable: bool = True) -> Any:
+        if self.out:
+            asyncio.ensure_future(work).cancel()
+            await asyncio.get_running_loop().create_future()
+        result = await work
+        # A claim that finds nothing changes nothing.
+        self.steps += durable and result != []
+        if self.out:
+            await asyncio.get_running_loop().create_future()
+        return result
+
+
+class PoweredQueue:
+    """The queue of a process that may lose power."""
+
+    READS = frozenset({"ledger", "recent", "depth", "next_ready_ms"})
+
+    def __init__(self, queue: MemoryDispatchQueue, power: Power) -> None:
+        self._queue = queue
+        self._power = power
+        self.unavailable = False
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        method = getattr(self._queue, name)
+
+        async def call(*arguments: Any) -> Any:
+            if self.unavailable:
+                raise StoreUnavailable("the store of a test is down")
+            return await self._power.step(method(*arguments), durable=name not in self.READS)
+
+        return call
+
+
+class Log:
+    """Keeps what is appended."""
+
+    def __init__(self) -> None:
+        self.records: list[Outgoing] = []
+        self.unavailable = False
+
+    async def append(self, records: Sequence[Outgoing]) -> None:
+        if self.unavailable:
+            raise LogUnavailable("the log of a test is down")
+        self.records.extend(records)
+
+    def of(self, topic: str) -> list[dict[str, Any]]:
+        return [msgspec.json.decode(one.value) for one in self.records if one.topic == topic]
+
+
+class PoweredLog:
+    def __init__(self, log: Log, power: Power) -> None:
+        self._log = log
+        self._power = power
+
+    async def append(self, records: Sequence[Outgoing]) -> None:
+        await self._power.step(self._log.append(records))
+
+
+class Receiver:
+    """A system behind a connector that honours the idempotency key, and answers by script."""
+
+    def __init__(self, clock: VirtualClock, script: dict[str, list[Receipt | Exception]] | None = None) -> None:
+        self.clock = clock
+        self.script = script or {}
+        self.calls: list[tuple[str, int, int]] = []  # id, moment, attempt
+        self.effects: list[str] = []
+        self.under_way = self.most_under_way = 0
+        self.takes_s = 0.0
+
+    async def answer(self, delivery: Delivery) -> Receipt:
+        self.calls.append((delivery.id, self.clock.now_ms(), delivery.attempt))
+        self.under_way += 1
+        self.most_under_way = max(self.under_way, self.most_under_way)
+        try:
+            if self.takes_s:
+                await self.clock.sleep(self.takes_s)
+        finally:
+            self.under_way -= 1
+        answers = self.script.get(delivery.id) or self.script.get("*")
+        receipt = answers.pop(0) if answers else Receipt(result=Result.DELIVERED, reference=f"ref-{delivery.id}")
+        if isinstance(receipt, Exception):
+            raise receipt
+        if receipt.result is Result.DELIVERED and delivery.id not in self.effects:
+            self.effects.append(delivery.id)
+        return receipt
+
+    @property
+    def sent(self) -> list[str]:
+        return [call[0] for call in self.calls]
+
+
+class Line:
+    """The connector of one process to a receiver."""
+
+    def __init__(self, name: str, receiver: Receiver, power: Power) -> None:
+        self.name = name
+        self._receiver = receiver
+        self._power = power
+
+    async def send(self, delivery: Delivery) -> Receipt:
+        return await self._power.step(self._receiver.answer(delivery))
+
+    async def check(self) -> str | None:
+        return None
+
+    async def close(self) -> None:
+        return None
+
+
+class World:
+    """What outlives a dispatcher, and the dispatchers that come and go."""
+
+    def __init__(self) -> None:
+        self.clock = VirtualClock()
+        self.queue = MemoryDispatchQueue()
+        self.log = Log()
+        self.receivers: dict[str, Receiver] = {}
+        self.policies: dict[str, DeliveryPolicy] = {}
+        self.front: PoweredQueue
+        self.dispatcher: Dispatcher
+        self._running: list[Dispatcher] = []
+        self._offset = 0
+
+    def receiver(self, name: str = "sms", policy: DeliveryPolicy | None = None, **script: list[Any]) -> Receiver:
+        self.receivers[name] = Receiver(self.clock, script)
+        self.policies[name] = policy or DeliveryPolicy()
+        return self.receivers[name]
+
+    async def start(self, power: Power | None = None) -> Dispatcher:
+        power = power or Power()
+        self.front = PoweredQueue(self.queue, power)
+        self.dispatcher = Dispatcher(
+            queue=self.front,  # type: ignore[arg-type] - it forwards every method of the queue.
+            log=PoweredLog(self.log, power),
+            clock=self.clock,
+            connectors={name: Line(name, receiver, power) for name, receiver in self.receivers.items()},
+            policies=self.policies,
+        )
+        await self.dispatcher.start()
+        self._running.append(self.dispatcher)
+        return self.dispatcher
+
+    async def accept(self, *actions: Action) -> None:
+        await self.dispatcher.accept([self.record(one) for one in actions])
+        await _everything_happens()
+
+    def record(self, action: Action | bytes) -> Record:
+        self._offset += 1
+        value = action if isinstance(action, bytes) else msgspec.json.encode(action)
+        return Record(partition=0, offset=self._offset, stamp_ms=NOW, key=b"c", value=value)
+
+    async def kill(self) -> None:
+        """End the last dispatcher as a power cut does: at once, whatever it was doing."""
+        await _kill(self._running.pop())
+
+    async def close(self) -> None:
+        while self._running:
+            await self.kill()
+
+    def receipts(self) -> list[str]:
+        return [event["id"] for event in self.log.of(EVENTS)]
+
+    async def outcome(self, action_id: str) -> str | None:
+        (entry,) = await self.queue.ledger([action_id])
+        return entry and entry.outcome
+
+
+async def _kill(dispatcher: Dispatcher) -> None:
+    tasks = [*dispatcher._loops, *(task for lane in dispatcher._lanes.values() for task in lane.in_flight)]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    world = World()
+    yield world
+    await world.close()
+
+
+def action(action_id: str = "a", **fields: Any) -> Action:
+    ordinary: dict[str, Any] = {
+        "customer_id": f"customer-of-{action_id}",
+        "connector": "sms",
+        "kind": "sms",
+        "decided_at": NOW,
+        "rule": "r",
+        "journey": "j",
+    }
+    return Action(id=action_id, **(ordinary | fields))
+
+
+def cancel(action_id: str) -> Action:
+    return Action(id=action_id, customer_id=f"customer-of-{action_id}", rule="r", cancel=True)
+
+
+def said(result: Result, **fields: Any) -> Receipt:
+    return Receipt(result=result, **fields)
+
+
+AGAIN, REFUSED, UNKNOWN = (said(result) for result in (Result.RETRY, Result.REFUSED, Result.UNKNOWN))
+
+# -------------------------------------------------------------------------------------------- delivery
+
+
+async def test_an_action_is_sent_at_once_and_reported(world: World) -> None:
+    sms = world.receiver()
+    await world.start()
+    await world.clock.advance(10 * MINUTE)
+    await world.accept(action("a", params={"text": "hello"}, deadline_at=NOW + HOUR))
+
+    assert sms.calls == [("a", NOW + 10 * MINUTE, 1)]  # No time has passed since it was accepted.
+    assert await world.outcome("a") == "delivered"
+    assert world.log.of(EVENTS) == [
+        {
+            "id": "a:action_delivered",
+            "type": "action_delivered",
+            "customer_id": "customer-of-a",
+            "occurred_at": NOW + 10 * MINUTE,
+            "properties": {
+                "action_id": "a",
+                "connector": "sms",
+                "kind": "sms",
+                "rule": "r",
+                "journey": "j",
+                "detail": "taken",
+                "reference": "ref-a",
+                "attempts": 1,
+            },
+            "source": "dispatcher",
+        }
+    ]
+
+
+async def test_an_action_that_is_read_again_is_not_sent_again(world: World) -> None:
+    sms = world.receiver()
+    await world.start()
+    await world.accept(action("a"), action("a"))
+    await world.accept(action("a"))
+
+    assert sms.sent == ["a"]
+
+
+async def test_what_another_process_queued_is_noticed_within_a_second(world: World) -> None:
+    sms = world.receiver()
+    await world.start()
+    await world.queue.put([Queued(id="a", connector="sms", priority=1, not_before=0, deadline_at=None, body=BODY)])
+    await world.clock.advance(SECOND)
+
+    assert sms.sent == ["a"]
+
+
+BODY = msgspec.json.encode(action("a"))
+
+
+async def test_an_action_waits_for_its_moment(world: World) -> None:
+    sms = world.receiver()
+    await world.start()
+    await world.accept(action("a", not_before=NOW + 10 * MINUTE + 7))
+    await world.clock.advance(20 * MINUTE)
+
+    assert sms.calls == [("a", NOW + 10 * MINUTE + 7, 1)]
+
+
+async def test_no_more_than_the_slots_are_under_way_and_the_highest_priority_goes_first(world: World) -> None:
+    sms = world.receiver(policy=DeliveryPolicy(concurrency=3))
+    sms.takes_s = 1
+    await world.start()
+    await world.accept(*(action(f"{number}", priority=number) for number in range(10)))
+    await world.clock.advance(10 * SECOND)
+
+    assert sms.most_under_way == 3
+    assert sms.sent == ["9", "8", "7", "6", "5", "4", "3", "2", "1", "0"]
+    assert [moment - NOW for _, moment, _ in sms.calls] == [0, 0, 0, 1000, 1000, 1000, 2000, 2000, 2000, 3000]
+
+
+async def test_two_dispatchers_share_a_queue_without_sending_anything_twice(world: World) -> None:
+    sms = world.receiver(policy=DeliveryPolicy(concurrency=2))
+    sms.takes_s = 5
+    await world.start()
+    await world.start()
+    await world.accept(*(action(f"{number:02d}") for number in range(20)))
+    await world.clock.advance(MINUTE)
+
+    assert sorted(sms.sent) == [f"{number:02d}" for number in range(20)]
+    assert sms.most_under_way == 4
+
+
+async def test_a_flood_at_the_end_of_quiet_hours_keeps_to_rate_slots_and_priority(world: World) -> None:
+    """800 callbacks wait for 12:10; the line takes 100 an hour and 20 at once."""
+    sms = world.receiver(policy=DeliveryPolicy(concurrency=20, rate_max=100, rate_per_s=3600))
+    sms.takes_s = 120
+    await world.start()
+    quiet = QuietWindow(11 * 60, 12 * 60 + 10, "UTC")
+    await world.accept(*(action(f"{number:03d}", priority=number % 4, quiet_hours=quiet) for number in range(800)))
+    await world.clock.advance(10 * MINUTE - 1)
+    assert sms.calls == []
+
+    converted = [f"{number:03d}" for number in range(3, 800, 8)]
+    await world.accept(*map(cancel, converted))
+    await world.clock.advance(90 * MINUTE)
+
+    moments = [moment for _, moment, _ in sms.calls]
+    assert 130 <= len(moments) <= 150
+    assert min(moments) >= NOW + 10 * MINUTE
+    assert sms.most_under_way <= 20
+    assert max(bisect_left(moments, moment + HOUR) - index for index, moment in enumerate(moments)) <= 100
+    wanted = [f"{number:03d}" for number in range(800) if f"{number:03d}" not in converted]
+    assert sms.sent == sorted(wanted, key=lambda name: (-(int(name) % 4), name))[: len(moments)]
+
+
+# -------------------------------------------------------------------------------------------- retries
+
+
+async def test_an_attempt_that_was_not_taken_is_repeated_after_its_back_off(world: World) -> None:
+    sms = world.receiver(a=[AGAIN, UNKNOWN, AGAIN])
+    policy = world.policies["sms"]
+    await world.start()
+    await world.accept(action("a"))
+    await world.clock.advance(15 * MINUTE)
+
+    moments, moment = [NOW], NOW
+    for attempts in (1, 2, 3):
+        moment += backoff_ms(policy, "a", attempts)
+        moments.append(moment)
+    assert sms.calls == [("a", moment, attempt) for attempt, moment in enumerate(moments, start=1)]
+    assert world.receipts() == ["a:action_delivered"]
+    assert world.log.of(EVENTS)[0]["properties"]["attempts"] == 4
+
+
+async def test_retry_after_is_honoured(world: World) -> None:
+    sms = world.receiver(a=[said(Result.RETRY, status=429, retry_after_s=600)])
+    await world.start()
+    await world.accept(action("a"))
+    await world.clock.advance(15 * MINUTE)
+
+    assert [moment - NOW for _, moment, _ in sms.calls] == [0, 600 * SECOND]
+
+
+async def test_a_delivery_is_given_up_after_its_attempts_and_can_be_redriven(world: World) -> None:
+    sms = world.receiver(policy=DeliveryPolicy(attempts_max=2), a=[said(Result.RETRY, detail="busy", status=503)] * 2)
+    await world.start()
+    await world.accept(action("a"))
+    await world.clock.advance(15 * MINUTE)
+
+    assert sms.sent == ["a", "a"]
+    assert await world.outcome("a") == "failed"
+    assert world.receipts() == ["a:action_failed"]
+    (letter,) = world.log.of(DEAD_LETTERS)
+    assert (letter["origin"], letter["reason"], letter["detail"]) == (
+        "dispatcher",
+        "attempts_exhausted",
+        "retry: busy",
+    )
+    assert [(one["result"], one["status"]) for one in letter["history"]] == [("retry", 503)] * 2
+    assert letter["action"] == msgspec.to_builtins(action("a"))
+
+    assert await world.dispatcher.redrive(["a", "unknown"]) == ["a"]
+    await _everything_happens()
+    assert sms.effects == ["a"]
+    assert sms.calls[-1][2] == 1  # A fresh budget.
+    assert await world.dispatcher.redrive(["a"]) == []
+    assert world.receipts() == ["a:action_failed", "a:action_delivered"]
+
+
+async def test_a_refused_action_is_not_repeated(world: World) -> None:
+    sms = world.receiver(a=[said(Result.REFUSED, status=400, detail="no such number")])
+    await world.start()
+    await world.accept(action("a"))
+    await world.clock.advance(15 * MINUTE)
+
+    assert sms.sent == ["a"]
+    assert world.log.of(EVENTS)[0]["properties"]["detail"] == "refused: no such number"
+    assert [letter["reason"] for letter in world.log.of(DEAD_LETTERS)] == ["refused"]
+
+
+async def test_an_unknown_outcome_is_dropped_aloud_where_the_policy_says_so(world: World) -> None:
+    sms = world.receiver(policy=DeliveryPolicy(on_unknown="drop"), a=[said(Result.UNKNOWN, detail="timeout")])
+    await world.start()
+    await world.accept(action("a", fallback=(action("f"),)))
+    await world.clock.advance(15 * MINUTE)
+
+    assert sms.sent == ["a"]
+    assert await world.outcome("a") == "dropped"
+    assert world.log.of(EVENTS)[0]["type"] == "action_failed"
+    assert world.log.of(EVENTS)[0]["properties"]["detail"] == "outcome_unknown: timeout"
+
+
+async def test_a_connector_that_raises_has_an_unknown_outcome(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    sms = world.receiver(a=[ValueError("a fault of the connector")])
+    await world.start()
+    await world.accept(action("a"))
+    await world.clock.advance(MINUTE)
+
+    assert sms.sent == ["a", "a"]
+    assert await world.outcome("a") == "delivered"
+    assert caplog.messages == ["The connector sms raised instead of returning a receipt."]
+
+
+# ------------------------------------------------------------------------------------------ the breaker
+
+
+async def test_a_broken_connector_is_left_alone_and_holds_up_no_other(world: World) -> None:
+    policy = DeliveryPolicy(concurrency=1, breaker_after=3, breaker_open_s=15, backoff_first_s=0.01, backoff_max_s=0.01)
+    voice = world.receiver("voice", policy, **{"*": [AGAIN] * 4})
+    sms = world.receiver("sms")
+    await world.start()
+    await world.accept(action("v1", connector="voice"), action("v2", connector="voice"))
+    await world.clock.advance(14 * SECOND)
+    assert len(voice.calls) == 3
+
+    await world.accept(action("s"))
+    assert sms.effects == ["s"]
+
+    await world.clock.advance(30 * SECOND)
+    opened = [moment - NOW for _, moment, _ in voice.calls]
+    assert len(opened) == 6  # A probe failed; the next was answered, and let the other action through.
+    assert opened[3] - opened[2] == 15 * SECOND
+    assert opened[4] - opened[3] == 15 * SECOND
+    assert sorted(voice.effects) == ["v1", "v2"]
+
+
+async def test_a_fallback_comes_in_time_while_the_connector_is_broken(world: World) -> None:
+    policy = DeliveryPolicy(breaker_after=1, breaker_open_s=600)
+    voice = world.receiver("voice", policy, **{"*": [AGAIN] * 50})
+    sms = world.receiver("sms")
+    await world.start()
+    await world.accept(action("first", connector="voice"))
+    lead = action("lead", connector="voice", deadline_at=NOW + 5 * MINUTE, fallback=(action("text"),))
+    await world.accept(lead)
+    await world.clock.advance(10 * MINUTE - 1)
+
+    assert voice.sent == ["first"]
+    (call,) = sms.calls
+    assert call[0] == "text"
+    assert 5 * MINUTE <= call[1] - NOW <= 5 * MINUTE + SECOND
+    assert await world.outcome("lead") == "expired"
+
+
+# --------------------------------------------------------------------------------- deadlines, quiet hours
+
+
+async def test_an_action_past_its_deadline_gives_way_to_its_fallbacks_in_turn(world: World) -> None:
+    sms = world.receiver()
+    await world.start()
+    late = {"deadline_at": NOW}
+    await world.accept(action("a", **late, fallback=(action("b", **late), action("c"))))
+    await world.clock.advance(SECOND)
+
+    assert sms.sent == ["c"]
+    assert world.receipts() == ["a:action_expired", "b:action_expired", "c:action_delivered"]
+    assert world.log.of(DEAD_LETTERS) == []
+
+
+async def test_quiet_hours_are_not_an_attempt(world: World) -> None:
+    sms = world.receiver()
+    await world.start()
+    await world.accept(action("a", quiet_hours=QuietWindow(11 * 60, 12 * 60 + 10, "UTC")))
+    await world.clock.advance(20 * MINUTE)
+
+    assert sms.calls == [("a", NOW + 10 * MINUTE, 1)]
+
+
+async def test_quiet_hours_beyond_the_deadline_give_way_to_the_fallback_at_once(world: World) -> None:
+    sms = world.receiver()
+    await world.start()
+    quiet = QuietWindow(11 * 60, 12 * 60 + 10, "UTC")
+    await world.accept(action("a", deadline_at=NOW + 10 * MINUTE, quiet_hours=quiet, fallback=(action("f"),)))
+
+    assert sms.calls == [("f", NOW, 1)]
+
+
+# ------------------------------------------------------------------------------------------- withdrawal
+
+
+async def test_a_queued_action_is_withdrawn(world: World) -> None:
+    sms = world.receiver()
+    await world.start()
+    await world.accept(action("a", not_before=NOW + 10 * MINUTE))
+    await world.accept(cancel("a"))
+    await world.clock.advance(20 * MINUTE)
+
+    assert sms.calls == []
+    assert world.receipts() == ["a:action_cancelled"]
+    assert world.log.of(EVENTS)[0]["properties"]["connector"] == "sms"
+
+
+async def test_withdrawing_a_delivered_action_is_too_late(world: World) -> None:
+    world.receiver()
+    await world.start()
+    await world.accept(action("a"))
+    await world.accept(cancel("a"))
+
+    assert world.receipts() == ["a:action_delivered", "a:action_cancel_too_late"]
+    assert await world.outcome("a") == "delivered"
+
+
+async def test_withdrawing_an_action_under_way_is_too_late_but_it_is_not_repeated(world: World) -> None:
+    sms = world.receiver(a=[AGAIN])
+    sms.takes_s = 5
+    await world.start()
+    await world.accept(action("a"))
+    await world.accept(cancel("a"))
+    await world.clock.advance(15 * MINUTE)
+
+    assert sms.sent == ["a"]
+    assert world.receipts() == ["a:action_cancel_too_late", "a:action_cancelled"]
+
+
+async def test_withdrawing_an_action_withdraws_the_fallback_that_took_its_place(world: World) -> None:
+    sms = world.receiver()
+    await world.start()
+    await world.accept(action("a", deadline_at=NOW, fallback=(action("f", not_before=NOW + 10 * MINUTE),)))
+    await world.accept(cancel("a"))
+    await world.clock.advance(20 * MINUTE)
+
+    assert sms.calls == []
+    assert world.receipts() == ["a:action_expired", "f:action_cancelled"]
+
+
+async def test_a_failed_action_that_was_withdrawn_cannot_be_redriven(world: World) -> None:
+    world.receiver(a=[REFUSED])
+    await world.start()
+    await world.accept(action("a"))
+    await world.accept(cancel("a"))
+
+    assert await world.outcome("a") == "cancelled"
+    assert await world.dispatcher.redrive(["a"]) == []
+    assert world.receipts() == ["a:action_failed"]
+
+
+async def test_a_withdrawal_that_comes_first_keeps_the_action_from_being_sent(world: World) -> None:
+    sms = world.receiver()
+    await world.start()
+    await world.accept(cancel("a"))
+    await world.accept(action("a"))
+
+    assert sms.calls == []
+    assert world.receipts() == ["a:action_cancelled"]
+
+
+# ------------------------------------------------------------------------------ intake and dependencies
+
+
+async def test_records_that_cannot_be_read_are_dead_letters_and_hold_up_nothing(world: World) -> None:
+    sms = world.receiver()
+    dispatcher = await world.start()
+    await dispatcher.accept([world.record(b"{"), world.record(action("a"))])
+    await _everything_happens()
+
+    assert sms.sent == ["a"]
+    assert [letter["reason"] for letter in world.log.of(DEAD_LETTERS)] == ["malformed"]
+
+
+async def test_an_action_for_an_unknown_connector_fails_once_and_is_sent_when_redriven_later(world: World) -> None:
+    sms = world.receiver()
+    await world.start()
+    lost = action("a", connector="fax", fallback=(action("f"),))
+    await world.accept(lost)
+    await world.accept(lost)
+
+    assert sms.sent == ["f"]
+    assert [letter["reason"] for letter in world.log.of(DEAD_LETTERS)] == ["connector_unknown"]
+    assert world.log.of(DEAD_LETTERS)[0]["detail"] == "No connector is named 'fax'. Configured: sms."
+    assert world.receipts() == ["f:action_delivered", "a:action_failed"] or world.receipts() == [
+        "a:action_failed",
+        "f:action_delivered",
+    ]
+
+    fax = world.receiver("fax")
+    await world.kill()
+    await world.start()
+    assert await world.dispatcher.redrive(["a"]) == ["a"]
+    await _everything_happens()
+    assert fax.sent == ["a"]
+
+
+async def test_an_outage_of_the_log_delays_receipts_but_repeats_no_delivery(world: World) -> None:
+    sms = world.receiver(policy=DeliveryPolicy(lease_s=5), refused=[REFUSED])
+    await world.start()
+    world.log.unavailable = True
+    await world.accept(action("a"), action("refused"))
+    await world.clock.advance(10 * MINUTE)
+    assert sorted(sms.sent) == ["a", "refused"]
+    assert world.receipts() == []
+
+    world.log.unavailable = False
+    await world.clock.advance(5 * SECOND)
+    assert sorted(world.receipts()) == ["a:action_delivered", "refused:action_failed"]
+    assert sorted(sms.sent) == ["a", "refused"]
+
+
+async def test_an_outage_of_the_queue_is_waited_out(world: World) -> None:
+    sms = world.receiver(policy=DeliveryPolicy(lease_s=5))
+    sms.takes_s = 1
+    await world.start()
+    await world.accept(action("a"))
+    world.front.unavailable = True
+    await world.clock.advance(MINUTE)
+    with pytest.raises(StoreUnavailable):
+        await world.accept(action("b"))
+    world.front.unavailable = False
+    await world.accept(action("b"))
+    await world.clock.advance(MINUTE)
+
+    assert sms.sent == ["a", "b"]
+    assert world.receipts() == ["a:action_delivered", "b:action_delivered"]
+
+
+# ------------------------------------------------------------------------------------------------ stopping
+
+
+async def test_stopping_waits_for_what_is_under_way_and_claims_nothing_more(world: World) -> None:
+    sms = world.receiver(policy=DeliveryPolicy(concurrency=1))
+    sms.takes_s = 5
+    dispatcher = await world.start()
+    await world.accept(action("a"), action("b"))
+    stopping = asyncio.create_task(dispatcher.stop(drain_s=10))
+    await world.clock.advance(4 * SECOND)
+    assert not stopping.done()
+
+    await world.clock.advance(1 * SECOND)
+    assert stopping.done()
+    assert sms.sent == ["a"]
+    assert await world.outcome("a") == "delivered"
+    assert await world.queue.next_ready_ms("sms") == 0  # The other one is free for the next dispatcher.
+
+
+async def test_stopping_lets_go_of_what_takes_longer_than_its_bound(world: World) -> None:
+    sms = world.receiver(policy=DeliveryPolicy(lease_s=60))
+    sms.takes_s = 50
+    dispatcher = await world.start()
+    await world.accept(action("a"))
+    stopping = asyncio.create_task(dispatcher.stop(drain_s=10))
+    await world.clock.advance(10 * SECOND)
+    assert stopping.done()
+
+    sms.takes_s = 0
+    await world.start()
+    await world.clock.advance(2 * MINUTE)
+    assert [(moment - NOW, attempt) for _, moment, attempt in sms.calls] == [(0, 1), (60 * SECOND, 2)]
+
+
+async def test_join_ends_with_stop_even_where_there_is_no_connector(world: World) -> None:
+    dispatcher = await world.start()
+    joining = asyncio.create_task(dispatcher.join())
+    await world.clock.advance(MINUTE)
+    assert not joining.done()
+
+    await dispatcher.stop()
+    await joining
+
+
+async def test_join_tells_of_a_loop_that_failed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.receiver()
+    dispatcher = await world.start()
+
+    async def broken(*arguments: Any) -> int:
+        raise TypeError("a fault of the queue")
+
+    monkeypatch.setattr(world.queue, "depth", broken)
+    joining = asyncio.create_task(dispatcher.join())
+    await world.clock.advance(MINUTE)
+    with pytest.raises(TypeError, match=r"^a fault of the queue$"):
+        await joining
+
+
+# ------------------------------------------------------------------------------------------------- crashes
+
+#: A little of everything that can happen to an action, in two batches of records.
+BATCHES: list[list[Action | bytes]] = [
+    [
+        action("delivered"),
+        action("retried"),
+        action("refused"),
+        action("unknown"),
+        action("expired", deadline_at=NOW, fallback=(action("fallback"),)),
+        action("withdrawn", not_before=NOW + 5 * MINUTE),
+        b"not an action",
+    ],
+    [cancel("withdrawn"), action("later", not_before=NOW + MINUTE)],
+]
+SCRIPT = {"retried": [AGAIN], "refused": [REFUSED] * 9, "unknown": [UNKNOWN]}
+EFFECTS = {"delivered", "retried", "unknown", "fallback", "later"}
+OUTCOMES = dict.fromkeys(EFFECTS, "delivered") | {
+    "refused": "failed",
+    "expired": "expired",
+    "withdrawn": "cancelled",
+}
+RECEIPTS = {f"{name}:action_{outcome}" for name, outcome in OUTCOMES.items()}
+
+
+async def _live(world: World, batches: list[list[Record]], power: Power) -> None:
+    """Run a dispatcher until all is settled, or until its power is out. Batches leave the list when acknowledged."""
+    dispatcher = await world.start(power)
+
+    async def feed() -> None:
+        while batches:
+            await dispatcher.accept(batches[0])
+            # The acknowledgement is a durable step as well.
+            await power.step(asyncio.sleep(0))
+            batches.pop(0)
+            await world.clock.sleep(10)
+
+    feeding = asyncio.create_task(feed())
+    for _ in range(30 * 60):
+        if power.out or await _all_settled(world):
+            break
+        await world.clock.advance(SECOND)
+    feeding.cancel()
+    await asyncio.gather(feeding, return_exceptions=True)
+    await world.kill()
+
+
+async def _all_settled(world: World) -> bool:
+    entries: list[LedgerEntry | None] = await world.queue.ledger(list(OUTCOMES))
+    return all(entries)
+
+
+async def _assert_nothing_lost(world: World, sms: Receiver) -> None:
+    assert sorted(sms.effects) == sorted(EFFECTS)
+    assert {name: await world.outcome(name) for name in OUTCOMES} == OUTCOMES
+    assert set(world.receipts()) == RECEIPTS
+    assert {letter["reason"] for letter in world.log.of(DEAD_LETTERS)} == {"malformed", "refused"}
+    assert await world.queue.depth("sms") == 0
+
+
+async def _survive(*cuts: int) -> tuple[World, Receiver, int]:
+    """Lose power after each number of durable steps in turn, then run to the end; return the steps of the end."""
+    world = World()
+    sms = world.receiver(
+        policy=DeliveryPolicy(concurrency=2), **{name: list(script) for name, script in SCRIPT.items()}
+    )
+    batches = [[world.record(one) for one in batch] for batch in BATCHES]
+    for cut in cuts:
+        await _live(world, batches, Power(cut))
+    power = Power()
+    await _live(world, batches, power)
+    return world, sms, power.steps
+
+
+async def test_without_a_crash_every_receipt_is_written_once() -> None:
+    world, sms, steps = await _survive()
+
+    await _assert_nothing_lost(world, sms)
+    assert sorted(world.receipts()) == sorted(RECEIPTS)
+    assert len(sms.calls) == len(EFFECTS) + 3  # One refusal and two attempts that had to be repeated.
+    assert steps > 30
+
+
+async def test_a_crash_after_any_durable_step_loses_nothing_and_repeats_no_effect() -> None:
+    _, _, steps = await _survive()
+    for cut in range(1, steps + 1):
+        world, sms, _ = await _survive(cut)
+        try:
+            await _assert_nothing_lost(world, sms)
+        except AssertionError as error:
+            raise AssertionError(f"A crash after durable step {cut} of {steps} is not survived.") from error
+
+
+async def test_a_crash_during_recovery_loses_nothing_either() -> None:
+    _, _, steps = await _survive()
+    for cut in range(1, steps + 1, 3):
+        for second in (1, 4, 9):
+            world, sms, _ = await _survive(cut, second)
+            try:
+                await _assert_nothing_lost(world, sms)
+            except AssertionError as error:
+                raise AssertionError(f"Crashes after {cut} and then {second} steps are not survived.") from error
+
+
+@pytest.mark.parametrize(
+    ("on_unknown", "calls", "outcome", "receipt"),
+    [("retry", 2, "delivered", "a:action_delivered"), ("drop", 1, "dropped", "a:action_failed")],
+)
+async def test_a_crash_between_the_answer_and_the_ledger_follows_the_policy(
+    world: World, on_unknown: Any, calls: int, outcome: str, receipt: str
+) -> None:
+    sms = world.receiver(policy=DeliveryPolicy(on_unknown=on_unknown))
+    await world.start(Power(3))  # Put, claim, send: and the answer is lost.
+    await world.accept(action("a"))
+    await world.clock.advance(SECOND)
+    assert sms.effects == ["a"]
+    await world.kill()
+    await world.start()
+    await world.clock.advance(2 * MINUTE)
+
+    assert len(sms.calls) == calls
+    assert sms.effects == ["a"]
+    assert await world.outcome("a") == outcome
+    assert world.receipts() == [receipt]
+
+
+async def test_an_action_that_kills_every_dispatcher_is_given_up(world: World) -> None:
+    sms = world.receiver(policy=DeliveryPolicy(attempts_max=3))
+    for _ in range(3):
+        await world.start(Power(2 if sms.calls else 3))
+        await world.accept(*([] if sms.calls else [action("a")]))
+        await world.clock.advance(2 * MINUTE)
+        await world.kill()
+    await world.start()
+    await world.clock.advance(2 * MINUTE)
+
+    assert len(sms.calls) == 3
+    assert await world.outcome("a") == "failed"
+    (letter,) = world.log.of(DEAD_LETTERS)
+    assert (letter["reason"], letter["history"]) == ("attempts_exhausted", ["lease_ended"] * 3)

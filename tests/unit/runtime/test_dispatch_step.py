@@ -1,0 +1,278 @@
+"""The table of next steps, and the spans it is computed from."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from connectors.protocol import Receipt, Result
+from orchestrator.core.action import Action, QuietWindow
+from orchestrator.runtime.dispatch.attempt import attempts_of, last_attempt, unreported, with_attempt
+from orchestrator.runtime.dispatch.intake import queued_of
+from orchestrator.runtime.dispatch.policy import DeliveryPolicy, backoff_ms
+from orchestrator.runtime.dispatch.queue import LEASE_ENDED, WITHDRAWN
+from orchestrator.runtime.dispatch.step import Cause, Outcome, Send, Settle, Step, Wait, next_step
+from orchestrator.runtime.ports import Queued
+
+NOON = int(datetime(2026, 3, 2, 12, tzinfo=UTC).timestamp() * 1000)
+MINUTE = 60_000
+HOUR = 60 * MINUTE
+
+RETRY = DeliveryPolicy(attempts_max=3, budget_s=600, on_unknown="retry")
+DROP = DeliveryPolicy(attempts_max=3, budget_s=600, on_unknown="drop")
+
+
+def entry(history: tuple[str | Receipt, ...] = (), **fields: Any) -> tuple[Queued, Action]:
+    """An action whose history is made of marks of the queue and of receipts that came at noon."""
+    action = Action(**({"id": "a", "customer_id": "c", "connector": "sms"} | fields))
+    queued = queued_of(action)
+    for item in history:
+        if isinstance(item, Receipt):
+            queued = with_attempt(queued, item, NOON)
+        else:
+            # The queue counts a lease that ended; a withdrawal is not an attempt.
+            queued = Queued(
+                **{name: getattr(queued, name) for name in queued.__struct_fields__}
+                | {"attempts": queued.attempts + (item == LEASE_ENDED), "history": (*queued.history, item)}
+            )
+    return queued, action
+
+
+def said(result: Result, **fields: Any) -> Receipt:
+    return Receipt(result=result, detail=f"the {result.value} of a test", **fields)
+
+
+DELIVERED, REFUSED, AGAIN, UNKNOWN = (
+    said(result) for result in (Result.DELIVERED, Result.REFUSED, Result.RETRY, Result.UNKNOWN)
+)
+FIRST_BACKOFF = backoff_ms(RETRY, "a", 1)
+
+# Each line: what the history holds, the policy, the moment, and the step.
+TABLE: list[tuple[str, tuple[str | Receipt, ...], DeliveryPolicy, int, dict[str, Any], Step]] = [
+    ("nothing yet", (), RETRY, NOON, {}, Send()),
+    (
+        "delivered, even when withdrawn and too late",
+        (DELIVERED, WITHDRAWN),
+        RETRY,
+        NOON + HOUR,
+        {"deadline_at": NOON},
+        Settle(Outcome.DELIVERED, Cause.TAKEN, "the delivered of a test"),
+    ),
+    ("withdrawn", (AGAIN, WITHDRAWN), RETRY, NOON, {}, Settle(Outcome.CANCELLED, Cause.WITHDRAWN)),
+    (
+        "withdrawn after a silent lease",
+        (LEASE_ENDED, WITHDRAWN),
+        DROP,
+        NOON,
+        {},
+        Settle(Outcome.CANCELLED, Cause.WITHDRAWN, "An attempt whose result nobody knows came first."),
+    ),
+    (
+        "refused",
+        (REFUSED,),
+        RETRY,
+        NOON,
+        {"deadline_at": NOON},
+        Settle(Outcome.FAILED, Cause.REFUSED, "the refused of a test"),
+    ),
+    (
+        "unknown, drop",
+        (UNKNOWN,),
+        DROP,
+        NOON,
+        {},
+        Settle(Outcome.DROPPED, Cause.OUTCOME_UNKNOWN, "the unknown of a test"),
+    ),
+    (
+        "silent lease, drop",
+        (AGAIN, LEASE_ENDED),
+        DROP,
+        NOON,
+        {},
+        Settle(Outcome.DROPPED, Cause.OUTCOME_UNKNOWN, "The dispatcher stopped while the attempt was under way."),
+    ),
+    ("unknown, retry", (UNKNOWN,), RETRY, NOON, {}, Wait(NOON + FIRST_BACKOFF)),
+    ("silent lease, retry", (LEASE_ENDED,), RETRY, NOON, {}, Send()),
+    ("back-off not over", (AGAIN,), RETRY, NOON + FIRST_BACKOFF - 1, {}, Wait(NOON + FIRST_BACKOFF)),
+    ("back-off over", (AGAIN,), RETRY, NOON + FIRST_BACKOFF, {}, Send()),
+    (
+        "deadline has come",
+        (),
+        RETRY,
+        NOON,
+        {"deadline_at": NOON},
+        Settle(Outcome.EXPIRED, Cause.DEADLINE_PASSED),
+    ),
+    ("deadline to come", (), RETRY, NOON, {"deadline_at": NOON + 1}, Send()),
+    (
+        "deadline within the back-off",
+        (AGAIN,),
+        RETRY,
+        NOON,
+        {"deadline_at": NOON + FIRST_BACKOFF},
+        Settle(Outcome.EXPIRED, Cause.DEADLINE_UNREACHABLE, "retry: the retry of a test"),
+    ),
+    (
+        "attempts used up",
+        (AGAIN, AGAIN, AGAIN),
+        RETRY,
+        NOON,
+        {},
+        Settle(Outcome.FAILED, Cause.ATTEMPTS_EXHAUSTED, "retry: the retry of a test"),
+    ),
+    (
+        "leases that ended use attempts up",
+        (LEASE_ENDED, LEASE_ENDED, LEASE_ENDED),
+        RETRY,
+        NOON,
+        {},
+        Settle(Outcome.FAILED, Cause.ATTEMPTS_EXHAUSTED),
+    ),
+    (
+        "attempts used up and too late: the deadline speaks first, for its fallback's sake",
+        (AGAIN, AGAIN, AGAIN),
+        RETRY,
+        NOON,
+        {"deadline_at": NOON},
+        Settle(Outcome.EXPIRED, Cause.DEADLINE_PASSED, "retry: the retry of a test"),
+    ),
+    ("Retry-After is a floor", (said(Result.RETRY, retry_after_s=90),), RETRY, NOON, {}, Wait(NOON + 90_000)),
+    (
+        "Retry-After beyond the budget",
+        (said(Result.RETRY, retry_after_s=600.1),),
+        RETRY,
+        NOON,
+        {},
+        Settle(Outcome.FAILED, Cause.BUDGET_EXHAUSTED, "retry: the retry of a test"),
+    ),
+    (
+        "quiet hours",
+        (),
+        RETRY,
+        NOON,
+        {"quiet_hours": QuietWindow(11 * 60, 13 * 60, "UTC")},
+        Wait(NOON + HOUR),
+    ),
+    ("quiet hours over", (), RETRY, NOON, {"quiet_hours": QuietWindow(11 * 60, 12 * 60, "UTC")}, Send()),
+    (
+        "quiet hours past midnight, in the customer's zone",
+        (),
+        RETRY,
+        NOON + 4 * HOUR,  # 21:30 in Kolkata.
+        {"quiet_hours": QuietWindow(21 * 60, 8 * 60, "Asia/Kolkata")},
+        Wait(NOON + 14 * HOUR + 30 * MINUTE),
+    ),
+    (
+        "quiet hours beyond the deadline",
+        (),
+        RETRY,
+        NOON,
+        {"quiet_hours": QuietWindow(11 * 60, 13 * 60, "UTC"), "deadline_at": NOON + HOUR},
+        Settle(Outcome.EXPIRED, Cause.DEADLINE_UNREACHABLE),
+    ),
+    (
+        "a back-off that ends in quiet hours",
+        (said(Result.RETRY, retry_after_s=60),),
+        RETRY,
+        NOON,
+        {"quiet_hours": QuietWindow(12 * 60 + 1, 13 * 60, "UTC")},
+        Wait(NOON + HOUR),
+    ),
+    (
+        "zone unknown",
+        (),
+        RETRY,
+        NOON,
+        {"quiet_hours": QuietWindow(11 * 60, 13 * 60, "Mars/Olympus")},
+        Settle(
+            Outcome.FAILED,
+            Cause.ZONE_UNKNOWN,
+            "The quiet hours name the zone 'Mars/Olympus', which is not an IANA zone.",
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("history", "policy", "now_ms", "fields", "step"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE]
+)
+def test_the_next_step_follows_the_table(
+    history: tuple[str | Receipt, ...], policy: DeliveryPolicy, now_ms: int, fields: dict[str, Any], step: Step
+) -> None:
+    queued, action = entry(history, **fields)
+    assert next_step(queued, action, policy, now_ms) == step
+
+
+def test_quiet_hours_end_at_the_right_instant_when_the_clocks_are_put_forward() -> None:
+    before = int(datetime(2026, 3, 28, 22, tzinfo=UTC).timestamp() * 1000)  # 23:00 in Berlin, the night of the change.
+    queued, action = entry(quiet_hours=QuietWindow(21 * 60, 8 * 60, "Europe/Berlin"))
+
+    eight_in_summer_time = int(datetime(2026, 3, 29, 6, tzinfo=UTC).timestamp() * 1000)
+    assert next_step(queued, action, RETRY, before) == Wait(eight_in_summer_time)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "falls_back"),
+    [
+        (Outcome.EXPIRED, True),
+        (Outcome.FAILED, True),
+        (Outcome.DELIVERED, False),
+        (Outcome.CANCELLED, False),
+        (Outcome.DROPPED, False),  # It may have arrived: a fallback would be a second contact.
+    ],
+)
+def test_a_fallback_takes_the_place_of_what_was_certainly_not_delivered(outcome: Outcome, falls_back: bool) -> None:
+    assert Settle(outcome, Cause.TAKEN).falls_back is falls_back
+
+
+# --------------------------------------------------------------------------------------------- back-off
+
+
+def test_back_off_doubles_its_ceiling_up_to_the_longest() -> None:
+    policy = DeliveryPolicy(backoff_first_s=0.5, backoff_max_s=60)
+    ids = [f"action-{number}" for number in range(2_000)]
+
+    for attempts, ceiling_ms in [(1, 500), (2, 1_000), (3, 2_000), (7, 32_000), (8, 60_000), (1_000, 60_000)]:
+        spans = [backoff_ms(policy, one, attempts) for one in ids]
+        assert 0 <= min(spans) < 0.01 * ceiling_ms
+        assert 0.99 * ceiling_ms < max(spans) <= ceiling_ms
+        assert 0.47 * ceiling_ms < sum(spans) / len(spans) < 0.53 * ceiling_ms
+
+
+def test_back_off_is_the_same_for_whoever_computes_it() -> None:
+    policy = DeliveryPolicy()
+    spans = [backoff_ms(policy, "a", attempts) for attempts in (1, 2, 3)]
+
+    assert spans == [backoff_ms(policy, "a", attempts) for attempts in (1, 2, 3)]
+    assert spans != [backoff_ms(policy, "b", attempts) for attempts in (1, 2, 3)]
+
+
+def test_back_off_is_never_shorter_than_the_other_side_asked_for() -> None:
+    assert backoff_ms(DeliveryPolicy(backoff_max_s=1), "a", 1, retry_after_s=120) == 120_000
+    assert backoff_ms(DeliveryPolicy(), "a", 5, retry_after_s=0) == backoff_ms(DeliveryPolicy(), "a", 5)
+
+
+# ---------------------------------------------------------------------------------------------- history
+
+
+def test_an_attempt_is_counted_and_kept_with_what_the_other_side_said() -> None:
+    queued, _ = entry()
+    receipt = Receipt(result=Result.RETRY, detail="x" * 600, status=503, retry_after_s=2.5, reference="r")
+    (attempt,) = attempts_of(with_attempt(queued, receipt, NOON).history)
+
+    assert with_attempt(queued, receipt, NOON).attempts == 1
+    assert (attempt.at_ms, attempt.result, attempt.status) == (NOON, Result.RETRY, 503)
+    assert (attempt.retry_after_s, attempt.reference, attempt.detail) == (2.5, "r", "x" * 500)
+
+
+def test_a_lease_that_ended_hides_the_attempts_before_it() -> None:
+    queued, _ = entry((AGAIN, LEASE_ENDED, WITHDRAWN))
+    assert last_attempt(queued.history) is None
+    assert unreported(queued.history)
+
+    queued, _ = entry((LEASE_ENDED, AGAIN, WITHDRAWN))
+    assert last_attempt(queued.history) == attempts_of(queued.history)[-1]
+    assert not unreported(queued.history)
+    assert not unreported(())
