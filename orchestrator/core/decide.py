@@ -13,18 +13,18 @@ from collections.abc import Iterable
 
 import msgspec
 
-from orchestrator.core import absence, play, stage
+from orchestrator.core import absence, play, sequence, stage
 from orchestrator.core.aggregate import updated
 from orchestrator.core.arbitration import Candidate, settled
 from orchestrator.core.chance import event_hash
 from orchestrator.core.decision import Decision
 from orchestrator.core.definition import HOLDOUT, Rule
-from orchestrator.core.event import Event
+from orchestrator.core.event import IDENTIFY, Event
 from orchestrator.core.limit import cooldown_left_ms
 from orchestrator.core.profile import learn
 from orchestrator.core.reason import Outcome, Reason
 from orchestrator.core.receipt import settle, withdraw
-from orchestrator.core.rulebook import EventPlan, Rulebook
+from orchestrator.core.rulebook import EventPlan, Rulebook, SequenceWatch
 from orchestrator.core.state import SEEN_MAX, CustomerState, Play
 from orchestrator.core.turn import Turn, forked, timer_parts
 from orchestrator.core.view import View, dig
@@ -84,6 +84,8 @@ def _apply(turn: Turn, event: Event, plan: EventPlan) -> None:
         withdraw(turn, lambda _, entry: not withdrawn.isdisjoint(entry.consent), Reason.CONSENT_WITHDRAWN)
     view = turn.view()
     _count(turn, plan, view)
+    if event.type == IDENTIFY and turn.state.runs:
+        stage.follow_profile(turn)
     moves = [move for entry in plan.stages if (move := stage.follow_event(turn, entry)) is not None]
     for rule, holds in plan.exits:
         if holds is None or holds(view):
@@ -96,6 +98,8 @@ def _apply(turn: Turn, event: Event, plan: EventPlan) -> None:
     for watch in plan.arming:
         absence.arm(turn, watch, event, view)
     candidates = [_candidate(turn, rule, view) for rule in plan.group.candidates(view)]
+    for watch in plan.sequences:
+        candidates += _sequence_candidates(turn, watch, event, view)
     for move in moves:
         candidates += _stage_candidates(turn, move)
     _act(turn, [one for one in candidates if _in_time(turn, one)])
@@ -125,6 +129,13 @@ def _exit(turn: Turn, rule: Rule, view: View) -> None:
 
 def _candidate(turn: Turn, rule: Rule, view: View) -> Candidate:
     return Candidate(rule, view.run_key(rule.journey) or f"{rule.journey}/", turn.event)
+
+
+def _sequence_candidates(turn: Turn, watch: SequenceWatch, event: Event, view: View) -> list[Candidate]:
+    instance = sequence.observe(turn, watch, event.type, view)
+    if instance is None:
+        return []
+    return [Candidate(rule, f"{rule.journey}/{instance}", turn.event) for rule in watch.group.candidates(view)]
 
 
 def _stage_candidates(turn: Turn, move: stage.Transition) -> list[Candidate]:

@@ -21,7 +21,7 @@ from orchestrator.core.definition import Journey, OnDwell, OnSchedule, Rule, Sta
 from orchestrator.core.limit import zones_of
 from orchestrator.core.localtime import next_local_time
 from orchestrator.core.play import end as end_plays
-from orchestrator.core.reason import Reason
+from orchestrator.core.reason import Outcome, Reason
 from orchestrator.core.receipt import withdraw
 from orchestrator.core.rulebook import StageEntry
 from orchestrator.core.state import RUNS_PER_JOURNEY_MAX, Run
@@ -120,13 +120,26 @@ def _set_timer(turn: Turn, timer: str, span_ms: int) -> None:
 
 
 def set_schedule(turn: Turn, rule: Rule, key: str) -> None:
-    """Set the next local time of a schedule; a customer whose zone nobody knows has none."""
+    """Set the next local time of a schedule; while nobody knows the customer's zone there is none, on record."""
     trigger = rule.trigger
     assert isinstance(trigger, OnSchedule)
     zones = zones_of(turn.state, trigger.zone, turn.event)
-    if zones:
-        due_ms = next_local_time(turn.now_ms, trigger.at_min, trigger.days, zones[0])
-        turn.state.timers[timer_id("schedule", rule.id, key)] = due_ms
+    if not zones:
+        turn.record(rule, key, Outcome.BLOCKED, Reason.ZONE_UNKNOWN)
+        return
+    due_ms = next_local_time(turn.now_ms, trigger.at_min, trigger.days, zones[0])
+    turn.state.timers[timer_id("schedule", rule.id, key)] = due_ms
+
+
+def follow_profile(turn: Turn) -> None:
+    """Set the schedules of open runs that had to wait for the customer's zone to be known."""
+    for rule in turn.rulebook.rules.values():
+        if not isinstance(rule.trigger, OnSchedule):
+            continue
+        for key, run in turn.state.runs.items():
+            waits = key.startswith(f"{rule.journey}/") and not run.ended_at
+            if waits and timer_id("schedule", rule.id, key) not in turn.state.timers:
+                set_schedule(turn, rule, key)
 
 
 def _end(turn: Turn, key: str, reason: Reason) -> None:

@@ -1,0 +1,51 @@
+# Everything a person or CI needs. Each target sets up what it needs by itself.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo install test fast lint format unit clean
+
+help: ## Show the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+install: $(VENV)/.installed ## Create .venv with the journey command
+
+run: $(VENV)/.installed ## Run the engine in one process (gateway :8080, receiver :8090)
+	$(BIN)/journey dev $(ARGS)
+
+demo: $(VENV)/.installed ## The same with a stream of believable customers
+	$(BIN)/journey dev --demo $(ARGS)
+
+test: fast unit ## Every check and test, with a real Kafka and a real Redis
+
+fast: $(VENV)/.installed-dev ## Style, types, layers, rules: under half a minute
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/journey lint rules
+	$(BIN)/journey test rules
+
+unit: $(VENV)/.installed-dev
+	./tests/install-debian
+	$(BIN)/pytest $(ARGS)
+
+format: $(VENV)/.installed-dev ## Put the code into shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## Remove the environment, caches and the embedded store
+	rm -rf $(VENV) .cache .data .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or later is needed: set PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@ $(VENV)/.installed
