@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -50,6 +50,8 @@ class ServerProcess(ABC):
         self.say = say
         self._process: subprocess.Popen[bytes] | None = None
         self._paused = False
+        #: How the last process ended; negative for a signal.
+        self.exit_code: int | None = None
 
     # ------------------------------------------------------------------------ what a server has to say
 
@@ -64,6 +66,10 @@ class ServerProcess(ABC):
     @abstractmethod
     def ready(self) -> bool:
         """Return whether the server answers its clients now."""
+
+    def environment(self) -> Mapping[str, str] | None:
+        """Return the server's environment; None is this process's own."""
+        return None
 
     # ----------------------------------------------------------------------------------------- the life
 
@@ -86,25 +92,54 @@ class ServerProcess(ABC):
 
     def start(self) -> Self:
         """Start the server and return when it answers; does nothing when it runs."""
-        if self.running:
-            return self
+        if not self.running:
+            self.launch()
+            self.await_ready()
+        return self
+
+    def launch(self) -> None:
+        """Begin to start, so that several servers may start side by side; ``await_ready`` returns when it answers."""
         self.prepare()
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 [*_bound_to_this_process(), *self.command()],
                 cwd=self.folder,
+                env=self.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
         self._paused = False
-        self._await_ready()
-        return self
+
+    def await_ready(self) -> None:
+        """Return when the server answers. Raises ``ServerFailed`` with the end of its log when it does not in time."""
+        deadline = time.monotonic() + self.start_timeout_s
+        while not self.ready():
+            if not self.running:
+                raise ServerFailed(f"{self.name} ended while starting; the end of {self.log_path}:\n{self._log_end()}")
+            if time.monotonic() > deadline:
+                self.kill()
+                raise ServerFailed(
+                    f"{self.name} did not answer within {self.start_timeout_s:.0f} s; "
+                    f"the end of {self.log_path}:\n{self._log_end()}"
+                )
+            time.sleep(0.05)
 
     def stop(self, timeout_s: float = 30) -> None:
         """Ask the server to end (SIGTERM); kill it when it has not within ``timeout_s``."""
         self._end(signal.SIGTERM, timeout_s)
+
+    def interrupt(self, timeout_s: float = 30) -> None:
+        """Ask the server to end as Ctrl-C does (SIGINT)."""
+        self._end(signal.SIGINT, timeout_s)
+
+    def wait(self, timeout_s: float) -> int:
+        """Wait until the server has ended by itself and return its exit code; ``TimeoutExpired`` when it has not."""
+        if self._process is None:
+            raise ServerFailed(f"{self.name} is not running.")
+        self.exit_code = self._process.wait(timeout_s)
+        return self.exit_code
 
     def kill(self) -> None:
         """End the server at once, as a crash would (SIGKILL)."""
@@ -163,20 +198,8 @@ class ServerProcess(ABC):
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        self.exit_code = process.returncode
         self._process = None
-
-    def _await_ready(self) -> None:
-        deadline = time.monotonic() + self.start_timeout_s
-        while not self.ready():
-            if not self.running:
-                raise ServerFailed(f"{self.name} ended while starting; the end of {self.log_path}:\n{self._log_end()}")
-            if time.monotonic() > deadline:
-                self.kill()
-                raise ServerFailed(
-                    f"{self.name} did not answer within {self.start_timeout_s:.0f} s; "
-                    f"the end of {self.log_path}:\n{self._log_end()}"
-                )
-            time.sleep(0.05)
 
     def _log_end(self, lines: int = 15) -> str:
         return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])

@@ -12,8 +12,10 @@ It leans on inner parts of faust-streaming 0.15.3 and aiokafka 0.14.0, which the
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, ClassVar
 
 from aiokafka import AIOKafkaConsumer
@@ -28,7 +30,7 @@ from mode.threads import WorkerThread
 #: partition that was just read to its end waits to be part of the next fetch.
 _FETCH_WAIT_MS = 30
 
-_STOP_TIMEOUT_S = 5.0
+_STOP_TIMEOUT_S = 3.0
 
 
 class Batch:
@@ -97,6 +99,11 @@ class _Thread(WorkerThread):  # type: ignore[misc]
     def __init__(self, service: Any, **options: Any) -> None:
         super().__init__(service, **options)
         self.daemon = True
+
+    def run(self) -> None:
+        # A consumer that is stopped while it waits for a dead broker ends by its own cancellation.
+        with suppress(asyncio.CancelledError):
+            super().run()
 
     def stop(self) -> None:
         self.is_stopped.wait(_STOP_TIMEOUT_S)

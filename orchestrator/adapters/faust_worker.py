@@ -35,7 +35,7 @@ _TICK_S = 0.05
 _RETRY_S = 0.5
 #: Batches between Faust's conductor and the lanes.
 _BUFFERED_MAX = 8
-_LEAVE_TIMEOUT_S = 10.0
+_LEAVE_TIMEOUT_S = 4.0
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class WorkerApp(faust.App):  # type: ignore[misc]
         self._settings = settings
         self._lanes: dict[int, PartitionLane] = {}
         self._source = _Source(self)
-        self._rebalances = 0
+        self._taking: asyncio.Task[None] | None = None
         self._connect()
 
     def positions(self) -> dict[TP, int]:
@@ -74,7 +74,9 @@ class WorkerApp(faust.App):  # type: ignore[misc]
 
     async def let_go(self) -> dict[TP, int]:
         """Finish what is under way, give up every partition and return where each was left."""
-        self._rebalances += 1
+        if self._taking is not None:
+            self._taking.cancel()
+            await asyncio.wait([self._taking])
         lanes, self._lanes = self._lanes, {}
         await asyncio.gather(*(self._close(lane) for lane in lanes.values()))
         return {TP(EVENTS, partition): lane.position for partition, lane in lanes.items()}
@@ -106,14 +108,11 @@ class WorkerApp(faust.App):  # type: ignore[misc]
     async def _assigned(self, _app: object, **_: object) -> None:
         """Take the partitions that the group has given, before Faust seeks and delivers.
 
-        Taking a partition shuts out its former owner, so it stops as soon as the group moves on.
+        Taking a partition shuts out its former owner, so it is given up at once when the group moves on.
         """
-        rebalance = self._rebalances
         owned = [where.partition for where in self.consumer.assignment() if where.topic == EVENTS]
-        try:
-            await asyncio.gather(*(self._take(partition, rebalance) for partition in owned))
-        except Exception as error:
-            self._fail(error)
+        self._taking = asyncio.create_task(self._take_all(owned))
+        await asyncio.wait([self._taking])
 
     def _new_transport(self) -> Transport:
         return Transport(self.conf.broker_consumer, self)
@@ -123,17 +122,24 @@ class WorkerApp(faust.App):  # type: ignore[misc]
 
     # ---------------------------------------------------------------------------------- partitions
 
-    async def _take(self, partition: int, rebalance: int) -> None:
-        if self._rebalances != rebalance:
-            return
+    async def _take_all(self, partitions: list[int]) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for partition in partitions:
+                    group.create_task(self._take(partition))
+        except* Exception as errors:
+            self._fail(errors.exceptions[0])
+
+    async def _take(self, partition: int) -> None:
         position = await self._handler.assigned(partition)
-        first, end = await self._source.bounds(partition)
-        if position is None:
-            position = first
-        check_position(EVENTS, partition, position, first=first, end=end)
-        if self._rebalances != rebalance:
+        try:
+            first, end = await self._source.bounds(partition)
+            if position is None:
+                position = first
+            check_position(EVENTS, partition, position, first=first, end=end)
+        except BaseException:
             await self._handler.revoked(partition)
-            return
+            raise
         self._lanes[partition] = PartitionLane(
             partition,
             position,

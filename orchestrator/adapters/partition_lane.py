@@ -26,7 +26,8 @@ class PartitionHandler(Protocol):
     async def assigned(self, partition: int) -> int | None:
         """Take ownership and return the offset to go on from (None: never processed, start at the earliest).
 
-        Raises ``PositionLost`` to end the worker.
+        May be cancelled while it waits, when the group moves on; ``revoked`` does not follow then. Raises
+        ``PositionLost`` to end the worker.
         """
         ...
 

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.core.definition import Rule
+from orchestrator.core.definition import Arbitrate, Rule
 from orchestrator.core.reason import Outcome, Reason
-from orchestrator.core.turn import Turn
+from orchestrator.core.state import BIDS_MAX, Bid
+from orchestrator.core.turn import Turn, timer_id
 from orchestrator.core.view import Properties
 
 
@@ -24,6 +25,7 @@ class Candidate:
     rule: Rule
     run: str
     facts: Properties
+    cause: str  # id of the event or timer behind it
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +62,68 @@ def score_of(turn: Turn, candidate: Candidate) -> Score:
     context = 1.0
     for index in match(view):
         context *= terms.context[index][1]
-    return Score(terms.propensity, context, terms.value, terms.weight)
+    return Score(_propensity_of(turn, candidate), context, terms.value, terms.weight)
+
+
+def _propensity_of(turn: Turn, candidate: Candidate) -> float:
+    terms = candidate.rule.arbitrate
+    assert terms is not None
+    if not terms.learn:
+        return terms.propensity
+    decision = f"{turn.customer_id}\x1f{candidate.run}\x1f{candidate.cause}"
+    return turn.model.propensity(terms.learn, segment_of(turn, candidate), decision, turn.now_ms)
+
+
+def segment_of(turn: Turn, candidate: Candidate) -> str:
+    """Return the segment for which the candidate's propensity is learned: the first that holds, or ''."""
+    terms = candidate.rule.arbitrate
+    assert terms is not None
+    match = turn.rulebook.conditions([(candidate.rule.journey, condition) for _, condition in terms.learn_segments])
+    held = match(turn.view(candidate.facts, candidate.run))
+    return terms.learn_segments[held[0]][0] if held else ""
 
 
 def settled(turn: Turn, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return the candidates that may act: all without a slot, and the winner of each slot; record the losers."""
+    """Return the candidates that may act: all without a slot, and the winner of each slot; record the losers.
+
+    Slots with a decision window collect their candidates first; ``slot_due`` settles them.
+    """
     slots: dict[str, list[Candidate]] = {}
     free: list[Candidate] = []
     for candidate in candidates:
         if candidate.rule.arbitrate is None:
             free.append(candidate)
+        elif candidate.rule.arbitrate.decision_window_ms:
+            _collect(turn, candidate, candidate.rule.arbitrate)
         else:
             slots.setdefault(candidate.rule.arbitrate.slot, []).append(candidate)
     return [*free, *(_winner(turn, slot, rivals) for slot, rivals in slots.items())]
+
+
+def _collect(turn: Turn, candidate: Candidate, terms: Arbitrate) -> None:
+    """Keep a candidate until its slot's window closes; the first one opens it."""
+    bids = turn.state.bids.get(terms.slot, [])
+    if any(bid.rule == candidate.rule.id and bid.run == candidate.run for bid in bids):
+        turn.record(candidate.rule, candidate.run, Outcome.BLOCKED, Reason.ALREADY_IN_PLAY)
+        return
+    if len(bids) >= BIDS_MAX:
+        turn.record(candidate.rule, candidate.run, Outcome.BLOCKED, Reason.INSTANCE_CEILING)
+        return
+    kept = {name: candidate.facts[name] for name in candidate.rule.captures if name in candidate.facts}
+    turn.state.bids[terms.slot] = [*bids, Bid(candidate.rule.id, candidate.run, candidate.cause, kept)]
+    turn.state.timers.setdefault(timer_id("slot", terms.slot, ""), turn.now_ms + terms.decision_window_ms)
+
+
+def slot_due(turn: Turn, slot: str) -> list[Candidate]:
+    """Return what was collected for a slot whose window has closed; rules that are gone have no say."""
+    rules = turn.rulebook.rules
+    bids = turn.state.bids.pop(slot, [])
+    return [Candidate(rules[bid.rule], bid.run, bid.facts, bid.cause) for bid in bids if bid.rule in rules]
+
+
+def winner_of(turn: Turn, slot: str, rivals: list[Candidate]) -> list[Candidate]:
+    """Return the winner among eligible candidates of a slot, if there are any; record the losers."""
+    return [_winner(turn, slot, rivals)] if rivals else []
 
 
 def _winner(turn: Turn, slot: str, rivals: list[Candidate]) -> Candidate:

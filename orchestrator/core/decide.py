@@ -13,15 +13,16 @@ from collections.abc import Iterable
 
 import msgspec
 
-from orchestrator.core import absence, play, sequence, stage
+from orchestrator.core import absence, play, sequence, stage, trial
 from orchestrator.core.aggregate import updated
-from orchestrator.core.arbitration import Candidate, settled
+from orchestrator.core.arbitration import Candidate, settled, slot_due, winner_of
 from orchestrator.core.chance import event_hash
 from orchestrator.core.decision import Decision
 from orchestrator.core.definition import HOLDOUT, Rule
 from orchestrator.core.event import IDENTIFY, Event
 from orchestrator.core.limit import cooldown_left_ms
 from orchestrator.core.profile import learn
+from orchestrator.core.propensity import BetaBernoulli, Propensity
 from orchestrator.core.reason import Outcome, Reason
 from orchestrator.core.receipt import settle, withdraw
 from orchestrator.core.rulebook import EventPlan, Rulebook, SequenceWatch
@@ -40,16 +41,22 @@ class TimerDue(msgspec.Struct, frozen=True):
 
 Stimulus = Event | TimerDue
 
+#: The model of callers that have none: it has learned nothing and is never taught.
+_UNTAUGHT = BetaBernoulli()
 
-def decide(rulebook: Rulebook, state: CustomerState, stimulus: Stimulus, now_ms: int) -> Decision:
+
+def decide(
+    rulebook: Rulebook, state: CustomerState, stimulus: Stimulus, now_ms: int, model: Propensity = _UNTAUGHT
+) -> Decision:
     """Return what follows from one stimulus. Pure: the same arguments always give the same answer.
 
     ``now_ms`` is a fact of the log: the record's stamp for an event, the due time for a timer. ``state`` is not
-    changed. An event that was applied before changes nothing and is answered with ``duplicate``.
+    changed. An event that was applied before changes nothing and is answered with ``duplicate``. ``model`` is asked
+    for learned propensities; the decision's ``lessons`` are for the caller to teach it afterwards.
     """
     if isinstance(stimulus, Event):
-        return _decide_event(rulebook, state, stimulus, now_ms)
-    return _decide_timer(rulebook, state, stimulus)
+        return _decide_event(rulebook, state, stimulus, now_ms, model)
+    return _decide_timer(rulebook, state, stimulus, model)
 
 
 def due_timers(state: CustomerState, customer_id: str, until_ms: int) -> list[TimerDue]:
@@ -61,7 +68,7 @@ def due_timers(state: CustomerState, customer_id: str, until_ms: int) -> list[Ti
 # ---------------------------------------------------------------------------------------------- an event
 
 
-def _decide_event(rulebook: Rulebook, state: CustomerState, event: Event, now_ms: int) -> Decision:
+def _decide_event(rulebook: Rulebook, state: CustomerState, event: Event, now_ms: int, model: Propensity) -> Decision:
     identity = event_hash(event.id)
     if identity in state.seen:
         return Decision(state, [], [], duplicate=True)
@@ -72,9 +79,9 @@ def _decide_event(rulebook: Rulebook, state: CustomerState, event: Event, now_ms
     fork.frontier_ms = max(fork.frontier_ms, at_ms)
     fork.first_seen_ms = fork.first_seen_ms or now_ms
     fork.seen = [*fork.seen[-SEEN_MAX + 1 :], identity]
-    turn = Turn(rulebook, fork, event.customer_id, now_ms, at_ms, event.id, event.properties, event.context)
+    turn = Turn(rulebook, fork, event.customer_id, now_ms, at_ms, event.id, event.properties, event.context, model)
     _apply(turn, event, rulebook.plan(event.type))
-    return Decision(fork, turn.actions, turn.records)
+    return Decision(fork, turn.actions, turn.records, lessons=turn.lessons)
 
 
 def _apply(turn: Turn, event: Event, plan: EventPlan) -> None:
@@ -92,14 +99,16 @@ def _apply(turn: Turn, event: Event, plan: EventPlan) -> None:
             _exit(turn, rule, view)
     for rule, pc, holds in plan.awaiting:
         if holds is None or holds(view):
-            play.hear(turn, rule, pc, lambda run, rule=rule: _concerns(view, rule, run))  # type: ignore[misc]
+            play.hear(turn, rule, pc, view.concerns)
+    for rule_id in trial.rewarding(turn.rulebook, event.type):
+        trial.reward(turn, rule_id, view)
     for watch in plan.preventing:
         absence.prevent(turn, watch, view)
     for watch in plan.arming:
         absence.arm(turn, watch, event, view)
     candidates = [_candidate(turn, rule, view) for rule in plan.group.candidates(view)]
-    for watch in plan.sequences:
-        candidates += _sequence_candidates(turn, watch, event, view)
+    for ordered in plan.sequences:
+        candidates += _sequence_candidates(turn, ordered, event, view)
     for move in moves:
         candidates += _stage_candidates(turn, move)
     _act(turn, [one for one in candidates if _in_time(turn, one)])
@@ -113,29 +122,25 @@ def _count(turn: Turn, plan: EventPlan, view: View) -> None:
             aggregates[aggregate.name] = updated(aggregate, aggregates.get(aggregate.name), turn.at_ms, value)
 
 
-def _concerns(view: View, rule: Rule, run: str) -> bool:
-    """Return whether the event concerns a run: the one it names, or every one when it names none."""
-    named = view.run_key(rule.journey)
-    return named is None or named == run
-
-
 def _exit(turn: Turn, rule: Rule, view: View) -> None:
     def concerned(one: Play) -> bool:
-        return one.rule == rule.id and _concerns(view, rule, one.run)
+        return one.rule == rule.id and view.concerns(one.run)
 
     play.end(turn, concerned, Reason.EXITED)
-    withdraw(turn, lambda _, entry: entry.rule == rule.id and _concerns(view, rule, entry.run), Reason.EXITED)
+    withdraw(turn, lambda _, entry: entry.rule == rule.id and view.concerns(entry.run), Reason.EXITED)
 
 
 def _candidate(turn: Turn, rule: Rule, view: View) -> Candidate:
-    return Candidate(rule, view.run_key(rule.journey) or f"{rule.journey}/", turn.event)
+    return Candidate(rule, view.run_key(rule.journey) or f"{rule.journey}/", turn.event, turn.cause)
 
 
 def _sequence_candidates(turn: Turn, watch: SequenceWatch, event: Event, view: View) -> list[Candidate]:
     instance = sequence.observe(turn, watch, event.type, view)
     if instance is None:
         return []
-    return [Candidate(rule, f"{rule.journey}/{instance}", turn.event) for rule in watch.group.candidates(view)]
+    return [
+        Candidate(rule, f"{rule.journey}/{instance}", turn.event, turn.cause) for rule in watch.group.candidates(view)
+    ]
 
 
 def _stage_candidates(turn: Turn, move: stage.Transition) -> list[Candidate]:
@@ -143,7 +148,7 @@ def _stage_candidates(turn: Turn, move: stage.Transition) -> list[Candidate]:
     left = turn.rulebook.leaves.get((move.journey.id, move.left))
     entered = turn.rulebook.enters.get((move.journey.id, move.entered))
     rules = [rule for group in (left, entered) if group is not None for rule in group.candidates(view)]
-    return [Candidate(rule, move.run, turn.event) for rule in rules]
+    return [Candidate(rule, move.run, turn.event, turn.cause) for rule in rules]
 
 
 def _in_time(turn: Turn, candidate: Candidate) -> bool:
@@ -165,7 +170,7 @@ def _in_time(turn: Turn, candidate: Candidate) -> bool:
 # ---------------------------------------------------------------------------------------------- a timer
 
 
-def _decide_timer(rulebook: Rulebook, state: CustomerState, due: TimerDue) -> Decision:
+def _decide_timer(rulebook: Rulebook, state: CustomerState, due: TimerDue, model: Propensity) -> Decision:
     if state.timers.get(due.timer) != due.due_ms:
         return Decision(state, [], [])
     now_ms = max(due.due_ms, state.clock_ms)
@@ -173,7 +178,7 @@ def _decide_timer(rulebook: Rulebook, state: CustomerState, due: TimerDue) -> De
     fork.clock_ms = now_ms
     del fork.timers[due.timer]
     kind, name, instance = timer_parts(due.timer)
-    turn = Turn(rulebook, fork, due.customer_id, now_ms, now_ms, f"{due.timer}@{due.due_ms}", {}, {})
+    turn = Turn(rulebook, fork, due.customer_id, now_ms, now_ms, f"{due.timer}@{due.due_ms}", {}, {}, model)
     match kind:
         case "absence":
             _absence_due(turn, f"{name}|{instance}")
@@ -185,9 +190,13 @@ def _decide_timer(rulebook: Rulebook, state: CustomerState, due: TimerDue) -> De
                 _act(turn, _stage_candidates(turn, move))
         case "dwell" | "schedule":
             _alone_due(turn, kind, name, instance)
+        case "trial":
+            trial.expire(turn, name, instance)
+        case "slot":
+            _slot_due(turn, name)
         case _:
             raise AssertionError(f"a timer of unknown kind: {due.timer}")
-    return Decision(fork, turn.actions, turn.records)
+    return Decision(fork, turn.actions, turn.records, lessons=turn.lessons)
 
 
 def _absence_due(turn: Turn, key: str) -> None:
@@ -199,7 +208,7 @@ def _absence_due(turn: Turn, key: str) -> None:
     turn.event = arm.facts
     rules = watch.group.candidates(turn.view(pinned=arm.run))
     instance = arm.run.partition("/")[2]
-    _act(turn, [Candidate(rule, f"{rule.journey}/{instance}", arm.facts) for rule in rules])
+    _act(turn, [Candidate(rule, f"{rule.journey}/{instance}", arm.facts, turn.cause) for rule in rules])
     absence.remember(turn, key, arm, first_action)
 
 
@@ -211,7 +220,14 @@ def _alone_due(turn: Turn, kind: str, rule_id: str, run: str) -> None:
         return
     if kind == "schedule":
         stage.set_schedule(turn, rule, run)
-    _act(turn, [Candidate(one, run, {}) for one in group.candidates(turn.view({}, run))])
+    _act(turn, [Candidate(one, run, {}, turn.cause) for one in group.candidates(turn.view({}, run))])
+
+
+def _slot_due(turn: Turn, slot: str) -> None:
+    """Settle a slot whose window has closed, among those that may still act now."""
+    eligible = [one for one in slot_due(turn, slot) if _eligible(turn, one)]
+    for winner in winner_of(turn, slot, eligible):
+        _start(turn, winner)
 
 
 # ------------------------------------------------------------------------------------------- candidates
@@ -221,7 +237,12 @@ def _act(turn: Turn, candidates: Iterable[Candidate]) -> None:
     """Let the candidates pass eligibility, limits, experiment and arbitration; start the winners' programs."""
     eligible = [one for one in candidates if _eligible(turn, one)]
     for winner in settled(turn, eligible):
-        play.start(turn, winner.rule, winner.run, winner.facts)
+        _start(turn, winner)
+
+
+def _start(turn: Turn, winner: Candidate) -> None:
+    trial.begin(turn, winner)
+    play.start(turn, winner.rule, winner.run, winner.facts, winner.cause)
 
 
 def _eligible(turn: Turn, candidate: Candidate) -> bool:

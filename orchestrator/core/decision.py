@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from orchestrator.core.action import Action
+from orchestrator.core.propensity import Lesson
 from orchestrator.core.reason import Outcome, Reason
 from orchestrator.core.state import CustomerState
 
@@ -35,9 +36,10 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 class Decision(msgspec.Struct):
-    """The answer to one stimulus: the state after it, actions to emit (or withdraw) and ledger lines."""
+    """The answer to one stimulus: the state after it, actions to emit (or withdraw), ledger lines, lessons."""
 
     state: CustomerState
     actions: list[Action]
     records: list[DecisionRecord]
     duplicate: bool = False
+    lessons: list[Lesson] = []

@@ -286,12 +286,20 @@ class QuietThen(Enum):
 
 @dataclass(frozen=True, slots=True)
 class QuietHours:
-    """Minutes of the local day; the window may pass midnight. ``zone`` is ``profile`` or an IANA name."""
+    """Minutes of the local day; the window may pass midnight. ``zone`` is ``profile`` or an IANA name.
+
+    ``kinds`` are the kinds of action it holds for, such as ``call``; empty holds for all.
+    """
 
     start_min: int
     end_min: int
     zone: str = "profile"
     then: QuietThen = QuietThen.DEFER
+    kinds: tuple[str, ...] = ()
+
+    def holds_for(self, kind: str) -> bool:
+        """Return whether actions of a kind keep these hours."""
+        return not self.kinds or kind in self.kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,7 +320,9 @@ class Arbitrate:
     """How a rule competes for its slot: score = propensity x context x value x weight.
 
     ``context`` is a tuple of (condition, factor); the factors of all that are true multiply.
-    ``propensity`` is a constant; ``learn`` names a learned one instead.
+    ``propensity`` is a constant; ``learn`` names a learned one instead, which counts an action as a success when
+    the event ``reward`` happens within ``horizon_ms``. It is learned per segment: the first of ``learn_segments``
+    (name, condition) that holds. Candidates of one slot are collected for ``decision_window_ms``.
     """
 
     slot: str
@@ -322,6 +332,9 @@ class Arbitrate:
     learn: str = ""
     context: tuple[tuple[Condition, float], ...] = ()
     decision_window_ms: int = 0
+    reward: str = ""
+    horizon_ms: int = 7 * 86_400_000
+    learn_segments: tuple[tuple[str, Condition], ...] = ()
 
 
 # ------------------------------------------------------------------------------------- rules and journeys

@@ -139,7 +139,7 @@ def _action(turn: Turn, rule: Rule, send: Send, sender: Sender, reason: Reason) 
         deadline_at=None if send.deadline_ms is None else turn.now_ms + send.deadline_ms,
         fallback=tuple(_fallbacks(turn, rule, send, sender)),
         reason=reason.value,
-        quiet_hours=_quiet_window(turn, rule, sender.facts),
+        quiet_hours=_quiet_window(turn, rule, send, sender.facts),
         workspace=turn.rulebook.workspace,
     )
 
@@ -158,9 +158,9 @@ def _fallbacks(turn: Turn, rule: Rule, send: Send, sender: Sender) -> list[Actio
     return actions
 
 
-def _quiet_window(turn: Turn, rule: Rule, facts: Properties) -> QuietWindow | None:
+def _quiet_window(turn: Turn, rule: Rule, send: Send, facts: Properties) -> QuietWindow | None:
     quiet = rule.limits.quiet_hours
-    if quiet is None:
+    if quiet is None or not quiet.holds_for(send.kind):
         return None
     zones = zones_of(turn.state, quiet.zone, facts)
     return QuietWindow(quiet.start_min, quiet.end_min, zones[0].key) if zones else None

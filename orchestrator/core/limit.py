@@ -46,9 +46,8 @@ def judge(turn: Turn, rule: Rule, send: Send, facts: Properties) -> Verdict:
             used = _used(turn, cap, facts)
             if used >= cap.max:
                 return Verdict(Reason.CAP_REACHED, detail={"cap": cap.of, "max": cap.max, "used": used})
-    if rule.limits.quiet_hours is not None:
-        return _judge_quiet(turn, rule.limits.quiet_hours, facts)
-    return _PASS
+    quiet = rule.limits.quiet_hours
+    return _PASS if quiet is None or not quiet.holds_for(send.kind) else _judge_quiet(turn, quiet, facts)
 
 
 def purposes(rule: Rule, send: Send) -> tuple[str, ...]:
@@ -89,6 +88,8 @@ def covers(cap: Cap, rule_id: str, send: Send) -> bool:
             return name == send.kind
         case "connector":
             return name == send.connector
+        case "group":
+            return True
         case _:
             return False
 
@@ -114,8 +115,9 @@ def reserve(turn: Turn, rule: Rule, send: Send) -> list[str]:
 
 
 def _concerns(cap: Cap, rule: Rule) -> bool:
-    """A cap ``of: rule`` belongs to the rule that declares it; the others count what every rule sends."""
-    return cap.of != "rule" or cap in rule.limits.caps
+    """Caps of a rule or a group count what the rules that declare them send; the others what every rule sends."""
+    own = any(one.key == cap.key for one in rule.limits.caps)
+    return own or cap.of.partition(":")[0] in {"kind", "connector"}
 
 
 _LONGEST_MS = 32 * 86_400_000

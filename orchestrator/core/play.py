@@ -66,10 +66,10 @@ def play_key(rule: Rule, run: str) -> str:
     return f"{rule.id}|{run}"
 
 
-def start(turn: Turn, rule: Rule, run: str, facts: Properties) -> None:
+def start(turn: Turn, rule: Rule, run: str, facts: Properties, cause: str) -> None:
     """Start the rule's program. The caller has checked that no play of this rule and run is open."""
     kept = {name: facts[name] for name in rule.captures if name in facts}
-    _carry_on(turn, Progress(rule, run, turn.cause, kept, turn.now_ms))
+    _carry_on(turn, Progress(rule, run, cause, kept, turn.now_ms))
 
 
 def wake(turn: Turn, key: str) -> None:

@@ -116,6 +116,7 @@ class Rulebook:
     alone: Mapping[str, RuleGroup]  # every rule by itself, for timers
     branches: Mapping[tuple[str, int], Check]
     caps: tuple[Cap, ...]
+    rewards: Mapping[str, tuple[str, ...]]  # event type -> rules whose learned propensity it rewards
     aggregates_since: Mapping[str, int]
     conditions: ConditionCompiler
 
@@ -250,6 +251,13 @@ class _Builder:
                 rules.setdefault((rule.journey, rule.trigger.stage), []).append(rule)
         return {stage: self.group(group) for stage, group in rules.items()}
 
+    def rewards(self) -> dict[str, tuple[str, ...]]:
+        rewarded: dict[str, list[str]] = {}
+        for rule in self.rules.values():
+            if rule.arbitrate is not None and rule.arbitrate.learn and rule.arbitrate.reward:
+                rewarded.setdefault(rule.arbitrate.reward, []).append(rule.id)
+        return {event_type: tuple(rules) for event_type, rules in rewarded.items()}
+
     def branches(self) -> dict[tuple[str, int], Check]:
         checks: dict[tuple[str, int], Check] = {}
         for rule in self.rules.values():
@@ -307,6 +315,7 @@ def build_rulebook(
         alone={rule.id: builder.group([rule]) for rule in builder.rules.values() if isinstance(rule.trigger, timed)},
         branches=builder.branches(),
         caps=tuple(caps[key] for key in sorted(caps)),
+        rewards=builder.rewards(),
         aggregates_since=dict(aggregates_since or {}),
         conditions=conditions,
     )

@@ -15,6 +15,8 @@ RUNS_PER_JOURNEY_MAX = 32
 INSTANCES_MAX = 64
 PENDING_MAX = 32
 STAMPS_MAX = 1_000
+TRIALS_MAX = 32
+BIDS_MAX = 32
 
 
 class Run(msgspec.Struct, array_like=True):
@@ -68,6 +70,24 @@ class Pending(msgspec.Struct, array_like=True):
     withdrawn: bool = False  # taken back; the receipt decides whether in time
 
 
+class Trial(msgspec.Struct, array_like=True):
+    """An action whose success is still open (see ``trial``)."""
+
+    rule: str
+    run: str
+    action: str
+    segment: str
+
+
+class Bid(msgspec.Struct, array_like=True):
+    """A candidate that waits for the decision window of its slot to close."""
+
+    rule: str
+    run: str
+    cause: str
+    facts: dict[str, Any]
+
+
 class CustomerState(msgspec.Struct, array_like=True):
     """The state machine of one customer. ``clock_ms`` is log time, ``frontier_ms`` the newest event time."""
 
@@ -84,6 +104,8 @@ class CustomerState(msgspec.Struct, array_like=True):
     timers: dict[str, int] = {}  # timer id -> due
     sent: dict[str, list[int]] = {}  # limit counter -> stamps
     pending: dict[str, Pending] = {}  # action id
+    trials: dict[str, Trial] = {}  # "rule|run"
+    bids: dict[str, list[Bid]] = {}  # slot
 
     def next_wake_ms(self) -> int | None:
         """Return when the earliest timer is due, or None."""

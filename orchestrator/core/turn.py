@@ -11,6 +11,7 @@ from typing import Any
 from orchestrator.core.action import Action
 from orchestrator.core.decision import DecisionRecord
 from orchestrator.core.definition import Rule
+from orchestrator.core.propensity import Lesson, Propensity
 from orchestrator.core.reason import Outcome, Reason
 from orchestrator.core.rulebook import Rulebook
 from orchestrator.core.state import CustomerState
@@ -33,6 +34,8 @@ def forked(state: CustomerState) -> CustomerState:
         state.timers.copy(),
         state.sent.copy(),
         state.pending.copy(),
+        state.trials.copy(),
+        state.bids.copy(),
     )
 
 
@@ -50,6 +53,8 @@ class Turn:
         "context",
         "customer_id",
         "event",
+        "lessons",
+        "model",
         "now_ms",
         "records",
         "rulebook",
@@ -66,6 +71,7 @@ class Turn:
         cause: str,
         event: Properties,
         context: Properties,
+        model: Propensity,
     ) -> None:
         self.rulebook = rulebook
         self.state = state
@@ -75,8 +81,10 @@ class Turn:
         self.cause = cause
         self.event = event
         self.context = context
+        self.model = model
         self.actions: list[Action] = []
         self.records: list[DecisionRecord] = []
+        self.lessons: list[Lesson] = []
 
     def view(self, event: Properties | None = None, pinned: str = "") -> View:
         """Return what conditions read now: aggregates as of the customer's frontier."""

@@ -66,6 +66,11 @@ class View:
         key = self.run_key(journey)
         return None if key is None else self.state.runs.get(key)
 
+    def concerns(self, run: str) -> bool:
+        """Return whether the event concerns a run: the one it names, or every one when it names none."""
+        named = self.run_key(run.partition("/")[0])
+        return named is None or named == run
+
     def in_stage(self, own_journey: str, journey: str, stages: tuple[str, ...]) -> bool:
         """Return whether the run (any run, for a journey other than the rule's own) is in one of the stages."""
         if journey == own_journey:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -142,15 +143,24 @@ def built_arbitrate(
     if part.decision_window > DECISION_WINDOW_MAX_MS:
         longest = shown_span(DECISION_WINDOW_MAX_MS)
         names.report.error(part.origin, "decision_window", f"decision_window: must be at most {longest}")
-    learn = part.propensity.learn if isinstance(part.propensity, LearnPart) else ""
-    return Arbitrate(
+    terms = Arbitrate(
         slot=part.slot,
         value=part.value,
         weight=part.weight,
-        propensity=1.0 if learn else part.propensity,
-        learn=learn,
         context=tuple(_levers(part, names, conditions, journey)),
         decision_window_ms=part.decision_window,
+    )
+    if not isinstance(part.propensity, LearnPart):
+        return replace(terms, propensity=part.propensity)
+    learned = part.propensity
+    names.known("event type", learned.reward, learned.origin, "reward")
+    members = ((one, conditions.segment(one, learned, "segments")) for one in learned.segments)
+    return replace(
+        terms,
+        learn=learned.learn,
+        reward=learned.reward,
+        horizon_ms=learned.horizon,
+        learn_segments=tuple((one, member) for one, member in members if member is not None),
     )
 
 

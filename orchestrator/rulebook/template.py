@@ -168,7 +168,7 @@ class LiquidTemplate:
         except LiquidError as fault:
             raise MissingTemplateValue(f"template {self.name}, param {name}: {fault.message}") from None
         except MissingTemplateValue as fault:
-            raise MissingTemplateValue(f"template {self.name}, param {name}: '{fault}' is undefined") from None
+            raise MissingTemplateValue(f"template {self.name}, param {name}: {fault} is undefined") from None
         return rendered
 
 

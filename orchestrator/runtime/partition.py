@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -22,6 +22,7 @@ import msgspec
 
 from orchestrator import metrics
 from orchestrator.core.event import Event
+from orchestrator.core.propensity import Arm, BetaBernoulli
 from orchestrator.core.rulebook import Rulebook
 from orchestrator.core.state import CustomerState, decode_state, encode_state
 from orchestrator.errors import DeadLetterCeiling, EventRefused, Fenced, PositionLost, Unavailable
@@ -52,7 +53,12 @@ CEILING_SAMPLE_MIN = 200
 _RETRY_FIRST_S = 0.05
 _RETRY_MAX_S = 2.0
 
+#: Where a partition's learned propensities are kept among its states; no customer's id begins with NUL.
+MODEL = "\x00propensity"
+
 _encode_action = msgspec.json.Encoder().encode
+_encode_arms = msgspec.msgpack.Encoder().encode
+_decode_arms = msgspec.msgpack.Decoder(dict[str, Arm]).decode
 
 
 class Extent(msgspec.Struct, frozen=True):
@@ -102,6 +108,7 @@ class Partition:
         self.number = number
         self._in = surroundings
         self._states: dict[str, CustomerState] = {}
+        self._model = BetaBernoulli()
         self._epoch = 0
         self._sequence = 0
         self._outbox_end = 0
@@ -136,6 +143,8 @@ class Partition:
             await self._publish([entry.record for entry in left])
             await self._persist("store", lambda: store.trim(self.number, self._epoch, left[-1].number))
         self._next_wake_ms = await self._persist("store", lambda: store.next_wake_ms(self.number))
+        stored = await self._persist("store", lambda: store.load(self.number, [MODEL]))
+        self._model = BetaBernoulli({} if stored[0] is None else _decode_arms(stored[0]))
         log.info(
             "partition %d: epoch %d, from offset %d, %d records published from the outbox",
             self.number,
@@ -206,7 +215,7 @@ class Partition:
         needed = dict.fromkeys([event.customer_id for _, event in chunk])
         needed.update(dict.fromkeys(wake.customer_id for wake in wakes))
         states = await self._load(list(needed))
-        sequencer = Sequencer(self._in.rulebooks.current, states)
+        sequencer = Sequencer(self._in.rulebooks.current, states, self._model)
         sequencer.expect(((wake.due_ms, wake.customer_id) for wake in wakes), horizon_ms)
         for stamp_ms, event in chunk:
             sequencer.apply(event, stamp_ms)
@@ -239,7 +248,7 @@ class Partition:
             next_offset=next_offset,
             clock_ms=clock_ms,
             log_id=self._log_id,
-            states={customer_id: encode_state(state) for customer_id, state in touched.items()},
+            states=self._encoded(touched, outcome),
             wakes=wakes,
             outbox=outbox,
         )
@@ -254,6 +263,13 @@ class Partition:
         await self._note_wakes(wakes)
         self._count(outcome)
         self._evict()
+
+    def _encoded(self, touched: Mapping[str, CustomerState], outcome: Decided) -> dict[str, bytes]:
+        """Return what to store: the customers' states, and the learned propensities when something was learned."""
+        states = {customer_id: encode_state(state) for customer_id, state in touched.items()}
+        if outcome.lessons:
+            states[MODEL] = _encode_arms(self._model.arms)
+        return states
 
     async def _deliver(self, outbox: Sequence[Outgoing]) -> None:
         with metrics.PUBLISH_SECONDS.time():

@@ -17,6 +17,7 @@ from orchestrator.core.action import Action
 from orchestrator.core.decide import Stimulus, TimerDue, decide, due_timers
 from orchestrator.core.decision import DecisionRecord
 from orchestrator.core.event import Event
+from orchestrator.core.propensity import BetaBernoulli, Propensity
 from orchestrator.core.rulebook import Rulebook
 from orchestrator.core.state import CustomerState
 from orchestrator.core.turn import forked
@@ -41,16 +42,26 @@ class Outcome:
     records: list[DecisionRecord] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     fired: list[TimerDue] = field(default_factory=list)
+    lessons: int = 0
     touched: set[str] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)  # "events", "duplicates"
 
 
 class Sequencer:
-    """Decides stimuli against ``states``, which must hold every customer it is asked about."""
+    """Decides stimuli against ``states``, which must hold every customer it is asked about.
 
-    def __init__(self, rulebook: Rulebook, states: MutableMapping[str, CustomerState]) -> None:
+    ``model`` is the partition's learned propensity; what a decision teaches is learned before the next one.
+    """
+
+    def __init__(
+        self,
+        rulebook: Rulebook,
+        states: MutableMapping[str, CustomerState],
+        model: Propensity | None = None,
+    ) -> None:
         self.rulebook = rulebook
         self.states = states
+        self.model = BetaBernoulli() if model is None else model
         self.outcome = Outcome()
         self._wakes: list[tuple[int, str]] = []
         self._horizon_ms: int | None = None
@@ -84,7 +95,7 @@ class Sequencer:
     def _decide(self, customer_id: str, stimulus: Stimulus, now_ms: int) -> None:
         before = self.states[customer_id]
         try:
-            decision = decide(self.rulebook, before, stimulus, now_ms)
+            decision = decide(self.rulebook, before, stimulus, now_ms, self.model)
         except Exception as error:
             log.exception("deciding failed for customer %r", customer_id)
             self.outcome.failures.append(Failure(stimulus, f"{type(error).__name__}: {error}"))
@@ -96,6 +107,9 @@ class Sequencer:
         self.outcome.actions += decision.actions
         self.outcome.stamps += [now_ms] * len(decision.actions)
         self.outcome.records += decision.records
+        for lesson in decision.lessons:
+            self.model.learn(lesson)
+        self.outcome.lessons += len(decision.lessons)
         self._set(customer_id, decision.state)
 
     def _set(self, customer_id: str, state: CustomerState) -> None:

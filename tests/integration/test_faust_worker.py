@@ -16,13 +16,14 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from redis.asyncio import Redis
 
+from load_tests.servers import free_port
 from orchestrator.adapters.faust_worker import run_worker
 from orchestrator.adapters.kafka_log import KafkaEventLog
 from orchestrator.adapters.redis_state_store import RedisStateStore
-from orchestrator.errors import Fenced, PositionLost
+from orchestrator.errors import Fenced, LogUnavailable, PositionLost
 from orchestrator.runtime.ports import EVENTS, Outgoing, Record
 from orchestrator.settings import Settings
 
@@ -260,8 +261,6 @@ async def group_member(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
 
 
 async def delete_records_before(settings: Settings, offset: int) -> None:
-    from aiokafka.admin import RecordsToDelete  # noqa: PLC0415
-
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
     await admin.start()
     await admin.delete_records({TopicPartition(EVENTS, 0): RecordsToDelete(offset)})
@@ -428,7 +427,7 @@ async def test_a_worker_told_to_end_finishes_its_batch_leaves_the_group_and_hand
     await check_applied_once_in_order(workers, 10_000)
 
 
-async def test_a_worker_frozen_past_its_session_is_fenced_and_ends_saying_so(
+async def test_a_worker_frozen_past_its_session_does_no_harm_and_rejoins_or_ends_saying_why(
     fresh_topics: Any, workers: Workers, log: KafkaEventLog
 ) -> None:
     await fresh_topics(4)
@@ -438,11 +437,28 @@ async def test_a_worker_frozen_past_its_session_is_fenced_and_ends_saying_so(
     await workers.until_applied(2_000)
     first.child.send_signal(signal.SIGSTOP)
     await until(lambda: second.owned() == {0, 1, 2, 3}, because="the second took over")
+    taken = len(first.said("assigned"))
     first.child.send_signal(signal.SIGCONT)
+    await until(
+        lambda: first.child.returncode is not None or len(first.said("assigned")) > taken,
+        because="the first has rejoined or ended",
+    )
 
     await feeding
     await workers.until_applied(30_000)
     await check_applied_once_in_order(workers, 30_000)
+    if first.child.returncode is not None:
+        code, errors = await first.ended()
+        assert code == 1
+        assert errors.startswith("Fenced: Partition ")
+
+
+async def test_a_worker_that_finds_no_kafka_says_so(settings: Settings) -> None:
+    nowhere = settings.model_copy(update={"kafka_bootstrap": f"127.0.0.1:{free_port()}"})
+    with pytest.raises(LogUnavailable) as refusal:
+        async with working(nowhere, Recorder()) as worker:
+            await until(worker.done, because="the worker ended")
+    assert str(refusal.value).startswith(f"Kafka at {nowhere.kafka_bootstrap}: ")
 
 
 async def feed(log: KafkaEventLog, count: int) -> None:

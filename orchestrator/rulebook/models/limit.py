@@ -66,14 +66,19 @@ class LimitsPart(Part):
 class LearnPart(Part):
     """A propensity that is learned from outcomes."""
 
-    learn: Name = Field(description="The name of the learned propensity.")
+    learn: Name = Field(description="The name of the learned propensity; rules with the same name learn together.")
+    reward: Name = Field(description="The event that makes an action a success.")
+    horizon: Span = Field(7 * 86_400_000, description="Without the reward in this span it was no success.")
+    segments: list[Name] = Field(
+        default_factory=list, description="Learn apart for these segments: a customer counts for the first that holds."
+    )
 
 
 def _propensity(value: Any, info: ValidationInfo) -> Any:
     if isinstance(value, dict):
         return LearnPart.model_validate(value, context=info.context)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise expected("a number from 0 to 1, or {learn: NAME}", value)
+        raise expected("a number from 0 to 1, or {learn: NAME, reward: EVENT}", value)
     return float(value)
 
 
@@ -86,8 +91,13 @@ Propensity = Annotated[
                 {"type": "number", "minimum": 0, "maximum": 1},
                 {
                     "type": "object",
-                    "properties": {"learn": {"type": "string"}},
-                    "required": ["learn"],
+                    "properties": {
+                        "learn": {"type": "string"},
+                        "reward": {"type": "string"},
+                        "horizon": {"type": "string"},
+                        "segments": {"type": "array", "items": {"type": "string"}},
+                    },
+                    "required": ["learn", "reward"],
                     "additionalProperties": False,
                 },
             ]

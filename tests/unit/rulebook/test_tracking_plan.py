@@ -1,0 +1,136 @@
+"""The tracking plan: which events are accepted, and what is said of those that are not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from orchestrator.core.event import SYSTEM_TYPES
+from orchestrator.rulebook.tracking_plan import EventType, Property, TrackingPlan
+
+PLAN = TrackingPlan(
+    {
+        "cart_updated": EventType(
+            "cart_updated",
+            {
+                "cart_id": Property("string", required=True),
+                "total": Property("number"),
+                "items": Property("integer"),
+                "currency": Property("string", enum=("INR", "SGD")),
+                "gift": Property("boolean"),
+                "address": Property("object"),
+                "lines": Property("array"),
+            },
+        ),
+        "closed_one": EventType("closed_one", {"size": Property("integer")}, closed=True),
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("event_type", "properties"),
+    [
+        ("cart_updated", {"cart_id": "k1", "total": 80, "items": 2, "currency": "INR", "gift": False}),
+        ("cart_updated", {"cart_id": "k1", "total": 80.5, "address": {"city": "Pune"}, "lines": []}),
+        ("cart_updated", {"cart_id": "k1", "colour": "undeclared properties are allowed"}),
+        ("cart_updated", {"cart_id": "k1", "total": None}),
+        ("closed_one", {"size": 1}),
+        *((system, {"anything": 1}) for system in sorted(SYSTEM_TYPES)),
+    ],
+)
+def test_an_event_that_keeps_to_the_plan_is_accepted(event_type: str, properties: dict[str, Any]) -> None:
+    assert PLAN.check(event_type, properties) is None
+
+
+@pytest.mark.parametrize(
+    ("event_type", "properties", "said"),
+    [
+        (
+            "cart_updatd",
+            {},
+            (
+                "unknown_type",
+                "type",
+                'the event type "cart_updatd" is not in the tracking plan',
+                'Declare it in tracking_plan.yaml, or send a declared type. Did you mean "cart_updated"?',
+            ),
+        ),
+        (
+            "cart_updated",
+            {},
+            (
+                "wrong_property",
+                "properties.cart_id",
+                'cart_updated needs the property "cart_id"',
+                "Send cart_id as text.",
+            ),
+        ),
+        (
+            "cart_updated",
+            {"cart_id": "k1", "total": "80"},
+            (
+                "wrong_property",
+                "properties.total",
+                '"total" of cart_updated is text, not a number',
+                "Send total as a number.",
+            ),
+        ),
+        (
+            "cart_updated",
+            {"cart_id": "k1", "total": True},
+            (
+                "wrong_property",
+                "properties.total",
+                '"total" of cart_updated is true or false, not a number',
+                "Send total as a number.",
+            ),
+        ),
+        (
+            "cart_updated",
+            {"cart_id": "k1", "items": 1.5},
+            (
+                "wrong_property",
+                "properties.items",
+                '"items" of cart_updated is a number, not a whole number',
+                "Send items as a whole number.",
+            ),
+        ),
+        (
+            "cart_updated",
+            {"cart_id": "k1", "currency": "SGB"},
+            (
+                "wrong_property",
+                "properties.currency",
+                "\"currency\" of cart_updated may not be 'SGB'",
+                'Send one of INR, SGD. Did you mean "SGD"?',
+            ),
+        ),
+        (
+            "cart_updated",
+            {"cart_id": "k1", "lines": {}},
+            (
+                "wrong_property",
+                "properties.lines",
+                '"lines" of cart_updated is an object, not an array',
+                "Send lines as an array.",
+            ),
+        ),
+        (
+            "closed_one",
+            {"size": 1, "sise": 2},
+            (
+                "wrong_property",
+                "properties.sise",
+                'closed_one has no property "sise"',
+                'Leave it out, or declare it. Did you mean "size"?',
+            ),
+        ),
+    ],
+)
+def test_an_event_that_does_not_is_refused_with_the_remedy(
+    event_type: str, properties: dict[str, Any], said: tuple[str, str, str, str]
+) -> None:
+    refused = PLAN.check(event_type, properties)
+    assert refused is not None
+    assert (refused.code, refused.field, str(refused), refused.remedy) == said
