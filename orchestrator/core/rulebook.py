@@ -113,7 +113,7 @@ class Rulebook:
     watches: Mapping[str, Watch]
     enters: Mapping[tuple[str, str], RuleGroup]
     leaves: Mapping[tuple[str, str], RuleGroup]
-    alone: Mapping[str, RuleGroup]  # every rule by itself, for timers
+    alone: Mapping[str, RuleGroup]  # rules that a timer of their own sets off
     branches: Mapping[tuple[str, int], Check]
     caps: tuple[Cap, ...]
     rewards: Mapping[str, tuple[str, ...]]  # event type -> rules whose learned propensity it rewards
@@ -302,7 +302,7 @@ def build_rulebook(
         builder.index_rule(rule)
     builder.index_watches()
     caps = {cap.key: cap for rule in builder.rules.values() for cap in rule.limits.caps}
-    timed = (OnAbsence, OnDwell, OnSchedule, OnSequence)
+    timed = (OnDwell, OnSchedule)
     return Rulebook(
         version=version,
         workspace=workspace,

@@ -13,6 +13,7 @@ from orchestrator.core.definition import Arbitrate, Cap, Limits, Period, QuietHo
 from orchestrator.rulebook.build_conditions import ConditionBuilder
 from orchestrator.rulebook.models.limit import ArbitratePart, CapPart, LearnPart, LimitsPart, QuietPart
 from orchestrator.rulebook.models.part import Part
+from orchestrator.rulebook.models.trigger import EventTrigger
 from orchestrator.rulebook.names import Names
 from orchestrator.rulebook.problem import unknown
 from orchestrator.rulebook.span import shown_span
@@ -125,7 +126,7 @@ class LimitsBuilder:
         check_zone(self._names, part, part.zone)
         if part.from_ == part.to:
             self._names.report.error(part.origin, "to", "quiet hours that begin and end at the same time are empty")
-        return QuietHours(part.from_, part.to, part.zone, QuietThen(part.then))
+        return QuietHours(part.from_, part.to, part.zone, QuietThen(part.then), tuple(part.kinds))
 
 
 def check_consents(names: Names, part: Part, purposes: Iterable[str]) -> None:
@@ -153,15 +154,25 @@ def built_arbitrate(
     if not isinstance(part.propensity, LearnPart):
         return replace(terms, propensity=part.propensity)
     learned = part.propensity
-    names.known("event type", learned.reward, learned.origin, "reward")
+    reward = learned.reward or _goal_event(names, journey)
+    if not reward:
+        names.report.error(learned.origin, "learn", "the journey has no goal event to learn from; name a reward: EVENT")
+    elif learned.reward:
+        names.known("event type", reward, learned.origin, "reward")
     members = ((one, conditions.segment(one, learned, "segments")) for one in learned.segments)
     return replace(
         terms,
         learn=learned.learn,
-        reward=learned.reward,
+        reward=reward,
         horizon_ms=learned.horizon,
         learn_segments=tuple((one, member) for one, member in members if member is not None),
     )
+
+
+def _goal_event(names: Names, journey: str) -> str:
+    """Return the event that enters the journey's first goal stage, or ''."""
+    stages = names.journeys[journey].head.stages.values()
+    return next((stage.on.event for stage in stages if stage.goal and isinstance(stage.on, EventTrigger)), "")
 
 
 def _levers(

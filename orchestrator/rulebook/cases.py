@@ -36,6 +36,7 @@ class CaseEvent:
     properties: Mapping[str, Any]
     context: Mapping[str, Any]
     line: int
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +111,14 @@ def read_cases(source: Map, report: Report) -> CaseFile | None:
 
 def _case(part: CasePart, report: Report) -> CaseDefinition:
     events: list[CaseEvent] = []
-    for one in part.events:
+    for number, one in enumerate(part.events, start=1):
         base = events[-1].at_ms if events else None
         at_ms = _moment(one.at, base, one, "at", report)
         received = at_ms if one.received is None else _moment(one.received, at_ms, one, "received", report)
         if received < at_ms:
             report.error(one.origin, "received", "an event cannot be received before it happened")
-        events.append(CaseEvent(at_ms, received, one.type, plain(one.properties), plain(one.context), one.origin.line))
+        facts = plain(one.properties), plain(one.context)
+        events.append(CaseEvent(at_ms, received, one.type, *facts, one.origin.line, one.id or f"event-{number}"))
     start = events[0].at_ms
     until = max(event.received_at_ms for event in events)
     if part.until is not None:

@@ -14,6 +14,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from types import CodeType
 from typing import Any, assert_never
 
 from orchestrator.core.aggregate import count_at, sum_at
@@ -58,9 +60,15 @@ def compiled(conditions: Sequence[tuple[str, Condition | None]]) -> Matcher:
     source = Source()
     tests = [None if condition is None else source.truth(condition, journey) for journey, condition in conditions]
     namespace: dict[str, Any] = dict(source.names)
-    exec(compile(source.function(tests), "<rulebook>", "exec"), namespace)
+    exec(_code(source.function(tests)), namespace)
     match: Matcher = namespace["match"]
     return match
+
+
+@lru_cache(maxsize=4096)
+def _code(text: str) -> CodeType:
+    """Return compiled source. Rules of one shape share it: they differ in their constants only."""
+    return compile(text, "<rulebook>", "exec")
 
 
 def _nothing(view: View) -> tuple[int, ...]:

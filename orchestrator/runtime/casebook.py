@@ -91,9 +91,9 @@ def run_case(rulebook: Rulebook, plan: TrackingPlan, case: CaseDefinition) -> Ca
 
 
 def _events(case: CaseDefinition) -> Iterator[Event]:
-    for number, one in enumerate(case.events, start=1):
+    for one in case.events:
         yield Event(
-            id=f"event-{number}",
+            id=one.id,
             type=one.type,
             customer_id=case.customer.id,
             occurred_at_ms=one.at_ms,

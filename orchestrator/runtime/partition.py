@@ -14,8 +14,8 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -117,6 +117,7 @@ class Partition:
         self._log_id = ""
         self._next_wake_ms: int | None = None
         self._recent: deque[tuple[int, int]] = deque(maxlen=100)  # (records, refused) of the latest batches
+        self._latest_refusal = ""
 
     @property
     def next_offset(self) -> int:
@@ -165,16 +166,17 @@ class Partition:
         fresh = [record for record in records if record.offset >= self._next_offset]
         if not fresh:
             return
-        stimuli: list[tuple[int, Event]] = []
-        letters: list[Outgoing] = []
+        batch = _Batch(next_offset=fresh[-1].offset + 1)
         for record in fresh:
             try:
-                stimuli += [(record.stamp_ms, event) for event in self._in.intake.events_from_record(record)]
+                events = self._in.intake.events_from_record(record)
+                batch.stimuli += [(record.stamp_ms, record.offset, event) for event in events]
             except EventRefused as refused:
-                letters.append(self._refuse(record, refused))
-        self._watch_ceiling(len(fresh), len(letters))
+                batch.letters.append((record.offset, self._refuse(record, refused)))
+                self._latest_refusal = f"offset {record.offset}: {refused}"
+        self._watch_ceiling(len(fresh), len(batch.letters))
         metrics.BATCH_EVENTS.observe(len(fresh))
-        await self._run(deque(stimuli), fresh[-1].stamp_ms, fresh[-1].offset + 1, letters)
+        await self._run(batch, max(record.stamp_ms for record in fresh))
 
     async def advance(self, caught_up_at_ms: int | None) -> None:
         """Fire what is due by the partition's clock.
@@ -187,21 +189,21 @@ class Partition:
             self._clock_ms = max(self._clock_ms, caught_up_at_ms - self._in.grace_ms)
         metrics.PARTITION_CLOCK_LAG.labels(str(self.number)).set(max(0, now_ms - self._clock_ms) / 1000)
         if self._next_wake_ms is not None and self._next_wake_ms <= self._clock_ms:
-            await self._run(deque(), self._clock_ms, self._next_offset, [])
+            await self._run(_Batch(self._next_offset), self._clock_ms)
 
-    async def _run(
-        self, stimuli: deque[tuple[int, Event]], until_ms: int, next_offset: int, letters: list[Outgoing]
-    ) -> None:
-        """Decide stimuli and timers up to ``until_ms`` in log order, in as many commits as the timers need."""
+    async def _run(self, batch: _Batch, until_ms: int) -> None:
+        """Decide a batch and the timers up to ``until_ms`` in log order, in as many commits as the timers need.
+
+        Every commit's offset is the first that is not wholly in it, so that a crash between two repeats nothing.
+        """
         until_ms = max(until_ms, self._clock_ms)
         while True:
             wakes = await self._due(until_ms)
             partial = len(wakes) == WAKES_MAX
-            horizon_ms = wakes[-1].due_ms if partial else until_ms
-            chunk = _taken(stimuli, horizon_ms) if partial else list(stimuli)
-            outcome = await self._decide(chunk, wakes, horizon_ms)
-            offset = self._next_offset if partial else next_offset
-            await self._commit(outcome, horizon_ms, offset, [] if partial else letters)
+            clock_ms = wakes[-1].due_ms if partial else until_ms
+            chunk = batch.taken(clock_ms if partial else None)
+            outcome = await self._decide(chunk, wakes, wakes[-1] if partial else None, clock_ms)
+            await self._commit(outcome, clock_ms, batch.reached, batch.letters_taken())
             if not partial:
                 return
 
@@ -210,16 +212,20 @@ class Partition:
             return []
         return await self._persist("store", lambda: self._in.store.due(self.number, until_ms, WAKES_MAX))
 
-    async def _decide(self, chunk: Iterable[tuple[int, Event]], wakes: Sequence[Wake], horizon_ms: int) -> Decided:
-        chunk = list(chunk)
+    async def _decide(
+        self, chunk: Sequence[tuple[int, Event]], wakes: Sequence[Wake], last: Wake | None, clock_ms: int
+    ) -> Decided:
+        """Decide the chunk, and the timers up to the wake ``last`` (None: all that are due by ``clock_ms``)."""
         needed = dict.fromkeys([event.customer_id for _, event in chunk])
         needed.update(dict.fromkeys(wake.customer_id for wake in wakes))
         states = await self._load(list(needed))
         sequencer = Sequencer(self._in.rulebooks.current, states, self._model)
-        sequencer.expect(((wake.due_ms, wake.customer_id) for wake in wakes), horizon_ms)
+        # What follows the last wake in (due, customer) order is not in memory; NUL makes the least text after it.
+        end = (clock_ms + 1, "") if last is None else (last.due_ms, last.customer_id + "\0")
+        sequencer.expect(((wake.due_ms, wake.customer_id) for wake in wakes), end)
         for stamp_ms, event in chunk:
             sequencer.apply(event, stamp_ms)
-        sequencer.advance(horizon_ms)
+        sequencer.advance(clock_ms)
         outcome = sequencer.outcome
         for customer_id in outcome.touched:
             self._states.pop(customer_id, None)
@@ -336,7 +342,7 @@ class Partition:
             field="",
             message=failure.message if isinstance(stimulus, Event) else f"timer {stimulus.timer}: {failure.message}",
             remedy="Mend the rule or report the fault, then redrive the event.",
-            refused_at_ms=self._clock_ms,
+            refused_at_ms=stimulus.received_at_ms if isinstance(stimulus, Event) else stimulus.due_ms,
             key=self._in.intake.key(stimulus.customer_id),
             value=encode_event(stimulus) if isinstance(stimulus, Event) else None,
             topic=EVENTS,
@@ -351,7 +357,8 @@ class Partition:
         if total >= CEILING_SAMPLE_MIN and share > self._in.dead_letter_share_max:
             raise DeadLetterCeiling(
                 f"Partition {self.number}: {share:.0%} of the last {total} records were refused. That is a bad deploy, "
-                "not bad data: look at journey.dead-letters, mend the producer or the tracking plan, start again."
+                "not bad data: mend the producer or the tracking plan, then start again; this batch was not applied. "
+                f"The latest refusal, at {self._latest_refusal}"
             )
 
     def _count(self, outcome: Decided) -> None:
@@ -376,12 +383,37 @@ class Partition:
             del self._states[customer_id]
 
 
-def _taken(stimuli: deque[tuple[int, Event]], horizon_ms: int) -> list[tuple[int, Event]]:
-    """Take the stimuli that come before every timer beyond the horizon."""
-    taken = []
-    while stimuli and stimuli[0][0] < horizon_ms:
-        taken.append(stimuli.popleft())
-    return taken
+@dataclass(slots=True)
+class _Batch:
+    """Records on their way into the store, taken from the front in log order.
+
+    ``stimuli`` are (stamp, offset, event), ``letters`` the dead letters of refused records with their offsets. A
+    record's events share its stamp, so that no cut ever falls within a record.
+    """
+
+    next_offset: int
+    stimuli: deque[tuple[int, int, Event]] = field(default_factory=deque)
+    letters: deque[tuple[int, Outgoing]] = field(default_factory=deque)
+
+    def taken(self, before_ms: int | None) -> list[tuple[int, Event]]:
+        """Take the events stamped before a moment (None: all of them), as (stamp, event)."""
+        taken = []
+        while self.stimuli and (before_ms is None or self.stimuli[0][0] < before_ms):
+            stamp_ms, _, event = self.stimuli.popleft()
+            taken.append((stamp_ms, event))
+        return taken
+
+    @property
+    def reached(self) -> int:
+        """The offset of the first record that has not been taken."""
+        return self.stimuli[0][1] if self.stimuli else self.next_offset
+
+    def letters_taken(self) -> list[Outgoing]:
+        """Take the dead letters of the records below ``reached``."""
+        taken = []
+        while self.letters and self.letters[0][0] < self.reached:
+            taken.append(self.letters.popleft()[1])
+        return taken
 
 
 def _check_position(partition: int, next_offset: int | None, log_id: str, extent: Extent) -> None:

@@ -20,7 +20,7 @@ from orchestrator.core.event import Event
 from orchestrator.core.propensity import BetaBernoulli, Propensity
 from orchestrator.core.rulebook import Rulebook
 from orchestrator.core.state import CustomerState
-from orchestrator.core.turn import forked
+from orchestrator.core.turn import forked, timer_parts
 
 log = logging.getLogger(__name__)
 
@@ -64,12 +64,12 @@ class Sequencer:
         self.model = BetaBernoulli() if model is None else model
         self.outcome = Outcome()
         self._wakes: list[tuple[int, str]] = []
-        self._horizon_ms: int | None = None
+        self._end: tuple[int, str] | None = None
 
-    def expect(self, wakes: Iterable[tuple[int, str]], horizon_ms: int | None = None) -> None:
-        """Take over wake-ups (due, customer). With a horizon, timers due after it are left to a later run."""
+    def expect(self, wakes: Iterable[tuple[int, str]], end: tuple[int, str] | None = None) -> None:
+        """Take over wake-ups (due, customer). With an ``end``, timers from that wake-up on are left to a later run."""
         self._wakes = list(wakes)
-        self._horizon_ms = horizon_ms
+        self._end = end
         heapq.heapify(self._wakes)
 
     def apply(self, event: Event, stamp_ms: int) -> None:
@@ -116,14 +116,20 @@ class Sequencer:
         self.states[customer_id] = state
         self.outcome.touched.add(customer_id)
         wake_ms = state.next_wake_ms()
-        if wake_ms is not None and (self._horizon_ms is None or wake_ms <= self._horizon_ms):
+        if wake_ms is not None and (self._end is None or (wake_ms, customer_id) < self._end):
             heapq.heappush(self._wakes, (wake_ms, customer_id))
 
 
 def _without(state: CustomerState, stimulus: Stimulus) -> CustomerState:
-    """Return the state after a failed stimulus: unchanged, but for a timer, which must not fire for ever."""
+    """Return the state after a failed stimulus: unchanged, but for a timer, which must not fire for ever.
+
+    A play whose timer fails ends with it: nothing would ever wake it, and it would keep its rule from starting.
+    """
     if isinstance(stimulus, Event):
         return state
     fork = forked(state)
     fork.timers.pop(stimulus.timer, None)
+    kind, _, instance = timer_parts(stimulus.timer)
+    if kind == "play":
+        fork.plays.pop(instance, None)
     return fork

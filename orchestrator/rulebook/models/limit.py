@@ -49,6 +49,9 @@ class QuietPart(Part):
     then: Literal["defer", "drop", "fallback"] = Field(
         "defer", description="Hold the action until the end, drop it, or send its fallback instead."
     )
+    kinds: list[Literal["call", "sms", "email", "push", "webhook", "publish"]] = Field(
+        default_factory=list, description="The kinds of action that keep these hours; all of them when left out."
+    )
 
 
 class LimitsPart(Part):
@@ -67,7 +70,9 @@ class LearnPart(Part):
     """A propensity that is learned from outcomes."""
 
     learn: Name = Field(description="The name of the learned propensity; rules with the same name learn together.")
-    reward: Name = Field(description="The event that makes an action a success.")
+    reward: Name | None = Field(
+        None, description="The event that makes an action a success; by default the one that reaches the journey's goal."
+    )
     horizon: Span = Field(7 * 86_400_000, description="Without the reward in this span it was no success.")
     segments: list[Name] = Field(
         default_factory=list, description="Learn apart for these segments: a customer counts for the first that holds."
@@ -78,7 +83,7 @@ def _propensity(value: Any, info: ValidationInfo) -> Any:
     if isinstance(value, dict):
         return LearnPart.model_validate(value, context=info.context)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise expected("a number from 0 to 1, or {learn: NAME, reward: EVENT}", value)
+        raise expected("a number from 0 to 1, or {learn: NAME}", value)
     return float(value)
 
 
@@ -97,7 +102,7 @@ Propensity = Annotated[
                         "horizon": {"type": "string"},
                         "segments": {"type": "array", "items": {"type": "string"}},
                     },
-                    "required": ["learn", "reward"],
+                    "required": ["learn"],
                     "additionalProperties": False,
                 },
             ]

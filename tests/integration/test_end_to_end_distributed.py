@@ -1,0 +1,250 @@
+"""The distributed engine as operators run it: every role a process of its own over a real Kafka and Redis.
+
+The oracle is ``journey backtest`` over the same log: what it decides is what the receiver must have got.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from load_tests.deployment import Deployment
+from load_tests.processes import unthrottled_rules, until
+from load_tests.reconciliation import Reconciliation, reconciled
+from load_tests.traffic import Event, Mix, Traffic, batches, zone_with_hour
+from orchestrator.adapters.clock import SystemClock
+from orchestrator.adapters.kafka_log import KafkaEventLog
+from orchestrator.adapters.kafka_topics import partition_of
+from orchestrator.runtime.ports import EVENTS, Outgoing
+
+pytestmark = pytest.mark.integration
+
+PARTITIONS = 8
+BATCH = 500
+Say = Callable[[str], None]
+
+now_ms = SystemClock().now_ms
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, say: Say) -> Iterator[Deployment]:
+    began = time.monotonic()
+    with Deployment(tmp_path, unthrottled_rules(tmp_path / "rules"), partitions=PARTITIONS) as running:
+        say(f"Kafka, Redis and five roles answer after {time.monotonic() - began:.1f} s")
+        yield running
+
+
+class Poster:
+    """Posts events in order, and each batch again until it is acknowledged, as a producer should."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._client = deployment.client()
+        self.acknowledged = 0
+
+    def post(self, events: Sequence[Event]) -> None:
+        """Return when every event is acknowledged."""
+        for batch in batches(events, BATCH):
+            answer = self._client.post("/v1/events", json=batch)
+            while answer.status_code == 503:
+                answer = self._client.post("/v1/events", json=batch)
+            assert answer.status_code == 202, answer.text
+            self.acknowledged += len(batch)
+
+    @contextmanager
+    def posting(self, events: Sequence[Event]) -> Iterator[None]:
+        """Post beside the block; leaving it waits until all are acknowledged."""
+        failures: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                self.post(events)
+            except BaseException as failure:
+                failures.append(failure)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join()
+        assert failures == []
+
+
+def lead(customer: str) -> Event:
+    """A lead whose call is due at once, wherever the sun stands."""
+    moment_ms = now_ms()
+    return {
+        "id": f"{customer}-asks",
+        "type": "lead_submitted",
+        "customer_id": customer,
+        "occurred_at": moment_ms,
+        "properties": {
+            "lead_id": f"{customer}-lead",
+            "phone": "+919812345678",
+            "timezone": zone_with_hour(12, moment_ms),
+        },
+        "context": {"consent": {"categoryPreferences": {"callback": True}}},
+    }
+
+
+def one_lead_per_partition(name: str) -> list[Event]:
+    """Leads that reach the receiver only once every partition has been read as far as them."""
+    chosen: dict[int, str] = {}
+    number = 0
+    while len(chosen) < PARTITIONS:
+        customer = f"{name}-{number}"
+        chosen.setdefault(partition_of(customer.encode(), PARTITIONS), customer)
+        number += 1
+    return [lead(customer) for customer in chosen.values()]
+
+
+def await_calls(deployment: Deployment, leads: Sequence[Event], *, within_s: float) -> None:
+    wanted = {one["customer_id"] for one in leads}
+    until(
+        lambda: wanted <= {one["customer_id"] for one in deployment.arrivals()},
+        within_s=within_s,
+        because="every partition's lead was called",
+        pause_s=0.05,
+    )
+
+
+def reconcile(deployment: Deployment, until_ms: int) -> tuple[Reconciliation, dict[str, Any]]:
+    """Wait until everything decided by ``until_ms`` is due, and compare once all of it has arrived or time is up."""
+    until(lambda: now_ms() > until_ms + 1_000, within_s=120, because="the moment of comparison has passed")
+    found = deployment.backtest(until_ms)
+    deadline = time.monotonic() + 30
+    while (result := reconciled(found, deployment.arrivals(), until_ms)).missing and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return result, found
+
+
+def assert_agrees(deployment: Deployment, result: Reconciliation) -> None:
+    logs = f"the logs are in {deployment.gateway.folder.parent}"
+    assert sorted(result.missing) == [], logs
+    assert sorted(result.unknown) == [], logs
+    assert sorted(result.twice) == [], logs
+
+
+def test_fifty_thousand_events_and_a_killed_worker_give_every_action_exactly_once(
+    deployment: Deployment, say: Say
+) -> None:
+    began_ms = now_ms()
+    events = Traffic(seed=11, now_ms=began_ms, mix=Mix(soon_ms=45_000)).events(50_000, customers=5_000)
+    poster, began = Poster(deployment), time.monotonic()
+    with poster.posting(events):
+        until(lambda: poster.acknowledged >= 20_000, within_s=120, because="20,000 events are acknowledged")
+        deployment.workers[0].kill()
+        killed = time.monotonic()
+        successor = deployment.add_worker()
+        canaries = one_lead_per_partition("after-the-kill")
+        Poster(deployment).post(canaries)
+        await_calls(deployment, canaries, within_s=60)
+        recovered_s = time.monotonic() - killed
+        successor.await_ready()
+    posted_s = time.monotonic() - began
+    last = one_lead_per_partition("after-the-last")
+    poster.post(last)
+    await_calls(deployment, last, within_s=60)
+    drained_s = time.monotonic() - began
+    say(
+        f"{len(events)} events acknowledged in {posted_s:.1f} s ({len(events) / posted_s:.0f}/s), decided and delivered "
+        f"in {drained_s:.1f} s; {recovered_s:.1f} s from the kill until every partition's call was made"
+    )
+
+    until_ms = max(now_ms(), began_ms + 45_000) + 1_000
+    result, found = reconcile(deployment, until_ms)
+    say(
+        f"{len(result.due)} actions due, {len(result.withdrawn)} withdrawn, {len(result.arrived)} arrived; "
+        f"{found['duplicates']} duplicates in {found['events']} records"
+    )
+    assert_agrees(deployment, result)
+    assert len(result.due) > 1_500
+    assert found["duplicates"] >= len(events) - 50_000 > 300
+    timers = [one for one in found["actions"] if one.get("rule") == "cart-recovery" and not one.get("cancel")]
+    assert sum(one["decided_at"] <= until_ms for one in timers) > 500
+    assert httpx.get(f"{deployment.receiver.url}/v1/received").json()["repeats"] == 0
+
+
+def test_a_rolling_restart_of_both_workers_loses_nothing_and_repeats_nothing(deployment: Deployment, say: Say) -> None:
+    began_ms = now_ms()
+    events = Traffic(seed=12, now_ms=began_ms, mix=Mix(soon_ms=20_000)).events(10_000, customers=1_000)
+    poster, began = Poster(deployment), time.monotonic()
+    old = list(deployment.workers)
+    with poster.posting(events):
+        for worker in old:
+            deployment.add_worker().await_ready()
+            worker.stop()
+    last = one_lead_per_partition("after-the-last")
+    poster.post(last)
+    await_calls(deployment, last, within_s=60)
+    say(f"two workers were replaced and 10,000 events delivered in {time.monotonic() - began:.1f} s")
+
+    assert [worker.exit_code for worker in old] == [0, 0]
+    result, _ = reconcile(deployment, max(now_ms(), began_ms + 20_000) + 1_000)
+    assert_agrees(deployment, result)
+    assert len(result.due) > 200
+    assert httpx.get(f"{deployment.receiver.url}/v1/received").json()["repeats"] == 0
+
+
+def test_the_gateway_answers_503_while_kafka_is_away_and_goes_on_unattended(deployment: Deployment, say: Say) -> None:
+    before, after = one_lead_per_partition("before"), one_lead_per_partition("after")
+    with deployment.client() as client:
+        assert client.post("/v1/events", json=before).status_code == 202
+        deployment.kafka.kill()
+        refused = client.post("/v1/events", json=after)
+        problem = refused.json()
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert problem["title"] == "Service Unavailable"
+        assert problem["remedy"] == "Nothing was acknowledged: send the same request again."
+
+        deployment.kafka.start()
+        back = time.monotonic()
+        until(
+            lambda: client.post("/v1/events", json=after).status_code == 202,
+            within_s=60,
+            because="the gateway takes events again",
+        )
+        say(f"the gateway took events {time.monotonic() - back:.1f} s after Kafka was back")
+    await_calls(deployment, [*before, *after], within_s=60)
+    say(f"every partition's call was made {time.monotonic() - back:.1f} s after Kafka was back")
+    result, _ = reconcile(deployment, now_ms())
+    assert_agrees(deployment, result)
+    assert len(result.due) == 2 * PARTITIONS
+
+
+def test_a_poison_record_becomes_one_dead_letter_and_its_neighbours_are_processed(deployment: Deployment) -> None:
+    before, after = lead("neighbour"), {**lead("neighbour"), "id": "later", "type": "site_visit_booked"}
+    with deployment.client() as client:
+        assert client.post("/v1/events", json=before).status_code == 202
+        asyncio.run(append(deployment, Outgoing(EVENTS, b"neighbour", b'{"id": "broken", ')))
+        assert client.post("/v1/events", json=after).status_code == 202
+        until(
+            lambda: stage_of(client, "neighbour") == "visit",
+            within_s=30,
+            because="the event after the poison was applied",
+        )
+        await_calls(deployment, [before], within_s=30)
+        letters = until(lambda: client.get("/v1/dead-letters").json(), within_s=30, because="there is a dead letter")
+    assert [(one["origin"], one["code"], one["value"]) for one in letters] == [
+        ("worker", "not_json", '{"id": "broken", ')
+    ]
+
+
+async def append(deployment: Deployment, record: Outgoing) -> None:
+    log = KafkaEventLog(deployment.kafka.bootstrap)
+    await log.append([record])
+    await log.close()
+
+
+def stage_of(client: httpx.Client, customer: str) -> str:
+    answer = client.get(f"/v1/customers/{customer}")
+    runs = answer.json()["runs"] if answer.status_code == 200 else []
+    return runs[0]["stage"] if runs else ""
