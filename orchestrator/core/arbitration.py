@@ -70,7 +70,7 @@ def _propensity_of(turn: Turn, candidate: Candidate) -> float:
     assert terms is not None
     if not terms.learn:
         return terms.propensity
-    decision = f"{turn.customer_id}\x1f{candidate.run}\x1f{candidate.cause}"
+    decision = f"{turn.customer_id}\x1f{turn.cause}"  # The rivals' common one: they explore together or not at all.
     return turn.model.propensity(terms.learn, segment_of(turn, candidate), decision, turn.now_ms)
 
 

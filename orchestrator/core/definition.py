@@ -397,13 +397,21 @@ class Stage:
     owner: str = ""
 
 
+class OnEdit(Enum):
+    """What becomes of a running play when another version of the rulebook comes into force."""
+
+    PIN = "pin"  # it goes on with the program of the version that started it
+    FOLLOW = "follow"  # it goes on in the new program, at the step of the same id
+    MIGRATE = "migrate"  # it follows, and runs move from stages that are gone to those that took their place
+
+
 @dataclass(frozen=True, slots=True)
 class Journey:
     """Ordered stages and the rules that act along them.
 
     ``key`` is the event property that names a run; None means one run a customer. ``reentry_after_ms`` is
     the span after which an ended run may start anew; None means never. A goal counts only within
-    ``goal_window_ms`` of the run's start.
+    ``goal_window_ms`` of the run's start. ``stage_map`` leads from stages of earlier versions to stages of this one.
     """
 
     id: str
@@ -413,3 +421,5 @@ class Journey:
     reentry_after_ms: int | None = None
     goal_window_ms: int | None = None
     rules: tuple[Rule, ...] = ()
+    on_edit: OnEdit = OnEdit.PIN
+    stage_map: tuple[tuple[str, str], ...] = ()

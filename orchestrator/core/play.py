@@ -6,7 +6,8 @@ customer's state with exactly one timer. A play that never waits leaves nothing 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -20,6 +21,7 @@ from orchestrator.core.definition import (
     Case,
     Exit,
     Jump,
+    OnEvent,
     Rule,
     Send,
     SetStage,
@@ -77,26 +79,28 @@ def wake(turn: Turn, key: str) -> None:
     play = turn.state.plays.pop(key, None)
     if play is None:
         return
-    progress = _resumed(turn, play)
-    if progress is None:
-        return
-    if play.deferred:
-        _carry_on(turn, progress, Reason.REVALIDATED)
-        return
-    step = progress.rule.program[progress.pc]
-    progress.pc = step.else_pc if isinstance(step, WaitFor) else progress.pc + 1
-    _carry_on(turn, progress, Reason.RESUMED)
+    with under(turn, play.version):
+        progress = _resumed(turn, play)
+        if play.deferred:
+            _carry_on(turn, progress, Reason.REVALIDATED)
+            return
+        step = progress.rule.program[progress.pc]
+        progress.pc = step.else_pc if isinstance(step, WaitFor) else progress.pc + 1
+        _carry_on(turn, progress, Reason.RESUMED)
 
 
-def hear(turn: Turn, rule: Rule, pc: int, runs: Callable[[str], bool]) -> None:
-    """Go on with the plays of ``rule`` that wait at ``pc`` for the event that has just happened."""
-    for key, play in list(turn.state.plays.items()):
-        if play.rule == rule.id and play.pc == pc and not play.deferred and runs(play.run):
+def hear(turn: Turn, rule: Rule, pc: int, runs: Callable[[str], bool], waiting: Mapping[str, Play]) -> None:
+    """Go on with the plays of ``rule`` that wait at ``pc`` for the event that has just happened.
+
+    ``waiting`` are the plays as the event found them: one that the event has moved on does not hear it again.
+    """
+    for key, play in waiting.items():
+        concerned = play.rule == rule.id and play.pc == pc and not play.deferred and runs(play.run)
+        if concerned and play.version == turn.rulebook.version and turn.state.plays.get(key) is play:
             _forget(turn, key)
             progress = _resumed(turn, play)
-            if progress is not None:
-                progress.pc += 1
-                _carry_on(turn, progress, Reason.RESUMED)
+            progress.pc += 1
+            _carry_on(turn, progress, Reason.RESUMED)
 
 
 def end(turn: Turn, wanted: Callable[[Play], bool], reason: Reason) -> None:
@@ -104,9 +108,33 @@ def end(turn: Turn, wanted: Callable[[Play], bool], reason: Reason) -> None:
     for key, play in list(turn.state.plays.items()):
         if wanted(play):
             _forget(turn, key)
-            rule = turn.rulebook.rules.get(play.rule)
-            if rule is not None:
-                turn.record(rule, play.run, Outcome.ENDED, reason, variant=play.variant)
+            turn.record(_rule_of(turn, play), play.run, Outcome.ENDED, reason, variant=play.variant)
+
+
+def versions(turn: Turn) -> list[str]:
+    """Return the versions that open plays go on with: the one in force, then those that some are pinned to."""
+    current = turn.rulebook.version
+    return [current, *sorted({play.version for play in turn.state.plays.values()} - {current})]
+
+
+@contextmanager
+def under(turn: Turn, version: str) -> Iterator[None]:
+    """Decide by an earlier version that plays are pinned to; by the one in force when it is that."""
+    current = turn.rulebook
+    if version != current.version:
+        turn.rulebook = current.earlier[version]
+    try:
+        yield
+    finally:
+        turn.rulebook = current
+
+
+def _rule_of(turn: Turn, play: Play) -> Rule:
+    """Return a play's rule; of one that no version here knows any more, as much as the play itself remembers."""
+    rule = turn.rulebook.rules.get(play.rule)
+    if rule is None and (earlier := turn.rulebook.earlier.get(play.version)) is not None:
+        rule = earlier.rules.get(play.rule)
+    return rule or Rule(play.rule, play.run.partition("/")[0], OnEvent(""), ())
 
 
 def _forget(turn: Turn, key: str) -> None:
@@ -114,11 +142,9 @@ def _forget(turn: Turn, key: str) -> None:
     turn.state.timers.pop(timer_id("play", "", key), None)
 
 
-def _resumed(turn: Turn, play: Play) -> Progress | None:
-    """Return the play's progress, or None when its rule is no longer there or has no such step."""
-    rule = turn.rulebook.rules.get(play.rule)
-    if rule is None or play.pc >= len(rule.program):
-        return None
+def _resumed(turn: Turn, play: Play) -> Progress:
+    """Return the play's progress. An edit that leaves it no place has ended it before (see ``edit``)."""
+    rule = turn.rulebook.rules[play.rule]
     return Progress(rule, play.run, play.cause, play.facts, play.started_at, play.variant, play.pc)
 
 
@@ -254,5 +280,6 @@ def _park(turn: Turn, progress: Progress, until_ms: int, *, deferred: bool = Fal
         facts=dict(progress.facts),
         variant=progress.variant,
         deferred=deferred,
+        step=progress.rule.program[progress.pc].step,
     )
     turn.state.timers[timer_id("play", "", progress.key)] = until_ms

@@ -3,7 +3,7 @@
 Thompson sampling over Beta-Bernoulli arms (Thompson 1933; Chapelle and Li, "An Empirical Evaluation of
 Thompson Sampling", 2011): each (action, segment) has a Beta posterior, a draw from it is the propensity, and
 success or failure updates it. Evidence decays with a half-life, so that the engine notices a changed
-world; a minimum share of draws comes from the prior, so that no arm is ever given up.
+world; in a minimum share of decisions every arm draws from the prior, so that none is ever given up.
 
 The draw is a hash of the decision's identity, not a random number: a replay draws the same. The arms are
 state of the partition, changed only between two decisions, in log order.
@@ -59,9 +59,9 @@ class BetaBernoulli:
         self.arms = {} if arms is None else arms
 
     def propensity(self, action: str, segment: str, decision: str, at_ms: int) -> float:
-        """Return a Thompson draw; with the exploration share, from the prior instead of the posterior."""
+        """Return a Thompson draw; in a decision that explores, from the prior instead of the posterior."""
         arm = self.arms.get(_name(action, segment))
-        if arm is None or lot("explore", decision, action) < EXPLORATION:
+        if arm is None or lot("explore", decision) < EXPLORATION:
             return lot("prior", decision, action)
         keep = _kept(arm, at_ms)
         return _beta_draw(1 + arm.successes * keep, 1 + arm.failures * keep, f"{decision}\x1f{action}")

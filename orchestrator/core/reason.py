@@ -43,6 +43,7 @@ class Reason(Enum):
     GOAL_REACHED = "goal_reached"
     RUN_ENDED = "run_ended"
     COMPLETED = "completed"
+    STEP_GONE = "step_gone"  # the version in force no longer has the step that the play would go on at
     CONSENT_WITHDRAWN = "consent_withdrawn"
     LATE_EVENT = "late_event"  # an event of the past that would have prevented the decision
     REENTRY_WAIT = "reentry_wait"

@@ -7,7 +7,7 @@ same whether conditions are compiled or interpreted: that is one argument of ``b
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
 from orchestrator.core.condition import AllOf, Condition, Path
@@ -119,10 +119,16 @@ class Rulebook:
     rewards: Mapping[str, tuple[str, ...]]  # event type -> rules whose learned propensity it rewards
     aggregates_since: Mapping[str, int]
     conditions: ConditionCompiler
+    stage_maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # by journeys that migrate
+    earlier: Mapping[str, Rulebook] = field(default_factory=dict)  # as ``pinned_to`` this one, by version
 
     def plan(self, event_type: str) -> EventPlan:
         """Return what an event of this type sets off; nothing for a type that no rule listens to."""
         return self.plans.get(event_type, _NOTHING)
+
+    def kept_aggregates(self) -> frozenset[str]:
+        """Return the names of the aggregates that events keep up to date while this version is in force."""
+        return frozenset(one.name for plan in self.plans.values() for one, _ in plan.aggregates)
 
 
 class _PlanDraft:
@@ -318,4 +324,28 @@ def build_rulebook(
         rewards=builder.rewards(),
         aggregates_since=dict(aggregates_since or {}),
         conditions=conditions,
+        stage_maps={journey.id: dict(journey.stage_map) for journey in journeys if journey.stage_map},
     )
+
+
+#: Since when an aggregate is kept that no version in force keeps: always still to come.
+_NEVER_MS = 2**62
+
+
+def pinned_to(book: Rulebook, current: Rulebook) -> Rulebook:
+    """Return an earlier version as its running plays go on with it while ``current`` is in force.
+
+    Programs, conditions and limits are the earlier version's. Aggregates are kept by ``current`` alone: one that it
+    does not keep is unknown. Its caps count what a pinned play sends as they count everything else.
+    """
+    kept = current.kept_aggregates()
+    since = {
+        name: current.aggregates_since.get(name, 0) if name in kept else _NEVER_MS for name in book.kept_aggregates()
+    }
+    caps = {cap.key: cap for cap in (*book.caps, *current.caps)}
+    return replace(book, aggregates_since=since, caps=tuple(caps[key] for key in sorted(caps)), earlier={})
+
+
+def with_earlier(current: Rulebook, books: Iterable[Rulebook]) -> Rulebook:
+    """Return ``current`` with the earlier versions that running plays may be pinned to."""
+    return replace(current, earlier={book.version: pinned_to(book, current) for book in books})

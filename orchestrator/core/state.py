@@ -55,6 +55,7 @@ class Play(msgspec.Struct, array_like=True):
     variant: str = ""
     deferred: bool = False  # an action is held back at ``pc`` and will be re-validated
     visits: int = 0
+    step: str = ""  # id of the step at ``pc``, by which a play finds its place in another version
 
 
 class Pending(msgspec.Struct, array_like=True):

@@ -37,6 +37,7 @@ from orchestrator.core.definition import (
     Trigger,
 )
 from orchestrator.core.explain import Gap, Trace
+from orchestrator.core.limit_trace import LimitKind, LimitTrace
 from orchestrator.core.reason import Reason
 from orchestrator.rulebook.span import shown_clock, shown_span
 
@@ -260,3 +261,45 @@ _REASONS: dict[Reason, Callable[[Detail], str]] = {
     Reason.LATE_EVENT: lambda detail: "a late event would have prevented it",
     Reason.EXECUTION_FAILED: lambda detail: "the connector could not deliver it",
 }
+
+
+# --------------------------------------------------------------------------------------------------- limits
+
+
+def limit_text(traced: LimitTrace) -> str:
+    """Return what a limit says, in one line."""
+    detail = traced.detail
+    match traced.kind:
+        case LimitKind.IN_PLAY:
+            return "a play of it is open already" if traced.blocks else "no play of it is open"
+        case LimitKind.COOLDOWN:
+            rested = f"another {shown_span(detail['left_ms'])} to rest" if traced.blocks else "it has rested"
+            return f"cooldown of {shown_span(detail['cooldown_ms'])}: {rested}"
+        case LimitKind.EXPERIMENT:
+            return f"experiment {detail['split']}: the customer is in arm {detail['arm']}"
+        case LimitKind.CONSENT:
+            return f"consent for {detail['purpose']}: {_consent_text(traced)}"
+        case LimitKind.CAP:
+            per = detail.get("period") or shown_span(detail["per_ms"])
+            return f"cap of {detail['max']} per {per} for {detail['of']}: {detail['used']} used"
+        case LimitKind.QUIET_HOURS:
+            window = f"quiet hours {shown_clock(detail['start_min'])} to {shown_clock(detail['end_min'])}"
+            return f"{window}: {_quiet_text(traced)}"
+        case _:
+            assert_never(traced.kind)
+
+
+def _consent_text(traced: LimitTrace) -> str:
+    if not traced.detail["known"]:
+        return "never given"
+    return f"{'withdrawn' if traced.blocks else 'given'} on {moment_text(traced.detail['since'])}"
+
+
+def _quiet_text(traced: LimitTrace) -> str:
+    if not traced.blocks:
+        return "not now"
+    if "until" not in traced.detail:
+        return "nobody knows the customer's time zone, so they hold"
+    held = {"defer": "released", "drop": "dropped; over", "fallback": "only a fallback may be sent; over"}
+    over = moment_text(traced.detail["until"])
+    return f"they hold in {traced.detail['zone']}; {held[traced.detail['then']]} at {over}"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.core.propensity import Arm, BetaBernoulli, Lesson
+from orchestrator.core.state import CustomerState
 from orchestrator.runtime.replay import replay
+from orchestrator.runtime.sequencer import Sequencer
 
 SLOTS = """
     journey: contact
@@ -33,15 +35,20 @@ SERVICE = {"service": True}
 
 def test_what_succeeds_is_chosen_more_and_more_and_nothing_is_given_up(tell):
     """Calls reach every lead, texts none: after two hundred leads nearly every new one is called."""
+    story = tell(SLOTS)
+    granted = {"consent": {"categoryPreferences": SERVICE}}
+    states: dict[str, CustomerState] = {f"c{number}": CustomerState() for number in range(300)}
+    sequencer = Sequencer(story.rulebook, states)
     chosen: list[str] = []
-    story = tell(SLOTS, consents=SERVICE)
     for number in range(300):
-        at = f"{number * 2}h"
-        story.happens(at, "lead_submitted", id=f"s{number}", lead_id=f"l{number}", phone="+919812345678")
-        chosen_now = [action for action in story.told(at).actions if action.run == f"contact/l{number}"]
-        chosen.append(chosen_now[-1].connector)
+        story.customer_id = f"c{number}"
+        lead = {"lead_id": "l1", "phone": "+919812345678"}
+        story.happens(f"{number * 2}h", "lead_submitted", id=f"s{number}", context=granted, **lead)
+        sequencer.apply(story.events[-1], story.events[-1].received_at_ms)
+        chosen.append(sequencer.outcome.actions[-1].connector)
         if chosen[-1] == "voice":
-            story.happens(f"{number * 120 + 1}m", "lead_contacted", id=f"c{number}", lead_id=f"l{number}")
+            story.happens(f"{number * 120 + 1}m", "lead_contacted", id=f"c{number}", lead_id="l1")
+            sequencer.apply(story.events[-1], story.events[-1].received_at_ms)
     late = chosen[150:]
     assert late.count("voice") / len(late) > 0.85
     assert late.count("sms") > 0

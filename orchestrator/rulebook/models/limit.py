@@ -71,7 +71,7 @@ class LearnPart(Part):
 
     learn: Name = Field(description="The name of the learned propensity; rules with the same name learn together.")
     reward: Name | None = Field(
-        None, description="The event that makes an action a success; by default the one that reaches the journey's goal."
+        None, description="The event that makes an action a success; by default the one that reaches the goal."
     )
     horizon: Span = Field(7 * 86_400_000, description="Without the reward in this span it was no success.")
     segments: list[Name] = Field(
