@@ -53,6 +53,7 @@ class Deployment:
         self.gateway = self._role("gateway", "--port", str(free_port()))
         self.receiver = self._role("receiver", "--port", str(receiver_port), "--record", str(self.record))
         self.dispatcher = self._role("dispatcher")
+        self._leaving: list[RoleProcess] = []
         self.workers = [self._role("worker") for _ in range(workers)]
 
     # ------------------------------------------------------------------------------------------- the life
@@ -65,6 +66,7 @@ class Deployment:
         if created.returncode != 0:
             raise ServerFailed(f"journey topics create: {created.stdout}{created.stderr}")
         roles = self._roles()
+        self._say("Starting gateway, workers, dispatcher and receiver ...")
         for role in roles:
             role.launch()
         for role in roles:
@@ -83,6 +85,12 @@ class Deployment:
         worker = self._role("worker")
         self.workers.append(worker)
         worker.launch()
+        return worker
+
+    def remove_worker(self) -> RoleProcess:
+        """Take the longest-serving worker out of the deployment and return it, for the caller to end."""
+        worker = self.workers.pop(0)
+        self._leaving.append(worker)
         return worker
 
     def __enter__(self) -> Self:
@@ -126,4 +134,4 @@ class Deployment:
         return RoleProcess(role, *options, folder=folder, environment=self.settings, say=self._say)
 
     def _roles(self) -> Sequence[RoleProcess]:
-        return [self.receiver, self.dispatcher, *self.workers, self.gateway]
+        return [self.receiver, self.dispatcher, *self.workers, *self._leaving, self.gateway]

@@ -139,11 +139,11 @@ def arrivals_of(record: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
-def unthrottled_rules(folder: Path, *, lease: str = "5s") -> Path:
+def unthrottled_rules(folder: Path, *, lease: str = "60s") -> Path:
     """Copy the shipped rules to ``folder`` with connectors that are as fast as their systems, and return it.
 
-    What differs is how the dispatcher drives connectors: no rates, many slots, short leases, and a send whose
-    outcome a crash left unknown is repeated. What is decided is the same.
+    What differs is how the dispatcher drives connectors: no rates, many slots, and a send whose outcome a crash
+    left unknown is repeated once its ``lease`` has ended. What is decided is the same.
     """
     shutil.copytree(RULES, folder)
     path = folder / "connectors.yaml"

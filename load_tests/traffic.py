@@ -23,6 +23,8 @@ _PROJECTS = ("Lakeside Towers", "Palm Grove", "Harbour One")
 _SOURCES = ("website", "portal", "meta_ads", "google_ads", "referral")
 
 Event = dict[str, Any]
+#: A step of a story: when it happened, its type, properties and context.
+_Step = tuple[int, str, dict[str, Any], dict[str, Any]]
 Item = TypeVar("Item")
 
 
@@ -92,7 +94,9 @@ class Traffic:
         mix, customer = self.mix, f"{self.run}-{number}"
         zone = zone_with_hour(2 if draw.random() < mix.sleeps else 12, self.now_ms)
         phone = "+9198" + "".join(draw.choices("0123456789", k=8))
-        tale = [(self.now_ms - 50 * MINUTE_MS, "identify", self._traits(draw, number, zone, phone), self._consent(draw))]
+        tale: list[_Step] = [
+            (self.now_ms - 50 * MINUTE_MS, "identify", self._traits(draw, number, zone, phone), self._consent(draw))
+        ]
         if draw.random() < mix.shops:
             tale += self._basket(draw, number)
         if draw.random() < mix.asks_for_call:
@@ -125,14 +129,14 @@ class Traffic:
         given = {purpose: draw.random() < self.mix.consents for purpose in ("marketing", "callback", "sms")}
         return {"consent": {"categoryPreferences": given}}
 
-    def _basket(self, draw: random.Random, number: int) -> list[tuple[int, str, dict[str, Any], dict[str, Any]]]:
+    def _basket(self, draw: random.Random, number: int) -> list[_Step]:
         item, price = draw.choice(_PRODUCTS)
         cart = {"cart_id": f"{self.run}-cart-{number}", "total": price, "item_name": item}
         if draw.random() < self.mix.due_soon:
             filled_ms = self.now_ms - FORGOTTEN_MS + draw.randrange(self.mix.soon_ms)
         else:
             filled_ms = self.now_ms - draw.randrange(10 * MINUTE_MS)
-        tale = [
+        tale: list[_Step] = [
             (filled_ms - 90 * SECOND_MS, BROWSING_TYPE, self._product(draw), {}),
             (filled_ms - 40 * SECOND_MS, BROWSING_TYPE, self._product(draw), {}),
             (filled_ms, "cart_updated", cart, {}),
@@ -144,9 +148,7 @@ class Traffic:
             tale.append((filled_ms + 45 * SECOND_MS, "order_completed", order, {}))
         return tale
 
-    def _lead(
-        self, draw: random.Random, number: int, phone: str
-    ) -> list[tuple[int, str, dict[str, Any], dict[str, Any]]]:
+    def _lead(self, draw: random.Random, number: int, phone: str) -> list[_Step]:
         lead_id = f"{self.run}-lead-{number}"
         form = {
             "lead_id": lead_id,
@@ -155,7 +157,7 @@ class Traffic:
             "source": draw.choice(_SOURCES),
             "budget": draw.randrange(2_000_000, 20_000_000, 100_000),
         }
-        tale: list[tuple[int, str, dict[str, Any], dict[str, Any]]] = [(self.now_ms, "lead_submitted", form, {})]
+        tale: list[_Step] = [(self.now_ms, "lead_submitted", form, {})]
         if draw.random() < self.mix.qualified:
             tale.append((self.now_ms, "lead_qualified", {"lead_id": lead_id, "score": draw.randrange(1, 11)}, {}))
         return tale

@@ -4,19 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
-import msgspec
 import typer
-from pydantic import ValidationError
-from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
 from orchestrator import __version__
+from orchestrator.commands import versions
+from orchestrator.commands.terminal import (
+    GATEWAY,
+    PROBLEMS,
+    WRONG_USE,
+    Data,
+    Host,
+    Json,
+    Key,
+    Port,
+    Rules,
+    Url,
+    err,
+    fail,
+    out,
+    print_json,
+    settings_with,
+)
 from orchestrator.errors import ConfigurationError, JourneyError
 from orchestrator.settings import Settings
 
@@ -32,46 +47,17 @@ dead_letters_app = typer.Typer(help="Events and actions that were refused or giv
 app.add_typer(topics_app, name="topics")
 app.add_typer(dead_letters_app, name="dead-letters")
 
-out = Console()
-err = Console(stderr=True)
-
-PROBLEMS = 1
-WRONG_USE = 2
-
-Rules = Annotated[Path | None, typer.Option("--rules", help="Folder of journeys and rules.")]
-Data = Annotated[Path | None, typer.Option("--data", help="Folder of the embedded store.")]
-Host = Annotated[str | None, typer.Option("--host", help="Address to bind to.")]
-Port = Annotated[int | None, typer.Option("--port", help="Port to serve on; 0 takes a free one.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Url = Annotated[str, typer.Option("--url", envvar="JOURNEY_URL", help="The gateway to talk to.")]
-Key = Annotated[str, typer.Option("--write-key", envvar="JOURNEY_WRITE_KEY", help="Key for the gateway.")]
-
-GATEWAY = "http://127.0.0.1:8080"
-
 
 def main() -> None:
     """Run the command line; every error of ours ends in one clear message."""
+    # What our errors say in a sentence, this library would say before them, to standard error.
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     try:
         app()
     except ConfigurationError as error:
-        _fail(str(error), WRONG_USE)
+        fail(str(error), WRONG_USE)
     except JourneyError as error:
-        _fail(str(error), PROBLEMS)
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    err.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
-    raise SystemExit(code)
-
-
-def settings_with(**overrides: Any) -> Settings:
-    """Return the settings of the environment, with command-line options on top."""
-    given = {name: value for name, value in overrides.items() if value is not None}
-    try:
-        return Settings(**given)
-    except ValidationError as error:
-        lines = [f"JOURNEY_{'_'.join(map(str, one['loc'])).upper()}: {one['msg']}" for one in error.errors()]
-        raise ConfigurationError("Settings are wrong.\n" + "\n".join(lines)) from None
+        fail(str(error), PROBLEMS)
 
 
 def _version(asked: bool) -> None:
@@ -195,7 +181,7 @@ def lint(
             out.print(str(problem), markup=False, highlight=False, soft_wrap=True)
         rules = sum(len(journey.rules) for journey in loaded.journeys)
         verdict = f"{rules} rules in {len(loaded.journeys)} journeys are good" if loaded.ok else "not good"
-        out.print(f"{path}: {verdict}; version {loaded.version}", highlight=False)
+        out.print(f"{path}: {verdict}; version {loaded.version}", markup=False, highlight=False, soft_wrap=True)
     raise SystemExit(0 if loaded.ok else PROBLEMS)
 
 
@@ -228,7 +214,7 @@ def test_(
             highlight=False,
         )
     if not results:
-        _fail(f"{path} has no cases: write some in a file that ends in .cases.yaml.", PROBLEMS)
+        fail(f"{path} has no cases: write some in a file that ends in .cases.yaml.", PROBLEMS)
     raise SystemExit(PROBLEMS if failed else 0)
 
 
@@ -247,8 +233,50 @@ def schema(path: Annotated[Path, typer.Argument(help="Folder to write to.")] = P
     """Write the JSON Schemas that editors check rule files with."""
     from orchestrator.rulebook.schema import write_schemas  # noqa: PLC0415
 
-    write_schemas(path)
-    out.print(f"wrote the schemas to {path}", highlight=False)
+    try:
+        write_schemas(path)
+    except OSError as error:
+        raise ConfigurationError(f"Cannot write to {path}: {error}. Name another folder.") from error
+    out.print(f"wrote the schemas to {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def fmt(
+    path: Annotated[Path, typer.Argument(help="Folder of journeys and rules, or one file.")] = Path("rules"),
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; list what is not in canonical form.")] = False,
+) -> None:
+    """Write rule files in their one canonical form; comments stay, and what they mean does not change."""
+    from orchestrator.rulebook.fmt import format_files  # noqa: PLC0415
+
+    if not path.exists():
+        fail(f"there is no {path}: name a folder of rules or one rule file.", WRONG_USE)
+    files = list(format_files(path))
+    for file in files:
+        if file.fault:
+            err.print(file.fault, style="red", markup=False, highlight=False, soft_wrap=True)
+        elif file.changed:
+            out.print(str(file.path), markup=False, highlight=False, soft_wrap=True)
+            if not check:
+                file.path.write_bytes(file.after)
+    changed = sum(file.changed for file in files)
+    verdict = "not in canonical form" if check else "written anew"
+    out.print(f"{changed} of {len(files)} files {verdict}", highlight=False)
+    raise SystemExit(PROBLEMS if any(file.fault for file in files) or (check and changed) else 0)
+
+
+@app.command(hidden=True)
+def reference(
+    readme: Annotated[Path, typer.Argument(help="README that holds the markers.")] = Path("rules/README.md"),
+) -> None:
+    """Write the reference of the rule language into the README of the rules, between its markers."""
+    from orchestrator.rulebook.reference import with_reference  # noqa: PLC0415
+
+    try:
+        text = with_reference(readme.read_text(encoding="utf-8"), readme.parent)
+        readme.write_text(text, encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"Cannot write the reference to {readme}: {error}.") from error
+    out.print(f"wrote the reference to {readme}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -271,10 +299,13 @@ def backtest(
         for table in found.tables():
             out.print(table, markup=False)
         for line in found.refused:
-            out.print(
-                f"line {line.number} refused: {line.refused} {line.refused.remedy}", markup=False, highlight=False
-            )
+            text = f"line {line.number} refused: {line.refused} {line.refused.remedy}"
+            out.print(text, markup=False, highlight=False, soft_wrap=True)
     raise SystemExit(PROBLEMS if found.refused else 0)
+
+
+for command in (versions.plan, versions.publish, versions.versions, versions.rollback):
+    app.command()(command)
 
 
 # ----------------------------------------------------------------------------------- a running gateway
@@ -289,14 +320,72 @@ def send(
     """Send the events of a file to a gateway."""
     from orchestrator.roles.client import send_file  # noqa: PLC0415
 
-    with Progress(console=err, transient=True) as progress:
+    with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task("sending", total=None)
         sent = send_file(file, url, write_key, lambda done, total: progress.update(task, completed=done, total=total))
     out.print(f"{sent} events accepted by {url}", highlight=False)
 
 
+# ---------------------------------------------------------------------------------------------- a customer
+
+Customer = Annotated[str, typer.Argument(metavar="CUSTOMER", help="Id of the customer.")]
+
+
+@app.command()
+def timeline(
+    customer: Customer,
+    url: Url = GATEWAY,
+    write_key: Key = "",
+    limit: Annotated[int, typer.Option(min=1, max=400, help="How many entries, newest first.")] = 50,
+    json: Json = False,
+) -> None:
+    """Show a customer's recent events and decisions."""
+    from orchestrator.roles import client, past_text  # noqa: PLC0415
+
+    found = client.customer(customer, "timeline", url, write_key, limit=limit)
+    if json:
+        print_json(found)
+    else:
+        out.print(past_text.timeline_table(found))
+
+
+@app.command()
+def explain(
+    customer: Customer,
+    rule: Annotated[
+        list[str] | None, typer.Option("--rule", help="Id of a rule, repeatable; every one without.")
+    ] = None,
+    at: Annotated[str | None, typer.Option("--at", help="At or before this moment (RFC 3339); else now.")] = None,
+    url: Url = GATEWAY,
+    write_key: Key = "",
+    json: Json = False,
+) -> None:
+    """Say why rules did or did not act for a customer, condition by condition."""
+    from orchestrator.roles import client, past_text  # noqa: PLC0415
+
+    found = client.customer(customer, "explain", url, write_key, rule=rule or None, at=at)
+    if json:
+        print_json(found)
+    else:
+        for line in past_text.explained_lines(found):
+            out.print(line, soft_wrap=True)
+
+
+@app.command()
+def export(customer: Customer, url: Url = GATEWAY, write_key: Key = "") -> None:
+    """Print everything that is known about a customer, as one JSON document."""
+    from orchestrator.roles import client  # noqa: PLC0415
+
+    print_json(client.customer(customer, "export", url, write_key))
+
+
 @dead_letters_app.command("list")
-def dead_letters_list(url: Url = GATEWAY, write_key: Key = "", limit: int = 20, json: Json = False) -> None:
+def dead_letters_list(
+    url: Url = GATEWAY,
+    write_key: Key = "",
+    limit: Annotated[int, typer.Option(help="How many to show at most.")] = 20,
+    json: Json = False,
+) -> None:
     """Show the latest dead letters."""
     from orchestrator.roles.client import dead_letters  # noqa: PLC0415
 
@@ -338,19 +427,23 @@ def topics_create() -> None:
 @app.command()
 def doctor(
     distributed: Annotated[bool, typer.Option("--distributed", help="Look at Kafka and Redis as well.")] = False,
+    json: Json = False,
 ) -> None:
     """Check every dependency and say the remedy for what is wrong."""
     from orchestrator.roles.doctor import examine  # noqa: PLC0415
 
     findings = asyncio.run(examine(settings_with(), distributed=distributed))
-    for finding in findings:
-        mark = "[green]good[/]" if finding.remedy is None else "[red]bad [/]"
-        out.print(f"{mark}  {finding.what}: {finding.found}", highlight=False)
-        if finding.remedy is not None:
-            out.print(f"      {finding.remedy}", markup=False, highlight=False)
-    raise SystemExit(PROBLEMS if any(finding.remedy for finding in findings) else 0)
+    good = all(finding.remedy is None for finding in findings)
+    if json:
+        print_json({"ok": good, "findings": findings})
+    else:
+        for finding in findings:
+            _print_finding(finding)
+    raise SystemExit(0 if good else PROBLEMS)
 
 
-def print_json(value: Any) -> None:
-    """Print a value as JSON."""
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+def _print_finding(finding: Any) -> None:
+    mark = "[green]good[/]" if finding.remedy is None else "[red]bad [/]"
+    out.print(f"{mark}  {escape(f'{finding.what}: {finding.found}')}", highlight=False, soft_wrap=True)
+    if finding.remedy is not None:
+        out.print(f"      {finding.remedy}", markup=False, highlight=False, soft_wrap=True)

@@ -14,7 +14,8 @@ JourneyError
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 
 class JourneyError(Exception):
@@ -28,7 +29,14 @@ class ConfigurationError(JourneyError):
 
 
 class RulebookRefused(JourneyError):
-    """The rulebook has problems; ``journey lint`` lists them. The active rulebook stays in force."""
+    """The rulebook has problems; ``journey lint`` lists them. The active rulebook stays in force.
+
+    ``problems`` are those with a place in a file, as ``orchestrator.rulebook.problem.Problem``.
+    """
+
+    def __init__(self, message: str, problems: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
 
 
 class EventRefused(JourneyError):

@@ -35,11 +35,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Tells whoever watches the terminal what a long start is doing, captured output or not."""
     reporter = request.config.pluginmanager.getplugin("terminalreporter")
+    capture = request.config.pluginmanager.getplugin("capturemanager")
 
     def tell(message: str) -> None:
         if reporter is not None:
-            reporter.ensure_newline()
-            reporter.write_line(message)
+            with capture.global_and_fixture_disabled():
+                reporter.ensure_newline()
+                reporter.write_line(message)
 
     return tell
 

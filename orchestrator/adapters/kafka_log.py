@@ -183,10 +183,13 @@ class KafkaLogReader:
                 request_timeout_ms=round(self._timeout_s * 1000),
                 max_partition_fetch_bytes=RECORD_BYTES_MAX,
             )
+            # A start that is cancelled half-way would leave its connection behind, so it is always finished.
+            starting = asyncio.ensure_future(consumer.start())
             try:
-                await consumer.start()
+                await asyncio.shield(starting)
                 yield consumer
             finally:
+                await asyncio.gather(starting, return_exceptions=True)
                 await consumer.stop()
 
     async def _partitions(self, consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:

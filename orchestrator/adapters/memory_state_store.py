@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -45,6 +45,11 @@ class MemoryStateStore:
         """Return the stored states in the order asked, None for customers never seen or deleted."""
         states = self._of(partition).states
         return [states.get(customer_id) for customer_id in customer_ids]
+
+    async def scan(self, partition: int) -> AsyncIterator[list[tuple[str, bytes]]]:
+        """Yield the customers of the moment of the call, all at once."""
+        if states := self._of(partition).states:
+            yield list(states.items())
 
     async def due(self, partition: int, until_ms: int, limit: int) -> list[Wake]:
         """Return at most ``limit`` wakes with ``due_ms <= until_ms``, ordered by (due_ms, customer_id)."""

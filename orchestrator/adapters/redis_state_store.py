@@ -26,6 +26,9 @@ from orchestrator.runtime.ports import Commit, OutboxEntry, Outgoing, Ownership,
 
 _SCRIPTS = Path(__file__).parent
 
+#: Customers that a scan asks for at once.
+_SCAN_COUNT = 500
+
 #: Customers asked for in one command, which keeps a single answer small enough not to delay other clients.
 _LOAD_MAX = 2_000
 
@@ -73,6 +76,18 @@ class RedisStateStore:
                 answer: Any = await self._client.hmget(key, list(customer_ids[start : start + _LOAD_MAX]))
                 found += answer
         return found
+
+    async def scan(self, partition: int) -> AsyncIterator[list[tuple[str, bytes]]]:
+        """Yield customers as HSCAN brings them: each at least once, while the hash is being written."""
+        key, cursor = self._key(partition, "states"), 0
+        while True:
+            async with _translated():
+                answer: Any = await self._client.hscan(key, cursor, count=_SCAN_COUNT)
+            cursor, found = int(answer[0]), answer[1]
+            if found:
+                yield [(customer_id.decode(), state) for customer_id, state in found.items()]
+            if not cursor:
+                return
 
     async def due(self, partition: int, until_ms: int, limit: int) -> list[Wake]:
         """Return at most ``limit`` wakes with ``due_ms <= until_ms``, ordered by (due_ms, customer_id)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import NamedTuple
 
 from orchestrator.adapters.ownership import check_epoch, follows
@@ -31,6 +31,9 @@ CREATE TABLE IF NOT EXISTS state_outbox (
     PRIMARY KEY (partition, number)
 ) WITHOUT ROWID;
 """
+
+#: Customers that a scan yields at once.
+_SCAN_MAX = 500
 
 #: Customers asked for in one statement; SQLite takes 32,766 parameters.
 _LOAD_MAX = 10_000
@@ -86,6 +89,13 @@ class SqliteStateStore:
         states = await self._database.read(select)
         return [states.get(customer_id) for customer_id in customer_ids]
 
+    async def scan(self, partition: int) -> AsyncIterator[list[tuple[str, bytes]]]:
+        """Yield customers by id; each page is a reading of its own, so that none holds the file for long."""
+        after = ""
+        while page := await self._database.read(lambda connection, after=after: _page(connection, partition, after)):  # type: ignore[misc]
+            yield page
+            after = page[-1][0]
+
     async def due(self, partition: int, until_ms: int, limit: int) -> list[Wake]:
         """Return at most ``limit`` wakes with ``due_ms <= until_ms``, ordered by (due_ms, customer_id)."""
         rows = await self._database.read(
@@ -130,6 +140,13 @@ class SqliteStateStore:
             connection.execute("DELETE FROM state_outbox WHERE partition = ? AND number <= ?", (partition, through))
 
         await self._database.run(delete)
+
+
+def _page(connection: sqlite3.Connection, partition: int, after: str) -> list[tuple[str, bytes]]:
+    return connection.execute(
+        "SELECT customer_id, body FROM state WHERE partition = ? AND customer_id > ? ORDER BY customer_id LIMIT ?",
+        (partition, after, _SCAN_MAX),
+    ).fetchall()
 
 
 def _head(connection: sqlite3.Connection, partition: int) -> _Head:

@@ -1,7 +1,8 @@
 """Absence: A happened, and then no B for a span. The trigger behind every "they did not come back" rule.
 
 One arm is kept per watched pair and instance (a cart, an application, or the customer). Everything is
-measured in event time, so the order of arrival does not matter:
+measured in event time, so the order of arrival does not matter. (With ``first``, an A that found the clock running
+leaves no trace: should a late B stop that clock between the two, the next A starts it again, not this one.)
 
 ====================  =============================================================================
 stimulus              effect
@@ -23,7 +24,7 @@ from orchestrator.core.play import end as end_plays
 from orchestrator.core.reason import Outcome, Reason
 from orchestrator.core.receipt import withdraw
 from orchestrator.core.rulebook import Watch
-from orchestrator.core.state import INSTANCES_MAX, Arm
+from orchestrator.core.state import FIRINGS_MAX, INSTANCES_MAX, Arm, Firing
 from orchestrator.core.turn import Turn
 from orchestrator.core.view import View, instance_key
 
@@ -53,19 +54,22 @@ def prevent(turn: Turn, watch: Watch, view: View) -> None:
         turn.state.arms[key] = Arm(armed_at=0, cause="", prevented_at=turn.at_ms)
         return
     turn.state.arms[key] = msgspec.structs.replace(arm, prevented_at=max(arm.prevented_at, turn.at_ms))
-    if not arm.armed_at or turn.at_ms < arm.armed_at:
-        return
-    if _timer(key) in turn.state.timers:
-        del turn.state.timers[_timer(key)]
-    elif arm.fired_by and turn.at_ms < arm.armed_at + watch.trigger.for_ms:
-        _take_back(turn, watch, arm)
+    if arm.armed_at and turn.at_ms >= arm.armed_at:
+        turn.state.timers.pop(_timer(key), None)
+    for firing in _firings(arm):
+        if firing.armed_at <= turn.at_ms < firing.armed_at + watch.trigger.for_ms:
+            _take_back(turn, watch, firing)
 
 
-def _take_back(turn: Turn, watch: Watch, arm: Arm) -> None:
+def _firings(arm: Arm) -> list[Firing]:
+    return [*arm.earlier, Firing(arm.armed_at, arm.fired_by, arm.actions)] if arm.fired_by else arm.earlier
+
+
+def _take_back(turn: Turn, watch: Watch, firing: Firing) -> None:
     """Undo a firing that this event, had it come in time, would have prevented."""
     rules = {rule.id for rule in watch.group.rules}
-    end_plays(turn, lambda play: play.rule in rules and play.cause == arm.fired_by, Reason.LATE_EVENT)
-    withdraw(turn, lambda action_id, _: action_id in arm.actions, Reason.LATE_EVENT)
+    end_plays(turn, lambda play: play.rule in rules and play.cause == firing.timer, Reason.LATE_EVENT)
+    withdraw(turn, lambda action_id, _: action_id in firing.actions, Reason.LATE_EVENT)
 
 
 def arm(turn: Turn, watch: Watch, event: Event, view: View) -> None:
@@ -79,7 +83,7 @@ def arm(turn: Turn, watch: Watch, event: Event, view: View) -> None:
     known = turn.state.arms.get(key)
     if known is None:
         _make_room(turn, watch)
-    elif known.prevented_at >= turn.at_ms or not _rearms(turn, watch, known, key):
+    elif _prevented(turn, watch, known, event, view) or not _rearms(turn, watch, known, key):
         return
     journey = watch.group.rules[0].journey
     due_ms = max(turn.at_ms + watch.trigger.for_ms, turn.now_ms)
@@ -90,8 +94,15 @@ def arm(turn: Turn, watch: Watch, event: Event, view: View) -> None:
         due_at=due_ms,
         facts={name: event.properties[name] for name in watch.captures if name in event.properties},
         run=view.run_key(journey) or f"{journey}/",
+        earlier=[] if known is None else _firings(known)[-FIRINGS_MAX:],
     )
     turn.state.timers[_timer(key)] = due_ms
+
+
+def _prevented(turn: Turn, watch: Watch, known: Arm, event: Event, view: View) -> bool:
+    """Return whether a B at or after this A is known; where A and B are of one type, an event is not its own B."""
+    its_own = event.type == watch.trigger.of and (watch.of_holds is None or watch.of_holds(view))
+    return known.prevented_at > turn.at_ms if its_own else known.prevented_at >= turn.at_ms
 
 
 def _rearms(turn: Turn, watch: Watch, known: Arm, key: str) -> bool:
@@ -101,7 +112,10 @@ def _rearms(turn: Turn, watch: Watch, known: Arm, key: str) -> bool:
     waiting = _timer(key) in turn.state.timers
     if watch.trigger.rearm is Rearm.LATEST:
         return turn.at_ms > known.armed_at
-    return turn.at_ms < known.armed_at if waiting else turn.at_ms > known.armed_at
+    if waiting:
+        return turn.at_ms < known.armed_at
+    # A late A within the span that has fired belongs to that firing; it begins no other.
+    return turn.at_ms > known.armed_at if not known.fired_by else turn.at_ms >= known.armed_at + watch.trigger.for_ms
 
 
 def fired(turn: Turn, key: str) -> tuple[Watch, Arm] | None:
@@ -134,8 +148,9 @@ def _make_room(turn: Turn, watch: Watch) -> None:
             del turn.state.arms[key]
     kept = [key for key in turn.state.arms if key.startswith(prefix)]
     if len(kept) >= INSTANCES_MAX:
-        oldest = min(kept, key=lambda key: (turn.state.arms[key].armed_at, key))
-        turn.state.timers.pop(_timer(oldest), None)
+        # What nobody waits for goes first, and without a word: nothing is lost with it but a late event's effect.
+        oldest = min(kept, key=lambda key: (_timer(key) in turn.state.timers, turn.state.arms[key].armed_at, key))
         forgotten = turn.state.arms.pop(oldest)
-        for rule in watch.group.rules:
-            turn.record(rule, forgotten.run, Outcome.BLOCKED, Reason.INSTANCE_CEILING, cause=forgotten.cause)
+        if turn.state.timers.pop(_timer(oldest), None) is not None:
+            for rule in watch.group.rules:
+                turn.record(rule, forgotten.run, Outcome.BLOCKED, Reason.INSTANCE_CEILING, cause=forgotten.cause)

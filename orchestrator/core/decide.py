@@ -2,9 +2,10 @@
 
     decide(rulebook, state, stimulus, now) -> Decision(state', actions, records)
 
-The order of business is part of the language. For an event: profile and consent, receipts, aggregates,
-stages, exits and awaited events, absences; only then is any ``when`` read. For a timer: what it stands for.
-Candidates then pass eligibility and limits, experiment and arbitration, and the winners act.
+The order of business is part of the language. First comes what an edit of the rulebook does to what is under way
+(``edit``). For an event: profile and consent, receipts, aggregates, stages, exits and awaited events, absences;
+only then is any ``when`` read. For a timer: what it stands for. Candidates then pass eligibility and limits,
+experiment and arbitration, and the winners act.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from orchestrator.core import absence, play, sequence, stage, trial
+from orchestrator.core import absence, edit, play, sequence, stage, trial
 from orchestrator.core.aggregate import updated
 from orchestrator.core.arbitration import Candidate, settled, slot_due, winner_of
 from orchestrator.core.chance import event_hash
@@ -85,6 +86,7 @@ def _decide_event(rulebook: Rulebook, state: CustomerState, event: Event, now_ms
 
 
 def _apply(turn: Turn, event: Event, plan: EventPlan) -> None:
+    edit.catch_up(turn)
     withdrawn = set(learn(turn.state, event, turn.at_ms))
     settle(turn, event)
     if withdrawn:
@@ -94,12 +96,10 @@ def _apply(turn: Turn, event: Event, plan: EventPlan) -> None:
     if event.type == IDENTIFY and turn.state.runs:
         stage.follow_profile(turn)
     moves = [move for entry in plan.stages if (move := stage.follow_event(turn, entry)) is not None]
-    for rule, holds in plan.exits:
-        if holds is None or holds(view):
-            _exit(turn, rule, view)
-    for rule, pc, holds in plan.awaiting:
-        if holds is None or holds(view):
-            play.hear(turn, rule, pc, view.concerns)
+    _continue_plays(turn, plan, view)
+    for version in play.versions(turn)[1:]:
+        with play.under(turn, version):
+            _continue_plays(turn, turn.rulebook.plan(event.type), turn.view())
     for rule_id in trial.rewarding(turn.rulebook, event.type):
         trial.reward(turn, rule_id, view)
     for watch in plan.preventing:
@@ -122,9 +122,21 @@ def _count(turn: Turn, plan: EventPlan, view: View) -> None:
             aggregates[aggregate.name] = updated(aggregate, aggregates.get(aggregate.name), turn.at_ms, value)
 
 
+def _continue_plays(turn: Turn, plan: EventPlan, view: View) -> None:
+    """End or move on the plays of the turn's version that the event concerns."""
+    for rule, holds in plan.exits:
+        if holds is None or holds(view):
+            _exit(turn, rule, view)
+    if plan.awaiting:
+        waiting = turn.state.plays.copy()
+        for rule, pc, holds in plan.awaiting:
+            if holds is None or holds(view):
+                play.hear(turn, rule, pc, view.concerns, waiting)
+
+
 def _exit(turn: Turn, rule: Rule, view: View) -> None:
     def concerned(one: Play) -> bool:
-        return one.rule == rule.id and view.concerns(one.run)
+        return one.rule == rule.id and one.version == turn.rulebook.version and view.concerns(one.run)
 
     play.end(turn, concerned, Reason.EXITED)
     withdraw(turn, lambda _, entry: entry.rule == rule.id and view.concerns(entry.run), Reason.EXITED)
@@ -179,6 +191,7 @@ def _decide_timer(rulebook: Rulebook, state: CustomerState, due: TimerDue, model
     del fork.timers[due.timer]
     kind, name, instance = timer_parts(due.timer)
     turn = Turn(rulebook, fork, due.customer_id, now_ms, now_ms, f"{due.timer}@{due.due_ms}", {}, {}, model)
+    edit.catch_up(turn)
     match kind:
         case "absence":
             _absence_due(turn, f"{name}|{instance}")

@@ -109,7 +109,10 @@ def reserve(turn: Turn, rule: Rule, send: Send) -> list[str]:
     for cap_key in counters:
         turn.state.sent[cap_key] = [*_kept(turn, cap_key), turn.now_ms]
     if rule.limits.cooldown_ms:
-        turn.state.sent[_cooldown_key(rule)] = [turn.now_ms]
+        # Earlier stamps stay while they count, so that releasing one action does not release the others.
+        rests = turn.state.sent.get(_cooldown_key(rule), ())
+        counting = [stamp for stamp in rests if stamp > turn.now_ms - rule.limits.cooldown_ms]
+        turn.state.sent[_cooldown_key(rule)] = [*counting, turn.now_ms]
         counters.append(_cooldown_key(rule))
     return counters
 

@@ -190,14 +190,17 @@ class _Builder:
     def tie(self, rule: Rule, same: Path | None) -> Path | None:
         return same or self.journeys[rule.journey].key
 
+    def watch_name(self, rule: Rule, trigger: OnAbsence | OnSequence) -> str:
+        return watch_name(trigger.name, rule.journey, self.tie(rule, trigger.same))
+
     def index_watches(self) -> None:
         absences: dict[str, list[Rule]] = {}
         sequences: dict[str, list[Rule]] = {}
         for rule in self.rules.values():
             if isinstance(rule.trigger, OnAbsence):
-                absences.setdefault(watch_name(rule.trigger.name, self.tie(rule, rule.trigger.same)), []).append(rule)
+                absences.setdefault(self.watch_name(rule, rule.trigger), []).append(rule)
             elif isinstance(rule.trigger, OnSequence):
-                sequences.setdefault(watch_name(rule.trigger.name, self.tie(rule, rule.trigger.same)), []).append(rule)
+                sequences.setdefault(self.watch_name(rule, rule.trigger), []).append(rule)
         for name, rules in absences.items():
             self.index_absence(name, rules)
         for name, rules in sequences.items():
@@ -282,9 +285,12 @@ def both(first: Condition | None, second: Condition | None) -> Condition | None:
     return AllOf((first, second))
 
 
-def watch_name(name: str, tie: Path | None) -> str:
-    """Return the name under which a watched absence or sequence keeps its state."""
-    return blake2b(f"{name}\x1f{tie or ''}".encode(), digest_size=6).hexdigest()
+def watch_name(name: str, journey: str, tie: Path | None) -> str:
+    """Return the name under which a watched absence or sequence keeps its state.
+
+    Journeys do not share it: what is watched ends with a run, and the runs of two journeys end apart.
+    """
+    return blake2b(f"{name}\x1f{journey}\x1f{tie or ''}".encode(), digest_size=6).hexdigest()
 
 
 def build_rulebook(

@@ -15,7 +15,10 @@ dwell timer of a stage     enter that stage
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+import msgspec
 
 from orchestrator.core.definition import Journey, OnDwell, OnSchedule, Rule, Stage
 from orchestrator.core.limit import zones_of
@@ -63,8 +66,35 @@ def follow_timer(turn: Turn, stage_name: str, key: str) -> Transition | None:
     run = turn.state.runs.get(key)
     if journey is None or run is None or run.ended_at:
         return None
-    stage = next((one for one in journey.stages if one.name == stage_name), None)
+    wanted = turn.rulebook.stage_maps.get(journey.id, {}).get(stage_name, stage_name)
+    stage = next((one for one in journey.stages if one.name == wanted), None)
     return None if stage is None else _move(turn, journey, key, run, stage)
+
+
+def rename(turn: Turn, journey: Journey, stage_map: Mapping[str, str]) -> None:
+    """Let runs stand in the stages that took the place of their own in an edit.
+
+    Nothing is entered or left by it, and clocks that run go on. A run whose new stage ends runs, ends.
+    """
+    prefix = f"{journey.id}/"
+    for key, run in list(turn.state.runs.items()):
+        if not key.startswith(prefix):
+            continue
+        for timer in [one for one in turn.state.timers if one.startswith("stage|") and one.endswith(f"|{key}")]:
+            _, name, instance = timer_parts(timer)
+            if instance == key and name in stage_map:
+                turn.state.timers[timer_id("stage", stage_map[name], key)] = turn.state.timers.pop(timer)
+        if run.stage in stage_map:
+            _rename(turn, journey, key, run, stage_map[run.stage])
+
+
+def _rename(turn: Turn, journey: Journey, key: str, run: Run, name: str) -> None:
+    turn.state.runs[key] = msgspec.structs.replace(run, stage=name)
+    stage = next(one for one in journey.stages if one.name == name)
+    if (stage.goal or stage.final) and not run.ended_at:
+        turn.state.runs[key] = msgspec.structs.replace(run, stage=name, ended_at=turn.at_ms)
+        _drop_timers(turn, key, {"stage", "dwell"})
+        _end(turn, key, Reason.GOAL_REACHED if stage.goal else Reason.RUN_ENDED)
 
 
 def _index_of(journey: Journey, name: str) -> int:
@@ -165,6 +195,19 @@ def _make_room(turn: Turn, journey: str) -> None:
     runs = {key: run for key, run in turn.state.runs.items() if key.startswith(prefix)}
     if len(runs) > RUNS_PER_JOURNEY_MAX:
         oldest = min(runs, key=lambda key: (not runs[key].ended_at, runs[key].entered_at, key))
+        for rule in _watching(turn, oldest):
+            turn.record(rule, oldest, Outcome.BLOCKED, Reason.INSTANCE_CEILING)
         _drop_timers(turn, oldest, {"stage", "dwell"})
         _end(turn, oldest, Reason.RUN_ENDED)
         del turn.state.runs[oldest]
+
+
+def _watching(turn: Turn, key: str) -> list[Rule]:
+    """Return the rules that wait for an absence in a run."""
+    return [
+        rule
+        for name, arm in turn.state.arms.items()
+        if arm.run == key and f"absence|{name}" in turn.state.timers
+        if (watch := turn.rulebook.watches.get(name.partition("|")[0])) is not None
+        for rule in watch.group.rules
+    ]

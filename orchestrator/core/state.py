@@ -13,6 +13,7 @@ import msgspec
 SEEN_MAX = 64
 RUNS_PER_JOURNEY_MAX = 32
 INSTANCES_MAX = 64
+FIRINGS_MAX = 4
 PENDING_MAX = 32
 STAMPS_MAX = 1_000
 TRIALS_MAX = 32
@@ -29,6 +30,14 @@ class Run(msgspec.Struct, array_like=True):
     visited: list[str] = []
 
 
+class Firing(msgspec.Struct, array_like=True):
+    """An absence that has fired, as long as a late event may take it back."""
+
+    armed_at: int  # event time of the arming event
+    timer: str  # id of the timer that fired
+    actions: list[str]  # actions that it emitted
+
+
 class Arm(msgspec.Struct, array_like=True):
     """An absence that is being watched: armed by one event, prevented by another."""
 
@@ -40,6 +49,7 @@ class Arm(msgspec.Struct, array_like=True):
     actions: list[str] = []  # actions that its firing emitted and that may still be withdrawn
     run: str = ""
     fired_by: str = ""  # id of the timer that fired; '' while armed
+    earlier: list[Firing] = []  # firings before the latest arming, oldest first
 
 
 class Play(msgspec.Struct, array_like=True):

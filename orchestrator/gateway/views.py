@@ -11,6 +11,7 @@ from orchestrator.core.action import Action
 from orchestrator.core.definition import Journey
 from orchestrator.core.state import CustomerState, Run
 from orchestrator.runtime.intake import DeadLetter
+from orchestrator.runtime.shelf import Published
 
 
 class View(BaseModel):
@@ -125,6 +126,8 @@ class RulebookVersion(View):
     active: bool = Field(description="True for the version in force.")
     published_at: datetime = Field(description="When it was published.")
     journeys: list[str] = Field(description="Ids of its journeys.")
+    author: str = Field("", description="Who published it; `folder` for one taken from the rules folder.")
+    note: str = Field("", description="What its author says of it.")
 
 
 class Redrive(View):
@@ -201,6 +204,18 @@ def journey_view(journey: Journey) -> JourneyView:
             for stage in journey.stages
         ],
         rules=[RuleSummary(id=rule.id, title=rule.title) for rule in journey.rules],
+    )
+
+
+def version_view(published: Published, *, active: bool) -> RulebookVersion:
+    """Return a published version."""
+    return RulebookVersion(
+        version=published.version,
+        active=active,
+        published_at=moment(published.published_at_ms),
+        journeys=list(published.journeys),
+        author=published.author,
+        note=published.note,
     )
 
 

@@ -19,12 +19,24 @@ from orchestrator.core.event import Event
 from orchestrator.core.moment import parse_moment
 from orchestrator.errors import ConfigurationError, EventRefused
 from orchestrator.roles.distributed import intake_of
+from orchestrator.rulebook.load import Loaded
 from orchestrator.runtime.eventfile import RefusedLine, read_events
 from orchestrator.runtime.intake import Intake
 from orchestrator.runtime.ports import EVENTS, Record
 from orchestrator.runtime.replay import Replayed, replay
-from orchestrator.runtime.rulebooks import FolderRulebooks
+from orchestrator.runtime.rulebooks import FolderRulebooks, RulebookInForce, compile_loaded
 from orchestrator.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class SentAction:
+    """What of an action a customer notices; the version that decided it is not."""
+
+    decided_at: int
+    rule: str
+    connector: str
+    variant: str
+    params: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +71,8 @@ class Backtest:
     def tables(self) -> list[Table]:
         """Return what a person reads: actions by rule and connector, decisions by reason."""
         done = self.replayed
-        sent = Table(title=f"{done.events} events of {len(done.states)} customers, {done.duplicates} duplicates")
+        title = f"{done.events} events of {len(done.states)} customers, {done.duplicates} duplicates"
+        sent = Table(title=title, min_width=len(title))
         for column in ("rule", "connector", "actions"):
             sent.add_column(column)
         for (rule, connector), number in sorted(self.actions_by().items()):
@@ -84,6 +97,12 @@ async def run_backtest(settings: Settings, source: str, *, kafka: bool, until: s
             f'--until "{until}" is no moment. Write RFC 3339 with an offset: 2026-03-02T10:00:00Z.'
         )
     rulebooks = FolderRulebooks(settings.rules, settings.workspace)
+    return await _backtest_of(settings, rulebooks, source, kafka=kafka, until_ms=until_ms)
+
+
+async def _backtest_of(
+    settings: Settings, rulebooks: RulebookInForce, source: str, *, kafka: bool, until_ms: int | None
+) -> Backtest:
     intake = intake_of(settings, rulebooks)
     found: Iterable[Event | RefusedLine]
     if source != "topic":
@@ -95,7 +114,49 @@ async def run_backtest(settings: Settings, source: str, *, kafka: bool, until: s
     return backtest(rulebooks, found, until_ms)
 
 
-def backtest(rulebooks: FolderRulebooks, found: Iterable[Event | RefusedLine], until_ms: int | None) -> Backtest:
+async def compare_backtests(
+    settings: Settings, before: Loaded, after: Loaded, source: str, *, kafka: bool
+) -> list[OutcomeChange]:
+    """Replay the same events through two checked rulebooks; return the customers whose outcome differs, by id.
+
+    Each version refuses what its own tracking plan refuses, as it would have when the events came.
+    """
+    done = [
+        await _backtest_of(
+            settings,
+            RulebookInForce(loaded, compile_loaded(loaded, settings.workspace)),
+            source,
+            kafka=kafka,
+            until_ms=None,
+        )
+        for loaded in (before, after)
+    ]
+    old, new = (_outcomes(one.replayed) for one in done)
+    return [
+        OutcomeChange(customer, old.get(customer, ()), new.get(customer, ()))
+        for customer in sorted(old.keys() | new.keys())
+        if old.get(customer) != new.get(customer)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeChange:
+    """A customer who would have received something else: ``before`` and ``after`` are their actions in order."""
+
+    customer_id: str
+    before: tuple[SentAction, ...]
+    after: tuple[SentAction, ...]
+
+
+def _outcomes(replayed: Replayed) -> dict[str, tuple[SentAction, ...]]:
+    found: dict[str, list[SentAction]] = {}
+    for one in replayed.in_force():
+        sent = SentAction(one.decided_at, one.rule, one.connector, one.variant, one.params)
+        found.setdefault(one.customer_id, []).append(sent)
+    return {customer: tuple(sent) for customer, sent in found.items()}
+
+
+def backtest(rulebooks: RulebookInForce, found: Iterable[Event | RefusedLine], until_ms: int | None) -> Backtest:
     """Replay events through the rulebook, timers up to ``until_ms`` or the last event."""
     refused: list[RefusedLine] = []
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
 from orchestrator.errors import ConfigurationError, EventRefused, LogUnavailable
+from orchestrator.rulebook.load import Loaded
 from orchestrator.runtime.eventfile import Line, read_lines
 
 BATCH_MAX = 500
@@ -36,7 +38,8 @@ def _answer(client: httpx.Client, method: str, path: str, **options: Any) -> Any
     )
     faults = problem.get("errors") or [problem]
     text = "\n".join(
-        f"{one.get('field', '')}: {one.get('detail', '')} {one.get('remedy', '')}".strip() for one in faults
+        f"{one.get('field', '')}: {one.get('detail', '')} {one.get('remedy', '')}".removeprefix(": ").strip()
+        for one in faults
     )
     if response.status_code in {429, 503}:
         raise LogUnavailable(text)
@@ -77,3 +80,53 @@ def redrive(url: str, write_key: str, ids: Sequence[str] | None) -> int:
     with _client(url, write_key) as client:
         body = {"ids": list(ids)} if ids else {}
         return int(_answer(client, "POST", "/v1/dead-letters/redrive", json=body)["redriven"])
+
+
+def customer(customer_id: str, what: str, url: str, write_key: str, **asked: Any) -> dict[str, Any]:
+    """Return ``timeline``, ``explain`` or ``export`` of a customer; parameters that are None are left out."""
+    params = {name: value for name, value in asked.items() if value is not None}
+    with _client(url, write_key) as client:
+        path = f"/v1/customers/{quote(customer_id, safe='')}/{what}"
+        found: dict[str, Any] = _answer(client, "GET", path, params=params)
+    return found
+
+
+def versions(url: str, write_key: str) -> list[dict[str, Any]]:
+    """Return the published versions, the one in force first."""
+    with _client(url, write_key) as client:
+        found: list[dict[str, Any]] = _answer(client, "GET", "/v1/rulebooks")
+    return found
+
+
+def publish(loaded: Loaded, url: str, write_key: str, **words: Any) -> dict[str, Any]:
+    """Publish a checked rulebook and return its version; ``words`` are author, note and activate."""
+    with _client(url, write_key) as client:
+        body = {"files": _texts(loaded), **words}
+        found: dict[str, Any] = _answer(client, "POST", "/v1/rulebooks", json=body)
+    return found
+
+
+def activate(version: str, url: str, write_key: str, author: str) -> dict[str, Any]:
+    """Put a published version into force and return it."""
+    with _client(url, write_key) as client:
+        path = f"/v1/rulebooks/{quote(version, safe='')}/activate"
+        found: dict[str, Any] = _answer(client, "POST", path, json={"author": author})
+    return found
+
+
+def plan(loaded: Loaded, url: str, write_key: str) -> dict[str, Any]:
+    """Return what publishing a checked rulebook would change."""
+    with _client(url, write_key) as client:
+        found: dict[str, Any] = _answer(client, "POST", "/v1/rulebooks/plan", json={"files": _texts(loaded)})
+    return found
+
+
+def version_files(version: str, url: str, write_key: str) -> dict[str, bytes]:
+    """Return the files of a published version."""
+    with _client(url, write_key) as client:
+        found = _answer(client, "GET", f"/v1/rulebooks/{quote(version, safe='')}")
+    return {path: text.encode() for path, text in found["files"].items()}
+
+
+def _texts(loaded: Loaded) -> dict[str, str]:
+    return {path: content.decode() for path, content in loaded.files.items()}

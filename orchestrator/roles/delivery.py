@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from connectors.errors import ConnectorMisconfigured
 from connectors.protocol import Connector
 from connectors.registry import build, expand_environment
 from orchestrator.errors import ConfigurationError
 from orchestrator.rulebook.connector_entry import ConnectorEntry
+from orchestrator.rulebook.load import Loaded
 from orchestrator.runtime.dispatch import DeliveryPolicy
+
+log = logging.getLogger(__name__)
 
 
 def connectors_of(entries: Iterable[ConnectorEntry], environ: Mapping[str, str] | None = None) -> dict[str, Connector]:
@@ -28,6 +32,27 @@ def connectors_of(entries: Iterable[ConnectorEntry], environ: Mapping[str, str] 
         }
     except ConnectorMisconfigured as error:
         raise ConfigurationError(str(error)) from error
+
+
+def restart_notice(entries: Iterable[ConnectorEntry]) -> Callable[[Loaded], None]:
+    """Return a listener that says so when a rulebook brings other connectors than those that run, ``entries``.
+
+    Connections, slots and rates belong to the process: they change when it is restarted, and not under way.
+    """
+    running = {entry.name: entry for entry in entries}
+
+    def listen(loaded: Loaded) -> None:
+        wanted = {entry.name: entry for entry in loaded.connectors}
+        changed = sorted(name for name in running | wanted if running.get(name) != wanted.get(name))
+        if changed:
+            log.warning(
+                "rulebook %s has other entries for the connectors %s: restart this process to use them. Until then the "
+                "ones it was started with deliver, and actions of new ones fail; redrive those after the restart.",
+                loaded.version,
+                ", ".join(changed),
+            )
+
+    return listen
 
 
 def policies_of(entries: Iterable[ConnectorEntry]) -> dict[str, DeliveryPolicy]:

@@ -9,13 +9,12 @@ from orchestrator import __version__, metrics
 from orchestrator.adapters.kafka_group import KafkaGroupReader
 from orchestrator.adapters.redis_dispatch_queue import RedisDispatchQueue
 from orchestrator.gateway.server import GatewayServer
-from orchestrator.roles.delivery import connectors_of, policies_of
-from orchestrator.roles.distributed import event_log, redis_client, system_clock
+from orchestrator.roles.delivery import connectors_of, policies_of, restart_notice
+from orchestrator.roles.distributed import event_log, redis_client, rulebooks_of, system_clock
 from orchestrator.roles.health import health_app
 from orchestrator.roles.stopping import until_first_ends
 from orchestrator.runtime.dispatch import Dispatcher
 from orchestrator.runtime.ports import ACTIONS
-from orchestrator.runtime.rulebooks import FolderRulebooks
 from orchestrator.settings import Settings
 
 GROUP = "journey-dispatcher"
@@ -24,9 +23,10 @@ GROUP = "journey-dispatcher"
 async def run_dispatcher(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
     """Deliver until cancelled; then drain what is under way."""
     metrics.PROCESS.info({"role": "dispatcher", "version": __version__, "workspace": settings.workspace})
-    rulebooks = FolderRulebooks(settings.rules, settings.workspace)
     log, client = event_log(settings), redis_client(settings)
+    rulebooks = await rulebooks_of(settings, log)
     connectors = connectors_of(rulebooks.loaded.connectors)
+    rulebooks.listeners.append(restart_notice(rulebooks.loaded.connectors))
     dispatcher = Dispatcher(
         queue=RedisDispatchQueue(client, settings.workspace),
         log=log,
@@ -52,6 +52,7 @@ async def run_dispatcher(settings: Settings, *, on_ready: Callable[[str], None])
             await until_first_ends(
                 reader.run(dispatcher.accept, ready),
                 dispatcher.join(),
+                rulebooks.follow(),
                 server.wait(),
             )
     finally:

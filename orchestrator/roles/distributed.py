@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import Any, cast
+
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
@@ -9,10 +13,14 @@ from redis.backoff import ExponentialBackoff
 from orchestrator.adapters.clock import SystemClock
 from orchestrator.adapters.kafka_log import KafkaEventLog, KafkaLogReader
 from orchestrator.adapters.kafka_topics import KafkaTopics
+from orchestrator.errors import ConfigurationError, EventRefused
+from orchestrator.rulebook.load import Loaded
+from orchestrator.rulebook.tracking_plan import TrackingPlan
 from orchestrator.runtime.intake import Intake, Limits
 from orchestrator.runtime.partition import Extent
-from orchestrator.runtime.ports import EVENTS, Clock
-from orchestrator.runtime.rulebooks import FolderRulebooks
+from orchestrator.runtime.ports import EVENTS, RULEBOOKS, Clock, EventLog, Record
+from orchestrator.runtime.rulebooks import PublishedRulebooks, RulebookInForce
+from orchestrator.runtime.shelf import SWITCH_WITHIN_MS
 from orchestrator.settings import Settings
 
 CONNECTIONS_MAX = 64
@@ -20,13 +28,16 @@ CONNECTIONS_MAX = 64
 
 def redis_client(settings: Settings) -> redis.Redis:
     """Return a client; a broken connection is tried anew once, and then the caller hears of it."""
-    return redis.Redis.from_url(
-        settings.redis_url,
-        max_connections=CONNECTIONS_MAX,
-        socket_timeout=10,
-        socket_connect_timeout=5,
-        retry=Retry(ExponentialBackoff(), 1),
-    )
+    try:
+        return redis.Redis.from_url(
+            settings.redis_url,
+            max_connections=CONNECTIONS_MAX,
+            socket_timeout=10,
+            socket_connect_timeout=5,
+            retry=Retry(ExponentialBackoff(), 1),
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"JOURNEY_REDIS_URL is no address of a Redis: {error}.") from error
 
 
 def topics_of(settings: Settings) -> KafkaTopics:
@@ -44,16 +55,73 @@ def system_clock() -> Clock:
     return SystemClock()
 
 
-def intake_of(settings: Settings, rulebooks: FolderRulebooks) -> Intake:
-    """Return the intake for the tracking plan in force; it follows the rulebook when that is switched."""
+class HandoverPlan:
+    """Two tracking plans while processes switch from one to the other: what either refuses is refused.
+
+    A worker that has not switched yet, or has before the gateway, would refuse for good what the gateway accepted.
+    """
+
+    def __init__(self, before: TrackingPlan, after: TrackingPlan, clock: Clock) -> None:
+        self._before = before
+        self._after = after
+        self._clock = clock
+        self._until_ms = clock.now_ms() + SWITCH_WITHIN_MS
+
+    def check(self, event_type: str, properties: Mapping[str, Any]) -> EventRefused | None:
+        """Return why the event is refused, or None."""
+        refused = self._after.check(event_type, properties)
+        if refused is None and self._clock.now_ms() < self._until_ms:
+            refused = self._before.check(event_type, properties)
+        return refused
+
+
+def intake_of(settings: Settings, rulebooks: RulebookInForce, *, beside_others: Clock | None = None) -> Intake:
+    """Return the intake for the tracking plan in force; it follows the rulebook when that is switched.
+
+    With a clock (``beside_others``) it hands over between the plans as ``HandoverPlan`` does.
+    """
     limits = Limits(
         event_bytes_max=settings.event_bytes_max,
         depth_max=settings.depth_max,
         future_tolerance_ms=round(settings.future_tolerance_s * 1000),
     )
     intake = Intake(rulebooks.loaded.plan, settings.workspace, limits)
-    rulebooks.on_switch = lambda loaded: setattr(intake, "plan", loaded.plan)
+
+    def follow(loaded: Loaded) -> None:
+        before = rulebooks.loaded.plan
+        intake.plan = loaded.plan if beside_others is None else HandoverPlan(before, loaded.plan, beside_others)
+
+    rulebooks.listeners.append(follow)
     return intake
+
+
+async def rulebooks_of(settings: Settings, log: EventLog) -> PublishedRulebooks:
+    """Return the rulebook in force, as the topic says it; the folder's as long as nothing was ever published."""
+    topic = KafkaRulebookTopic(settings.kafka_bootstrap)
+    return await PublishedRulebooks.opened(topic, log, settings.workspace, settings.rules)
+
+
+def relayed(batches: AsyncIterator[list[Record]]) -> aclosing[AsyncGenerator[list[Record], None]]:
+    """Return a context that ends a log's reading when it is left."""
+    return aclosing(cast(AsyncGenerator[list[Record], None], batches))
+
+
+class KafkaRulebookTopic:
+    """``journey.rulebooks`` in Kafka."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._reader = KafkaLogReader(bootstrap)
+
+    async def bounds(self) -> tuple[int, int]:
+        """Return the first offset and the end."""
+        firsts, ends = await self._reader.beginning_offsets(RULEBOOKS), await self._reader.end_offsets(RULEBOOKS)
+        return firsts[0], ends[0]
+
+    async def read(self, offset: int) -> AsyncGenerator[list[Record], None]:
+        """Yield records for ever."""
+        async with relayed(self._reader.read(RULEBOOKS, 0, offset)) as batches:
+            async for batch in batches:
+                yield batch
 
 
 class KafkaExtents:

@@ -10,9 +10,11 @@ import contextlib
 import fcntl
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from fastapi import FastAPI
 
 from connectors.protocol import Connector
 from connectors.receiver.app import create_app as create_receiver
@@ -24,20 +26,24 @@ from orchestrator.adapters.sqlite_dispatch_queue import SqliteDispatchQueue
 from orchestrator.adapters.sqlite_log import SqliteEventLog
 from orchestrator.adapters.sqlite_positions import SqlitePositions
 from orchestrator.adapters.sqlite_state_store import SqliteStateStore
+from orchestrator.adapters.sqlite_timeline import SqliteTimeline
 from orchestrator.errors import ConfigurationError, RulebookRefused, Unavailable
 from orchestrator.gateway.app import create_app
 from orchestrator.gateway.backend import Backend
+from orchestrator.gateway.rulebooks import rulebook_router
 from orchestrator.gateway.server import GatewayServer
-from orchestrator.roles.delivery import connectors_of, policies_of
+from orchestrator.roles.delivery import connectors_of, policies_of, restart_notice
 from orchestrator.roles.demo import play_demo
-from orchestrator.roles.distributed import intake_of
+from orchestrator.roles.distributed import intake_of, relayed
 from orchestrator.roles.lookups import RecentActions, RulebookJourneys, StoredCustomers, StoredDeadLetters
+from orchestrator.roles.past import past_router
 from orchestrator.roles.stopping import until_first_ends
 from orchestrator.runtime.dispatch import Dispatcher
 from orchestrator.runtime.intake import HttpIntake, Intake
 from orchestrator.runtime.partition import Extent, Surroundings, Worker
-from orchestrator.runtime.ports import ACTIONS, EVENTS, Record
-from orchestrator.runtime.rulebooks import FolderRulebooks
+from orchestrator.runtime.plan import Planner
+from orchestrator.runtime.ports import ACTIONS, EVENTS, RULEBOOKS, Record
+from orchestrator.runtime.rulebooks import PublishedRulebooks
 from orchestrator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -62,7 +68,7 @@ class Embedded:
     store: SqliteStateStore
     queue: SqliteDispatchQueue
     positions: SqlitePositions
-    rulebooks: FolderRulebooks
+    rulebooks: PublishedRulebooks
     intake: Intake
     worker: Worker
     dispatcher: Dispatcher
@@ -77,7 +83,8 @@ class Embedded:
                 self._follow_events(offset),
                 self._fire_timers(),
                 self._follow_actions(),
-                self._follow_rules(),
+                self.rulebooks.follow(),
+                self._watch_folder(),
                 self.dispatcher.join(),
             )
         finally:
@@ -114,19 +121,48 @@ class Embedded:
                 log.warning("the dispatch queue cannot take %d actions yet: %s", len(records), error)
                 await asyncio.sleep(RULES_POLL_S)
 
-    async def _follow_rules(self) -> None:
-        """Take edits of the rules folder into force; a broken edit leaves the old rulebook running and says why."""
-        seen = _fingerprint(self.settings.rules)
+    async def _watch_folder(self) -> None:
+        """Publish edits of the rules folder; a broken edit leaves the rulebook in force running and says why."""
+        seen = None
         while True:
-            await asyncio.sleep(RULES_POLL_S)
             found = await asyncio.to_thread(_fingerprint, self.settings.rules)
-            if found == seen:
-                continue
-            seen = found
-            try:
-                self.rulebooks.reload()
-            except RulebookRefused as refused:
-                log.error("the edit was refused, rulebook %s stays:\n%s", self.rulebooks.current.version, refused)
+            if found != seen:
+                seen = found
+                await take_folder(self.rulebooks, self.settings.rules)
+            await asyncio.sleep(RULES_POLL_S)
+
+
+async def take_folder(rulebooks: PublishedRulebooks, folder: Path) -> None:
+    """Publish and activate what the rules folder holds, if it has changed since it was last looked at.
+
+    A version that was published otherwise stays in force until the folder changes; a folder that changed while the
+    engine was down counts as well. An edit that is refused is reported and changes nothing.
+    """
+    try:
+        await rulebooks.publish_folder(folder)
+    except RulebookRefused as refused:
+        metrics.RULEBOOK_LOADS.labels("refused").inc()
+        log.error("the edit was refused, rulebook %s stays:\n%s", rulebooks.current.version, refused)
+    except Unavailable as error:
+        log.warning("the edit could not be published: %s", error)
+
+
+class SqliteRulebookTopic:
+    """``journey.rulebooks`` in the embedded log."""
+
+    def __init__(self, event_log: SqliteEventLog) -> None:
+        self._log = event_log
+
+    async def bounds(self) -> tuple[int, int]:
+        """Return the first offset and the end."""
+        first = await self._log.start_offset(RULEBOOKS, PARTITION)
+        return first, await self._log.end_offset(RULEBOOKS, PARTITION)
+
+    async def read(self, offset: int) -> AsyncGenerator[list[Record], None]:
+        """Yield records for ever."""
+        async with relayed(self._log.read(RULEBOOKS, PARTITION, offset)) as batches:
+            async for batch in batches:
+                yield batch
 
 
 def _fingerprint(folder: Path) -> list[tuple[str, int, int]]:
@@ -200,13 +236,17 @@ async def embedded(settings: Settings, receiver_url: str) -> AsyncIterator[Embed
     Connectors that name ``RECEIVER_URL`` deliver to ``receiver_url``, unless the environment says otherwise.
     """
     with _sole_owner(settings.data):
-        rulebooks = FolderRulebooks(settings.rules, settings.workspace)
         database = SqliteDatabase(settings.data / "journey.sqlite3", SCHEMA)
         await database.open()
         connectors: dict[str, Connector] = {}
         try:
+            event_log = SqliteEventLog(database, SystemClock())
+            rulebooks = await PublishedRulebooks.opened(
+                SqliteRulebookTopic(event_log), event_log, settings.workspace, settings.rules
+            )
+            await take_folder(rulebooks, settings.rules)
             connectors.update(connectors_of(rulebooks.loaded.connectors, {"RECEIVER_URL": receiver_url, **os.environ}))
-            yield _assembled(settings, rulebooks, database, connectors)
+            yield _assembled(settings, rulebooks, database, event_log, connectors)
         finally:
             for connector in connectors.values():
                 await connector.close()
@@ -214,10 +254,14 @@ async def embedded(settings: Settings, receiver_url: str) -> AsyncIterator[Embed
 
 
 def _assembled(
-    settings: Settings, rulebooks: FolderRulebooks, database: SqliteDatabase, connectors: dict[str, Connector]
+    settings: Settings,
+    rulebooks: PublishedRulebooks,
+    database: SqliteDatabase,
+    event_log: SqliteEventLog,
+    connectors: dict[str, Connector],
 ) -> Embedded:
     clock = SystemClock()
-    event_log = SqliteEventLog(database, clock)
+    rulebooks.listeners.append(restart_notice(rulebooks.loaded.connectors))
     store = SqliteStateStore(database)
     queue = SqliteDispatchQueue(database)
     intake = intake_of(settings, rulebooks)
@@ -271,6 +315,15 @@ def backend_of(engine: Embedded) -> Backend:
     )
 
 
+def app_of(engine: Embedded) -> FastAPI:
+    """Return the gateway's application over the engine."""
+    backend = backend_of(engine)
+    past = past_router(SqliteTimeline(engine.database), engine.intake, engine.rulebooks, backend, engine.clock)
+    planner = Planner(engine.rulebooks, engine.store, [PARTITION])
+    publishing = rulebook_router(engine.rulebooks, planner, engine.clock.now_ms)
+    return create_app(backend, engine.intake, engine.settings, engine.clock, routers=[past, publishing])
+
+
 async def run_embedded(settings: Settings, *, demo: bool, on_ready: Callable[[str, str], None]) -> None:
     """Run until cancelled; ``on_ready`` gets the gateway's and the receiver's URL once both answer."""
     metrics.PROCESS.info({"role": "dev", "version": __version__, "workspace": settings.workspace})
@@ -278,9 +331,7 @@ async def run_embedded(settings: Settings, *, demo: bool, on_ready: Callable[[st
     async with (
         GatewayServer(receiver, settings.host, settings.receiver_port) as received,
         embedded(settings, received.url) as engine,
-        GatewayServer(
-            create_app(backend_of(engine), engine.intake, settings, engine.clock), settings.host, settings.port
-        ) as served,
+        GatewayServer(app_of(engine), settings.host, settings.port) as served,
     ):
         on_ready(served.url, received.url)
         work = [engine.run(), served.wait(), received.wait()]

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from orchestrator import __version__, metrics
 from orchestrator.adapters.kafka_group import KafkaTail
 from orchestrator.adapters.kafka_topics import partition_of
 from orchestrator.adapters.redis_dispatch_queue import RedisDispatchQueue
 from orchestrator.adapters.redis_state_store import RedisStateStore
+from orchestrator.adapters.redis_timeline import RedisTimeline
 from orchestrator.errors import Unavailable
 from orchestrator.gateway.app import create_app
 from orchestrator.gateway.backend import Backend
+from orchestrator.gateway.rulebooks import rulebook_router
 from orchestrator.gateway.server import GatewayServer
-from orchestrator.roles.distributed import event_log, intake_of, redis_client, system_clock, topics_of
+from orchestrator.roles.distributed import (
+    event_log,
+    intake_of,
+    redis_client,
+    rulebooks_of,
+    system_clock,
+    topics_of,
+)
 from orchestrator.roles.lookups import RecentActions, RulebookJourneys, StoredCustomers, StoredDeadLetters
+from orchestrator.roles.past import keep_timeline, past_router
+from orchestrator.roles.stopping import until_first_ends
 from orchestrator.runtime.dispatch import redrive
 from orchestrator.runtime.intake import HttpIntake
-from orchestrator.runtime.rulebooks import FolderRulebooks
+from orchestrator.runtime.plan import Planner
 from orchestrator.settings import Settings
 
 
@@ -39,21 +51,21 @@ class _TopicsThere:
 async def run_gateway(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
     """Serve until cancelled."""
     metrics.PROCESS.info({"role": "gateway", "version": __version__, "workspace": settings.workspace})
-    rulebooks = FolderRulebooks(settings.rules, settings.workspace)
-    intake = intake_of(settings, rulebooks)
     log, client, clock = event_log(settings), redis_client(settings), system_clock()
+    rulebooks = await rulebooks_of(settings, log)
+    intake = intake_of(settings, rulebooks, beside_others=clock)
     queue = RedisDispatchQueue(client, settings.workspace)
-    tail = KafkaTail(settings.kafka_bootstrap)
+    store, tail = RedisStateStore(client, settings.workspace), KafkaTail(settings.kafka_bootstrap)
     journeys = RulebookJourneys(rulebooks, clock.now_ms())
+    shard_of = partial(partition_of, partitions=settings.partitions)
+    timeline = RedisTimeline(client, settings.workspace, shard_of)
 
     async def redrive_actions(action_ids: Sequence[str]) -> Sequence[object]:
         return await redrive(queue, action_ids)
 
     backend = Backend(
         log=log,
-        customers=StoredCustomers(
-            RedisStateStore(client, settings.workspace), intake.key, lambda key: partition_of(key, settings.partitions)
-        ),
+        customers=StoredCustomers(store, intake.key, shard_of),
         journeys=journeys,
         actions=RecentActions(tail, queue),
         dead_letters=StoredDeadLetters(tail, log, HttpIntake(intake), clock, redrive_actions),
@@ -62,10 +74,12 @@ async def run_gateway(settings: Settings, *, on_ready: Callable[[str], None]) ->
     )
     await log.start()
     try:
-        app = create_app(backend, intake, settings, clock)
+        past = past_router(timeline, intake, rulebooks, backend, clock)
+        publishing = rulebook_router(rulebooks, Planner(rulebooks, store, range(settings.partitions)), clock.now_ms)
+        app = create_app(backend, intake, settings, clock, routers=[past, publishing])
         async with GatewayServer(app, settings.host, settings.port) as server:
             on_ready(server.url)
-            await server.wait()
+            await until_first_ends(server.wait(), rulebooks.follow(), keep_timeline(settings, timeline))
     finally:
         await log.close()
         await client.aclose()

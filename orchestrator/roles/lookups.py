@@ -19,6 +19,7 @@ from orchestrator.gateway.views import (
     action_view,
     dead_letter_view,
     moment,
+    version_view,
 )
 from orchestrator.runtime.intake import DeadLetter, HttpIntake, decode_dead_letter
 from orchestrator.runtime.ports import (
@@ -31,7 +32,7 @@ from orchestrator.runtime.ports import (
     Record,
     StateStore,
 )
-from orchestrator.runtime.rulebooks import FolderRulebooks
+from orchestrator.runtime.rulebooks import FOLDER, PublishedRulebooks
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +63,9 @@ class StoredCustomers:
 
 
 class RulebookJourneys:
-    """Journeys of the rulebook in force, and that rulebook's version."""
+    """Journeys of the rulebook in force, and the versions that were published."""
 
-    def __init__(self, rulebooks: FolderRulebooks, loaded_at_ms: int) -> None:
+    def __init__(self, rulebooks: PublishedRulebooks, loaded_at_ms: int) -> None:
         self._rulebooks = rulebooks
         self._loaded_at_ms = loaded_at_ms
 
@@ -73,14 +74,21 @@ class RulebookJourneys:
         return list(self._rulebooks.current.journeys.values())
 
     async def versions(self) -> Sequence[RulebookVersion]:
-        """Return the version in force."""
+        """Return the version in force and then the others, the latest published first.
+
+        As long as nothing was ever published that is the folder's alone.
+        """
         current = self._rulebooks.current
+        if published := self._rulebooks.published():
+            published.sort(key=lambda one: one.version != current.version)
+            return [version_view(one, active=one.version == current.version) for one in published]
         return [
             RulebookVersion(
                 version=current.version,
                 active=True,
                 published_at=moment(self._loaded_at_ms),
                 journeys=sorted(current.journeys),
+                author=FOLDER,
             )
         ]
 

@@ -8,11 +8,18 @@ from orchestrator import __version__, metrics
 from orchestrator.adapters.faust_worker import run_worker
 from orchestrator.adapters.redis_state_store import RedisStateStore
 from orchestrator.gateway.server import GatewayServer
-from orchestrator.roles.distributed import KafkaExtents, event_log, intake_of, redis_client, system_clock
+from orchestrator.roles.distributed import (
+    KafkaExtents,
+    event_log,
+    intake_of,
+    redis_client,
+    rulebooks_of,
+    system_clock,
+)
 from orchestrator.roles.health import health_app
+from orchestrator.roles.stopping import until_first_ends
 from orchestrator.runtime.partition import Surroundings, Worker
 from orchestrator.runtime.ports import Clock, Record
-from orchestrator.runtime.rulebooks import FolderRulebooks
 from orchestrator.settings import Settings
 
 
@@ -43,8 +50,8 @@ class _Handler:
 async def run_worker_role(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
     """Work until SIGTERM or SIGINT; raises what ended the work otherwise."""
     metrics.PROCESS.info({"role": "worker", "version": __version__, "workspace": settings.workspace})
-    rulebooks = FolderRulebooks(settings.rules, settings.workspace)
     log, client, clock = event_log(settings), redis_client(settings), system_clock()
+    rulebooks = await rulebooks_of(settings, log)
     worker = Worker(
         Surroundings(
             store=RedisStateStore(client, settings.workspace),
@@ -67,7 +74,7 @@ async def run_worker_role(settings: Settings, *, on_ready: Callable[[str], None]
                 joined.append(True)
                 on_ready(server.url)
 
-            await run_worker(settings, _Handler(worker, clock), ready)
+            await until_first_ends(run_worker(settings, _Handler(worker, clock), ready), rulebooks.follow())
     finally:
         await log.close()
         await client.aclose()

@@ -27,6 +27,7 @@ from orchestrator.core.definition import (
     Limits,
     OnAbsence,
     OnDwell,
+    OnEdit,
     OnEnter,
     OnEvent,
     OnLeave,
@@ -78,6 +79,8 @@ def _journey(source: JourneySource, names: Names, templates: SendTemplates) -> J
         reentry_after_ms=None if head.reentry is None else head.reentry.after,
         goal_window_ms=head.goal_window,
         rules=tuple(rule for rule in rules if rule is not None),
+        on_edit=OnEdit(head.on_edit) if isinstance(head.on_edit, str) else OnEdit.MIGRATE,
+        stage_map=() if isinstance(head.on_edit, str) else tuple(sorted(head.on_edit.items())),
     )
 
 

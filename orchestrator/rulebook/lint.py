@@ -6,6 +6,7 @@ An *error* is a rule that cannot work as written; a *warning* is one that works 
 ``lint_plan``       events, properties, traits and values against the tracking plan
 ``lint_logic``      conditions that can never be true
 ``lint_journeys``   stages that nothing reaches, rules that their own limits or exits silence, ids used twice
+``lint_plays``      sends without consent, twice at once, or after the goal has stopped counting
 ``lint_connectors`` settings and params against what each connector type takes
 =================== ==========================================================================================
 """
@@ -16,6 +17,7 @@ from orchestrator.rulebook.lint_connectors import lint_connectors
 from orchestrator.rulebook.lint_journeys import lint_journeys
 from orchestrator.rulebook.lint_logic import lint_logic
 from orchestrator.rulebook.lint_plan import lint_plan
+from orchestrator.rulebook.lint_plays import lint_plays
 from orchestrator.rulebook.names import Names
 from orchestrator.rulebook.send_templates import SendTemplates
 
@@ -25,4 +27,5 @@ def lint(names: Names, templates: SendTemplates) -> None:
     lint_plan(names, templates)
     lint_logic(names)
     lint_journeys(names)
+    lint_plays(names)
     lint_connectors(names)

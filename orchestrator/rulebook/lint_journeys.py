@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator
 
 from orchestrator.core.definition import HOLDOUT
 from orchestrator.rulebook.lint_connectors import sends_of
+from orchestrator.rulebook.lint_plays import limit_layers
 from orchestrator.rulebook.models.journey import JourneyHead, RulePart, StageDwell, StagePart
 from orchestrator.rulebook.models.limit import CapPart, LimitsPart
 from orchestrator.rulebook.models.play import StepPart
 from orchestrator.rulebook.models.trigger import AbsenceTrigger, EventTrigger
 from orchestrator.rulebook.names import Names
+from orchestrator.rulebook.problem import unknown
 from orchestrator.rulebook.source import Map
 from orchestrator.rulebook.span import shown_span
 
@@ -35,6 +37,7 @@ class _Stages:
         self._head = head
 
     def check(self) -> None:
+        self._migration()
         stages = list(self._head.stages.items())
         at: Map = self._head.origin["stages"]
         if not any(isinstance(stage.on, EventTrigger) for _, stage in stages):
@@ -54,6 +57,17 @@ class _Stages:
                 message = f'never reached: {stage.on.event} always moves the run on to "{later}", which comes later'
                 self._report.error(at, name, message)
 
+    def _migration(self) -> None:
+        """Stages that are gone lead to stages that are here; so a migration may stay in the file for good."""
+        if isinstance(self._head.on_edit, str):
+            return
+        at: Map = self._head.origin["on_edit"]["migrate"]
+        for gone, taker in self._head.on_edit.items():
+            if gone in self._head.stages:
+                self._report.error(at, gone, f'"{gone}" is still a stage of this journey; migrate stages that are gone')
+            if taker not in self._head.stages:
+                self._report.error(at, gone, unknown("stage", taker, self._head.stages))
+
     @staticmethod
     def _taker(later: list[tuple[str, StagePart]], on: EventTrigger) -> str:
         """Return a later stage that takes every event this one would take."""
@@ -62,6 +76,10 @@ class _Stages:
             if isinstance(other, EventTrigger) and other.event == on.event and other.where in (None, on.where):
                 return name
         return ""
+
+
+#: The longest that a calendar period can be.
+_CALENDAR_MS = {"day": 25 * 3_600_000, "week": 169 * 3_600_000, "month": (31 * 24 + 1) * 3_600_000}
 
 
 class _RuleLint:
@@ -96,15 +114,15 @@ class _RuleLint:
 
     def _loose(self, limits: LimitsPart, cap: CapPart) -> None:
         """A cap that the cooldown keeps the rule below does nothing."""
-        if cap.of != "rule" or not limits.cooldown or not isinstance(cap.per, int):
+        cooldown_ms = next((layer.cooldown for layer in limit_layers(limits, self._names, ()) if layer.cooldown), None)
+        if cap.of != "rule" or cooldown_ms is None:
             return
+        span_ms = cap.per if isinstance(cap.per, int) else _CALENDAR_MS[cap.per]
         sends = sum(1 for _ in sends_of(self._rule.do))
-        possible = -(-cap.per // limits.cooldown) * sends
-        if cap.max > possible:
-            message = (
-                f"never reached: a cooldown of {shown_span(limits.cooldown)} allows at most {possible}"
-                f" in {shown_span(cap.per)}"
-            )
+        possible = -(-span_ms // cooldown_ms) * sends
+        if cap.max > possible or (cap.max == possible and cooldown_ms >= span_ms):
+            window = shown_span(span_ms) if isinstance(cap.per, int) else f"a {cap.per}"
+            message = f"never reached: a cooldown of {shown_span(cooldown_ms)} allows at most {possible} in {window}"
             self._report.warning(cap.origin, "max", message)
 
     def _steps(self, steps: list[StepPart]) -> None:

@@ -20,6 +20,7 @@ from orchestrator.core.event import Event
 from orchestrator.core.moment import parse_moment
 from orchestrator.errors import ConfigurationError, EventRefused
 from orchestrator.runtime.intake import Intake
+from orchestrator.runtime.intake.moment import moment_ms
 
 ENVELOPE = ("id", "type", "customer_id", "occurred_at", "source", "received_at")
 
@@ -98,8 +99,8 @@ def read_events(path: Path, intake: Intake) -> Iterator[Event | RefusedLine]:
     for line in read_lines(path):
         try:
             normal = intake.decode(line.value, line.stamp_ms or stamp_ms)
-            claimed = parse_moment(normal.occurred_at) or 0
-            stamp_ms = max(stamp_ms, line.stamp_ms if line.stamp_ms is not None else claimed)
+            claimed_ms = moment_ms("occurred_at", normal.occurred_at)
+            stamp_ms = max(stamp_ms, claimed_ms if line.stamp_ms is None else line.stamp_ms)
             event_id = normal.id if isinstance(normal.id, str) else f"line-{line.number}"
             yield intake.check(normal, event_id, stamp_ms)
         except EventRefused as refused:

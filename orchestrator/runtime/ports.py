@@ -112,6 +112,14 @@ class StateStore(Protocol):
         """Return the stored states in the order asked, None for customers never seen. Any epoch may read."""
         ...
 
+    def scan(self, partition: int) -> AsyncIterator[list[tuple[str, bytes]]]:
+        """Yield all customers of the partition with their stored states, some at a time, in no order.
+
+        Customers that are written meanwhile come in some state of theirs, those that come to be or go may be missing,
+        and one may come twice. For counting, not for deciding.
+        """
+        ...
+
     async def due(self, partition: int, until_ms: int, limit: int) -> list[Wake]:
         """Return the earliest wakes with ``due_ms <= until_ms``, ordered by (due_ms, customer_id)."""
         ...

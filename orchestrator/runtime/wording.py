@@ -36,6 +36,7 @@ from orchestrator.core.definition import (
     OnSequence,
     Trigger,
 )
+from orchestrator.core.event import Event
 from orchestrator.core.explain import Gap, Trace
 from orchestrator.core.limit_trace import LimitKind, LimitTrace
 from orchestrator.core.reason import Reason
@@ -202,7 +203,17 @@ def trigger_text(trigger: Trigger) -> str:
             assert_never(trigger)
 
 
-# -------------------------------------------------------------------------------------------------- reasons
+# ------------------------------------------------------------------------------------------ events, reasons
+
+
+def event_text(event: Event) -> str:
+    """Return an event in one line, with the first of its properties."""
+    shown = [f"{name} {value_text(value)}" for name, value in list(event.properties.items())[:_PROPERTIES_SHOWN]]
+    more = "…" if len(event.properties) > _PROPERTIES_SHOWN else ""
+    return f"{event.type}{': ' if shown else ''}{', '.join(shown)}{more}"
+
+
+_PROPERTIES_SHOWN = 4
 
 Detail = Mapping[str, Any]
 

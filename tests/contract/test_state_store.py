@@ -441,3 +441,41 @@ async def test_what_was_committed_is_there_after_a_restart(stores: Any) -> None:
     assert await store.acquire(PARTITION) == Ownership(
         epoch=2, next_offset=10, sequence=1, clock_ms=1_000, log_id="log-a", outbox_end=2
     )
+
+
+# ---------------------------------------------------------------------------------------------- scanning
+
+
+async def scanned(store: StateStore, partition: int = PARTITION) -> dict[str, bytes]:
+    return {customer_id: state async for page in store.scan(partition) for customer_id, state in page}
+
+
+async def test_a_partition_never_processed_has_nobody_to_scan(store: StateStore) -> None:
+    assert await scanned(store) == {}
+
+
+async def test_a_scan_brings_every_customer_of_the_partition_and_no_other(store: StateStore) -> None:
+    await store.acquire(PARTITION)
+    await store.acquire(PARTITION + 1)
+    states = {f"customer-{number}": str(number).encode() for number in range(1_700)}
+    await store.commit(PARTITION, commit(1, states=states))
+    await store.commit(PARTITION, commit(2, states={"customer-3": None, "customer-4": b"changed", "ü": b"umlaut"}))
+    await store.commit(PARTITION + 1, commit(1, states={"elsewhere": b"other"}))
+
+    wanted = {**states, "customer-4": b"changed", "ü": b"umlaut"}
+    del wanted["customer-3"]
+    assert await scanned(store) == wanted
+
+
+async def test_writing_goes_on_beside_a_scan(store: StateStore) -> None:
+    await store.acquire(PARTITION)
+    states = {f"customer-{number}": b"before" for number in range(1_200)}
+    await store.commit(PARTITION, commit(1, states=states))
+    found: dict[str, bytes] = {}
+    sequence = 1
+    async for page in store.scan(PARTITION):
+        found.update(page)
+        sequence += 1
+        await store.commit(PARTITION, commit(sequence, states=dict.fromkeys(states, b"after")))
+    assert found.keys() == states.keys()
+    assert set(found.values()) <= {b"before", b"after"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +28,6 @@ pytestmark = pytest.mark.integration
 WRITE_KEY = "a-write-key"
 TIMESTAMP_MS = 1_772_425_800_000  # 2026-03-02T04:30:00Z
 NODE_PROJECT = Path(__file__).parent / "segment_node"
-NODE_INSTALLED = Path(__file__).parents[2] / ".cache" / "segment_node"
 #: The libraries date a batch when they send it and the gateway when it arrives: the correction is what lies between.
 SKEW_MS_MAX = 60_000
 
@@ -161,21 +159,6 @@ async def run(*command: str, cwd: Path) -> str:
     output, _ = await asyncio.wait_for(process.communicate(), 120)
     assert process.returncode == 0, output.decode()
     return output.decode()
-
-
-@pytest.fixture
-async def node_library() -> Path:
-    """The folder that Segment's Node library is installed in, at the version of package.json."""
-    if shutil.which("npm") is None:
-        pytest.skip("npm is not installed: Segment's Node library cannot be tried.")
-    wanted = (NODE_PROJECT / "package.json").read_text()
-    done = NODE_INSTALLED / "installed.json"
-    if not (done.exists() and done.read_text() == wanted):
-        NODE_INSTALLED.mkdir(parents=True, exist_ok=True)
-        (NODE_INSTALLED / "package.json").write_text(wanted)
-        await run("npm", "install", "--no-package-lock", "--no-audit", "--no-fund", cwd=NODE_INSTALLED)
-        done.write_text(wanted)
-    return NODE_INSTALLED
 
 
 async def test_the_node_library_delivers_every_call(gateway: RunningGateway, node_library: Path) -> None:

@@ -24,15 +24,15 @@ class CaseEventPart(Part):
     """An event of a case."""
 
     at: str = Field(description='A moment with its offset, or a span after the event before, such as "+29m".')
+    received: str | None = Field(
+        None, description="When the log took it, if later: a moment, or a span after it happened such as +5m."
+    )
     type: Name = Field(description="The event type.")
     id: str | None = Field(
         None, min_length=1, description="Its id; two events with the same id are one event that was sent twice."
     )
     properties: dict[str, Any] = Field(default_factory=dict, description="What it carries.")
     context: dict[str, Any] = Field(default_factory=dict, description="Its context, for example consent.")
-    received: str | None = Field(
-        None, description="When the log took it, if later: a moment, or a span after it happened such as +5m."
-    )
 
 
 class ExpectedActionPart(Part):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, PlainValidator, WithJsonSchema
 
 from orchestrator.rulebook.models.condition import Condition
 from orchestrator.rulebook.models.limit import ArbitratePart, LimitsPart
-from orchestrator.rulebook.models.part import ByKey, Part
+from orchestrator.rulebook.models.part import ByKey, Part, expected
 from orchestrator.rulebook.models.play import StepPart
-from orchestrator.rulebook.models.scalars import Name, PropertyPath, Span, SpanOrZero
+from orchestrator.rulebook.models.scalars import NAME_PATTERN, Name, PropertyPath, Span, SpanOrZero
 from orchestrator.rulebook.models.trigger import EventTrigger, Exits, Trigger
 
 
@@ -43,6 +43,43 @@ class Reentry(Part):
     after: SpanOrZero = Field(description="The span after the end.")
 
 
+_EDIT_WORDS = ("pin", "follow")
+
+
+def _on_edit(value: Any) -> str | dict[str, str]:
+    if isinstance(value, str) and value in _EDIT_WORDS:
+        return value
+    stages = value.get("migrate") if isinstance(value, dict) and len(value) == 1 else None
+    if not isinstance(stages, dict) or not stages or not all(isinstance(one, str) for one in stages.values()):
+        raise expected("pin, follow or {migrate: {stage of before: stage of now}}", value)
+    return dict(stages)
+
+
+OnEdit = Annotated[
+    str | dict[str, str],
+    PlainValidator(_on_edit),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": list(_EDIT_WORDS)},
+                {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "required": ["migrate"],
+                    "properties": {
+                        "migrate": {
+                            "type": "object",
+                            "minProperties": 1,
+                            "additionalProperties": {"type": "string", "pattern": NAME_PATTERN},
+                        }
+                    },
+                },
+            ]
+        }
+    ),
+]
+
+
 class RulePart(Part):
     """When something happens, and a condition holds, do something, within limits."""
 
@@ -70,6 +107,13 @@ class JourneyHead(Part):
     )
     reentry: Reentry | None = Field(None, description="When an ended run may start anew; without it, never.")
     goal_window: Span | None = Field(None, description="A goal counts only within this span of the run's start.")
+    on_edit: OnEdit = Field(
+        "pin",
+        description=(
+            "What becomes of running plays when this version takes over: they keep the version that started them (pin),"
+            " go on in this one at the same step (follow), or follow while stages that are gone move on (migrate)."
+        ),
+    )
 
 
 class JourneyFile(JourneyHead):

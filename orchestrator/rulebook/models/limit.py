@@ -60,9 +60,9 @@ class LimitsPart(Part):
     use: Annotated[list[Name], OneOrMore()] = Field(
         default_factory=list, description="Shared sets of limits.yaml, merged with what stands here."
     )
+    consent: list[Name] = Field(default_factory=list, description="Purposes the customer must have consented to.")
     cooldown: Span | None = Field(None, description="The rule acts for a customer at most once in this span.")
     cap: Annotated[list[CapPart], OneOrMore()] = Field(default_factory=list, description="One cap or a list of them.")
-    consent: list[Name] = Field(default_factory=list, description="Purposes the customer must have consented to.")
     quiet_hours: QuietPart | None = Field(None, description="Hours in which nothing is sent.")
 
 

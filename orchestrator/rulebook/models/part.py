@@ -126,6 +126,16 @@ class ByKey:
         self._noun = noun
         self._members = {key.rstrip("_"): kind for key, kind in members.items()}
 
+    @property
+    def noun(self) -> str:
+        """What the union is called, with its article."""
+        return self._noun
+
+    @property
+    def members(self) -> dict[str, type[Part]]:
+        """The parts by the key that tells them."""
+        return dict(self._members)
+
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         choices = {TAG_MARK + key: handler.generate_schema(kind) for key, kind in self._members.items()}
         union = core_schema.tagged_union_schema(choices, discriminator=self._tag)

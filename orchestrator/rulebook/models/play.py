@@ -23,11 +23,11 @@ class SendPart(Part):
     )
     priority: int = Field(50, ge=0, le=100, description="0 to 100; the higher the sooner.")
     deadline: Span | None = Field(None, description="After this span the action is worthless and is not sent.")
-    fallback: list[SendPart] = Field(
-        default_factory=list, max_length=4, description="Tried in order when this one cannot be sent."
-    )
     consent: list[Name] = Field(
         default_factory=list, description="Purposes the customer must have consented to, in place of the rule's."
+    )
+    fallback: list[SendPart] = Field(
+        default_factory=list, max_length=4, description="Tried in order when this one cannot be sent."
     )
 
 

@@ -94,7 +94,7 @@ async def test_rulebooks_are_listed(client: httpx.AsyncClient, known: Any) -> No
     published = datetime(2026, 3, 2, 4, 30, tzinfo=UTC)
     known.published = [RulebookVersion(version="v1", active=True, published_at=published, journeys=["purchase"])]
     assert (await client.get("/v1/rulebooks")).json() == [
-        {"version": "v1", "active": True, "published_at": AT, "journeys": ["purchase"]}
+        {"version": "v1", "active": True, "published_at": AT, "journeys": ["purchase"], "author": "", "note": ""}
     ]
 
 

@@ -76,5 +76,5 @@ cases:
         'rules/a.cases.yaml:7  case "x"\n'
         '    unknown reason "becuase". Known: already_in_play, arbitration_lost, cap_reached, completed, '
         "consent_missing, consent_withdrawn, cooldown, duplicate_event, execution_failed, exited, fallback, "
-        "goal_reached and 15 more."
+        "goal_reached and 16 more."
     )

@@ -1,0 +1,58 @@
+"""The terminal: where commands print, how they fail, and the options that several of them take."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import msgspec
+import typer
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+from rich.console import Console
+
+from orchestrator.errors import ConfigurationError
+from orchestrator.settings import Settings
+
+out = Console()
+err = Console(stderr=True)
+
+PROBLEMS = 1
+WRONG_USE = 2
+
+Rules = Annotated[Path | None, typer.Option("--rules", help="Folder of journeys and rules.")]
+Data = Annotated[Path | None, typer.Option("--data", help="Folder of the embedded store.")]
+Host = Annotated[str | None, typer.Option("--host", help="Address to bind to.")]
+Port = Annotated[int | None, typer.Option("--port", help="Port to serve on; 0 takes a free one.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Url = Annotated[str, typer.Option("--url", envvar="JOURNEY_URL", help="The gateway to talk to.")]
+Key = Annotated[str, typer.Option("--write-key", envvar="JOURNEY_WRITE_KEY", help="Key for the gateway.")]
+
+GATEWAY = "http://127.0.0.1:8080"
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Say what is wrong and end with an exit code."""
+    err.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+    raise SystemExit(code)
+
+
+def settings_with(**overrides: Any) -> Settings:
+    """Return the settings of the environment, with command-line options on top."""
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        lines = [f"JOURNEY_{'_'.join(map(str, one['loc'])).upper()}: {one['msg']}" for one in error.errors()]
+        raise ConfigurationError("Settings are wrong.\n" + "\n".join(lines)) from None
+    except SettingsError as error:
+        field = re.search(r'field "(\w+)"', str(error))
+        name = f"JOURNEY_{field.group(1).upper()}" if field else str(error)
+        raise ConfigurationError(f'Settings are wrong.\n{name}: Input should be a JSON list, such as ["a"]') from None
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON."""
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")

@@ -1,0 +1,102 @@
+"""The routes of one customer's past: the timeline, "why / why not", and everything that is known."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Protocol
+
+from fastapi import APIRouter, Query
+
+from orchestrator.core.moment import parse_moment
+from orchestrator.core.rulebook import Rulebook
+from orchestrator.core.state import CustomerState
+from orchestrator.gateway.backend import Actions, Customers
+from orchestrator.gateway.past_views import ExplainedView, ExportView, TimelineView, export_view, timeline_view
+from orchestrator.gateway.problem import Problem
+from orchestrator.runtime.explain import explain
+from orchestrator.runtime.ports import Clock
+from orchestrator.runtime.timeline import ENTRIES_MAX, History
+
+#: Actions that an export looks for.
+ACTIONS_MAX = 1_000
+
+
+class Past(Protocol):
+    """What the routes need besides the gateway's look-ups. May raise ``Unavailable``."""
+
+    async def history(self, customer_id: str) -> History:
+        """Return what is kept of a customer's past; an empty history for one who is not known."""
+        ...
+
+    def rulebook(self) -> Rulebook:
+        """Return the rulebook in force."""
+        ...
+
+
+Rules = Annotated[list[str] | None, Query(alias="rule", description="Id of a rule; may be repeated. All without one.")]
+At = Annotated[
+    str | None, Query(description="At or before this moment: RFC 3339 or epoch ms. The present without one.")
+]
+Limit = Annotated[int, Query(ge=1, le=2 * ENTRIES_MAX, description="How many, newest first.")]
+
+
+def explain_router(past: Past, customers: Customers, actions: Actions, clock: Clock) -> APIRouter:
+    """Return the routes of a customer's past."""
+    router = APIRouter(prefix="/v1/customers/{customer_id}")
+
+    @router.get("/timeline", summary="A customer's recent events and decisions")
+    async def timeline(customer_id: str, limit: Limit = ENTRIES_MAX) -> TimelineView:
+        history, state = await _known(past, customers, customer_id)
+        return timeline_view(history, state, limit)
+
+    @router.get("/explain", summary="Why a rule did or did not act for a customer")
+    async def explained(customer_id: str, rules: Rules = None, at: At = None) -> ExplainedView:
+        at_ms = _past_moment(at, clock.now_ms())
+        history, state = await _known(past, customers, customer_id)
+        rulebook = past.rulebook()
+        for rule in rules or ():
+            if rule not in rulebook.rules:
+                known = ", ".join(sorted(rulebook.rules))
+                raise Problem(
+                    404, "unknown_rule", f'There is no rule "{rule}" in force.', remedy=f"There are: {known}."
+                )
+        # In a thread, since a long past takes some ten milliseconds to decide again and events must not wait for it.
+        found = await asyncio.to_thread(
+            explain, rulebook, history, state, now_ms=clock.now_ms(), at_ms=at_ms, rules=rules
+        )
+        return ExplainedView.model_validate(found)
+
+    @router.get("/export", summary="Everything that is known about a customer")
+    async def export(customer_id: str) -> ExportView:
+        history, state = await _known(past, customers, customer_id)
+        found = await actions.recent(ACTIONS_MAX, customer_id)
+        return export_view(history, state or CustomerState(), found, 2 * ENTRIES_MAX)
+
+    return router
+
+
+async def _known(past: Past, customers: Customers, customer_id: str) -> tuple[History, CustomerState | None]:
+    """Return history and state; a problem for a customer of whom neither is known."""
+    history, state = await asyncio.gather(past.history(customer_id), customers.state(customer_id))
+    if not history.events and not history.decisions and (state is None or not state.first_seen_ms):
+        detail = f'There is no customer "{customer_id}".'
+        raise Problem(404, "unknown_customer", detail, remedy="Compare the id with its source.")
+    return history, state
+
+
+def _past_moment(text: str | None, now_ms: int) -> int | None:
+    if text is None:
+        return None
+    at_ms = parse_moment(int(text) if text.isdecimal() else text)
+    if at_ms is None:
+        raise Problem(
+            400,
+            "invalid_request",
+            f"{text} is not a moment.",
+            field="at",
+            remedy="Send RFC 3339 with its offset, such as 2026-03-02T10:30:00+05:30, or epoch milliseconds.",
+        )
+    if at_ms > now_ms:
+        detail = f"{text} lies in the future."
+        raise Problem(400, "invalid_request", detail, field="at", remedy="Ask about the past, or leave it out for now.")
+    return at_ms

@@ -1,0 +1,212 @@
+"""The routes that publish: plan an edit, put a version on the shelf, put one into force, read one back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, TypeVar
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from orchestrator.errors import RulebookRefused
+from orchestrator.gateway.problem import ERRORS_SHOWN_MAX, Problem, ProblemError
+from orchestrator.gateway.views import RulebookVersion, View, moment, version_view
+from orchestrator.rulebook.load import load_rulebook_files
+from orchestrator.rulebook.problem import Problem as RuleProblem
+from orchestrator.runtime.plan import Planner
+from orchestrator.runtime.rulebooks import PublishedRulebooks
+from orchestrator.runtime.shelf import FILES_BYTES_MAX, Published
+
+NowMs = Callable[[], int]
+_M = TypeVar("_M", bound=BaseModel)
+
+#: JSON may write one byte of a file as two; what is around the files is little.
+BODY_BYTES_MAX = 2 * FILES_BYTES_MAX + 100_000
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Draft(_Body):
+    """The files of a rulebook."""
+
+    files: dict[str, str] = Field(min_length=1, max_length=5_000, description="Text of every file by its path.")
+
+    def encoded(self) -> dict[str, bytes]:
+        """Return the files as they are kept."""
+        return {path: text.encode() for path, text in self.files.items()}
+
+
+class Publication(Draft):
+    """A rulebook to publish."""
+
+    author: str = Field("", max_length=200, description="Who publishes it.")
+    note: str = Field("", max_length=2_000, description="What it changes and why.")
+    activate: bool = Field(True, description="False keeps it on the shelf; the version in force stays.")
+
+
+class Activation(_Body):
+    """Who puts a version into force."""
+
+    author: str = Field("", max_length=200, description="Who activates it.")
+
+
+class VersionView(RulebookVersion):
+    """A published version with its files."""
+
+    files: dict[str, str] = Field(description="Text of every file by its path; cases are not kept.")
+
+
+class ChangeView(View):
+    """One thing that an edit adds, removes or changes."""
+
+    kind: str = Field(description="added, removed or changed.")
+    noun: str = Field(description="What it is: journey, stage, rule, template, segment, limit set, connector ...")
+    name: str = Field(description="Its name.")
+    journey: str = Field(description="The journey it belongs to; empty for what is shared.")
+    text: str = Field(description="The change in words.")
+
+
+class ImpactView(View):
+    """What is under way in one journey, and what becomes of it."""
+
+    journey: str = Field(description="Id of the journey.")
+    on_edit: str = Field(description="Its declaration: pin, follow or migrate.")
+    runs: int = Field(description="Open runs.")
+    runs_moved: int = Field(description="Runs that migrate to another stage.")
+    runs_stranded: int = Field(description="Runs in a stage that is gone: they count as standing before the first.")
+    plays: int = Field(description="Open plays.")
+    plays_pinned: int = Field(description="Plays that go on with the version that started them.")
+    plays_following: int = Field(description="Plays that go on in the new version.")
+    plays_ending: int = Field(description="Plays that end, for their step is gone.")
+    timers: int = Field(description="Timers set.")
+    timers_idle: int = Field(description="Timers of things that are gone: they will do nothing.")
+
+
+class PlanView(View):
+    """What publishing a rulebook would change."""
+
+    version: str = Field(description="The version that the files make.")
+    against: str = Field(description="The version in force.")
+    planned_at: datetime = Field(description="When it was counted.")
+    customers: int = Field(description="Customers that were looked at.")
+    changes: list[ChangeView] = Field(description="What the edit changes.")
+    impacts: list[ImpactView] = Field(description="What is under way, by journey.")
+
+
+async def _body(request: Request) -> bytes:
+    """Return the body; what is too large is refused while it arrives."""
+    pieces, size = [], 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size > BODY_BYTES_MAX:
+            raise Problem(
+                413,
+                "too_large",
+                f"The body has more than {BODY_BYTES_MAX} bytes.",
+                remedy="Leave out files that are no rules.",
+            )
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+Body = Annotated[bytes, Depends(_body)]
+
+
+def _described(model: type[_Body]) -> dict[str, object]:
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}}
+
+
+def rulebook_router(rulebooks: PublishedRulebooks, planner: Planner, now_ms: NowMs) -> APIRouter:
+    """Return the routes over the shelf."""
+    router = APIRouter(prefix="/v1/rulebooks", tags=["rulebooks"])
+
+    def shown(published: Published) -> RulebookVersion:
+        return version_view(published, active=published.version == rulebooks.current.version)
+
+    @router.post("", status_code=201, summary="Publish a rulebook", openapi_extra=_described(Publication))
+    async def publish(body: Body) -> RulebookVersion:
+        asked = _read(Publication, body)
+        try:
+            published = await rulebooks.publish(
+                asked.encoded(), author=asked.author, note=asked.note, activate=asked.activate
+            )
+        except RulebookRefused as refused:
+            raise _refused(refused) from refused
+        return shown(published)
+
+    @router.post("/plan", summary="What publishing would change", openapi_extra=_described(Draft))
+    async def plan(body: Body) -> PlanView:
+        files = _read(Draft, body).encoded()
+        try:
+            found = await planner.plan(await asyncio.to_thread(load_rulebook_files, files))
+        except RulebookRefused as refused:
+            raise _refused(refused) from refused
+        return PlanView(
+            version=found.version,
+            against=found.against,
+            planned_at=moment(now_ms()),
+            customers=found.customers,
+            changes=[
+                ChangeView(kind=one.kind, noun=one.noun, name=one.name, journey=one.journey, text=str(one))
+                for one in found.changes
+            ],
+            impacts=[ImpactView.model_validate(one, from_attributes=True) for one in found.impacts],
+        )
+
+    @router.get("/{version}", summary="A published version with its files")
+    async def version(version: str) -> VersionView:
+        published = rulebooks.find(version)
+        if published is None:
+            raise _unknown(version)
+        files = {path: content.decode() for path, content in published.files().items()}
+        return VersionView(**shown(published).model_dump(), files=files)
+
+    @router.post("/{version}/activate", summary="Put a version into force", openapi_extra=_described(Activation))
+    async def activate(version: str, body: Body) -> RulebookVersion:
+        asked = _read(Activation, body or b"{}")
+        published = await rulebooks.activate(version, author=asked.author)
+        if published is None:
+            raise _unknown(version)
+        return shown(published)
+
+    return router
+
+
+def _read(model: type[_M], body: bytes) -> _M:
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise Problem(400, "invalid_request", f"{field}: {first['msg']}.".lstrip(": "), field=field) from error
+
+
+def _unknown(version: str) -> Problem:
+    return Problem(
+        404,
+        "unknown_version",
+        f'The version "{version}" was never published.',
+        remedy="GET /v1/rulebooks lists those that were.",
+    )
+
+
+def _refused(refused: RulebookRefused) -> Problem:
+    """Return the problem of a rulebook that may not come into force: every fault with its file and line."""
+    problems = [one for one in refused.problems if isinstance(one, RuleProblem)]
+    if not problems:
+        return Problem(400, "rulebook_refused", str(refused))
+    number = f"{len(problems)} problem{'' if len(problems) == 1 else 's'}"
+    return Problem(
+        400,
+        "rulebook_refused",
+        f"The rulebook has {number}; the version in force stays.",
+        remedy="Mend what errors names; `journey lint` finds the same.",
+        errors=[
+            ProblemError(index, "rulebook_problem", f"{one.file}:{one.line}", ": ".join([*one.trail, one.message]), "")
+            for index, one in enumerate(problems[:ERRORS_SHOWN_MAX])
+        ],
+    )

@@ -1,0 +1,429 @@
+"""The ``journey`` command as people and scripts use it: exit codes, words, JSON, and a running gateway behind it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from load_tests.processes import JOURNEY, ROOT, RULES, EmbeddedEngine, environment_of, journey, unthrottled_rules, until
+from load_tests.traffic import zone_with_hour
+from orchestrator import __version__
+from orchestrator.adapters.clock import SystemClock
+from orchestrator.cli import app
+
+pytestmark = pytest.mark.integration
+
+#: A loopback port where nothing listens: the discard service is not part of any system we run on.
+NOBODY = "http://127.0.0.1:9"
+#: A terminal so wide that no table folds its cells.
+WIDE = {"COLUMNS": "500"}
+
+now_ms = SystemClock().now_ms
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedEngine]:
+    """An engine that runs, for all tests: each has customers of its own."""
+    folder = tmp_path_factory.mktemp("engine")
+    with EmbeddedEngine(folder, rules=unthrottled_rules(folder / "rules")) as running:
+        yield running
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> Path:
+    """A copy of one pack of the shipped rules, to be spoilt."""
+    folder = tmp_path / "rules"
+    shutil.copytree(RULES, folder, ignore=lambda _, names: {name for name in names if name in OTHER_PACKS})
+    return folder
+
+
+OTHER_PACKS = {folder.name for folder in RULES.iterdir() if folder.is_dir()} - {"real_estate"}
+
+
+# ----------------------------------------------------------------------------------------------- help and use
+
+
+def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, command in group.commands.items():
+        yield (*path, name), command
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+
+
+COMMANDS = dict(commands(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_command_explains_itself_and_each_of_its_options(path: tuple[str, ...]) -> None:
+    shown = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "200"})
+    assert shown.exit_code == 0
+    command = COMMANDS[path]
+    assert command.help and command.help.splitlines()[0] in shown.output
+    assert [one.name for one in command.params if not getattr(one, "help", None)] == []
+
+
+def test_the_commands_of_the_contract_are_there() -> None:
+    promised = {
+        *("dev", "worker", "dispatcher", "gateway", "receiver", "lint", "test", "schema", "backtest", "send", "doctor"),
+        *("topics create", "dead-letters list", "dead-letters redrive"),
+    }
+    assert promised <= {" ".join(path) for path in COMMANDS}
+
+
+def test_the_version_is_told() -> None:
+    done = journey("--version")
+    assert (done.returncode, done.stdout) == (0, f"journey {__version__}\n")
+
+
+@dataclass(frozen=True)
+class Misuse:
+    arguments: tuple[str, ...]
+    code: int
+    said: str
+    environment: tuple[tuple[str, str], ...] = ()
+
+
+MISUSES = {
+    "an unknown command": Misuse(("frobnicate",), 2, "No such command 'frobnicate'."),
+    "an unknown option": Misuse(("lint", "--frobnicate"), 2, "No such option: --frobnicate"),
+    "no event file": Misuse(
+        ("backtest", "--events", "nowhere.jsonl"),
+        2,
+        "Cannot read nowhere.jsonl: [Errno 2] No such file or directory: 'nowhere.jsonl'",
+    ),
+    "no embedded log": Misuse(
+        ("backtest", "--events", "topic", "--data", "nowhere"),
+        2,
+        "There is no embedded log at nowhere/journey.sqlite3. Name its folder with --data, or an event file.",
+    ),
+    "a moment without an offset": Misuse(
+        ("backtest", "--events", "README.md", "--until", "yesterday"),
+        2,
+        '--until "yesterday" is no moment. Write RFC 3339 with an offset: 2026-03-02T10:00:00Z.',
+    ),
+    "no gateway": Misuse(
+        ("dead-letters", "list", "--url", NOBODY),
+        2,
+        f"No gateway answers at {NOBODY} ([Errno 111] Connection refused). "
+        "Start one with `make run`, or name it with --url.",
+    ),
+    "a folder that cannot be written": Misuse(
+        ("schema", "/proc/schemas"),
+        2,
+        "Cannot write to /proc/schemas: [Errno 2] No such file or directory: '/proc/schemas'. Name another folder.",
+    ),
+    "a setting that is no number": Misuse(
+        ("doctor",),
+        2,
+        "Settings are wrong.\nJOURNEY_PORT: Input should be a valid integer, unable to parse string as an integer",
+        (("JOURNEY_PORT", "eighty"),),
+    ),
+    "two wrong settings": Misuse(
+        ("dev",),
+        2,
+        "Settings are wrong.\n"
+        "JOURNEY_WORKSPACE: String should match pattern '^[a-z0-9][a-z0-9_-]{0,31}$'\n"
+        "JOURNEY_GRACE_MS: Input should be greater than or equal to 0",
+        (("JOURNEY_WORKSPACE", "A B"), ("JOURNEY_GRACE_MS", "-1")),
+    ),
+    "an option out of range": Misuse(
+        ("dev", "--port", "70000"),
+        2,
+        "Settings are wrong.\nJOURNEY_PORT: Input should be less than or equal to 65535",
+    ),
+    "a list that is no JSON": Misuse(
+        ("dev",),
+        2,
+        'Settings are wrong.\nJOURNEY_WRITE_KEYS: Input should be a JSON list, such as ["a"]',
+        (("JOURNEY_WRITE_KEYS", "one,two"),),
+    ),
+    "Kafka that does not answer": Misuse(
+        ("topics", "create"),
+        1,
+        "Kafka at 127.0.0.1:9: KafkaConnectionError: Unable to bootstrap from "
+        "[('127.0.0.1', 9, <AddressFamily.AF_INET: 2>)]",
+        (("JOURNEY_KAFKA_BOOTSTRAP", "127.0.0.1:9"),),
+    ),
+    "a rules folder that is not there": Misuse(
+        ("dev", "--rules", "nowhere"), 1, "nowhere:1\n    there is no such folder; name the one with your journeys"
+    ),
+}
+
+
+@pytest.mark.parametrize("misuse", MISUSES.values(), ids=MISUSES)
+def test_a_wrong_use_ends_in_one_message_that_names_what_to_mend(misuse: Misuse) -> None:
+    done = journey(*misuse.arguments, environment=dict(misuse.environment))
+    assert (done.returncode, done.stdout) == (misuse.code, "")
+    assert "Traceback" not in done.stderr
+    if misuse.said.startswith("No such"):
+        assert misuse.said in done.stderr
+    else:
+        assert done.stderr == f"{misuse.said}\n"
+
+
+# ------------------------------------------------------------------------------------------------------ rules
+
+
+def test_lint_counts_good_rules_and_names_their_version(rules: Path) -> None:
+    done = journey("lint", str(rules))
+    found = json.loads(journey("lint", str(rules), "--json").stdout)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{rules}: 2 rules in 1 journeys are good; version {found['version']}\n"
+    assert (found["ok"], found["problems"]) == (True, [])
+
+
+def test_lint_lists_every_problem_with_its_line_and_ends_with_1(rules: Path) -> None:
+    spoilt = rules / "real_estate" / "lead_callback.yaml"
+    lines = spoilt.read_text().splitlines()
+    first, second = line_of(lines, "cooldown: 1h"), line_of(lines, "lead_lost")
+    spoilt.write_text("\n".join(lines).replace("cooldown: 1h", "cooldwn: 1h").replace("event: lead_lost", "event: lst"))
+    done = journey("lint", str(rules))
+    found = json.loads(journey("lint", str(rules), "--json").stdout)
+    assert (done.returncode, found["ok"]) == (1, False)
+    assert {(one["file"], one["line"]) for one in found["problems"]} >= {(str(spoilt), first), (str(spoilt), second)}
+    assert f"{spoilt}:{first}  " in done.stdout
+    assert 'unknown key "cooldwn". Allowed: ' in done.stdout
+    assert 'Did you mean "cooldown"?' in done.stdout
+    assert done.stdout.endswith(f"{rules}: not good; version {found['version']}\n")
+
+
+def line_of(lines: list[str], text: str) -> int:
+    return next(number for number, line in enumerate(lines, start=1) if text in line)
+
+
+def test_test_runs_the_cases_and_says_what_they_reach(rules: Path) -> None:
+    done = journey("test", str(rules))
+    found = json.loads(journey("test", str(rules), "--json").stdout)
+    number = len(found["cases"])
+    assert (done.returncode, found["ok"]) == (0, True)
+    assert number >= 10
+    assert done.stdout.splitlines()[-1].startswith(f"{number} of {number} cases pass; they reach 2 of 2 rules and ")
+
+
+def test_test_shows_what_a_failing_case_expected_and_got_and_ends_with_1(rules: Path) -> None:
+    cases = rules / "real_estate" / "lead_callback.cases.yaml"
+    cases.write_text(cases.read_text().replace("project: Lake View", "project: Palm Grove", 1))
+    done = journey("test", str(rules), environment=WIDE)
+    found = json.loads(journey("test", str(rules), "--json").stdout)
+    failed = [one for one in found["cases"] if one["differences"]]
+    assert (done.returncode, found["ok"], len(failed)) == (1, False, 1)
+    assert failed[0]["case"] == "a lead in the afternoon is called at once"
+    assert "case “a lead in the afternoon is called at once”" in done.stdout
+    assert "Palm Grove" in done.stdout and "Lake View" in done.stdout
+
+
+def test_test_without_cases_is_not_good(rules: Path) -> None:
+    for cases in rules.rglob("*.cases.yaml"):
+        cases.unlink()
+    done = journey("test", str(rules))
+    assert done.returncode == 1
+    assert done.stderr == f"{rules} has no cases: write some in a file that ends in .cases.yaml.\n"
+
+
+def test_schema_writes_the_schemas_that_are_shipped(tmp_path: Path) -> None:
+    done = journey("schema", str(tmp_path / "schema"))
+    assert (done.returncode, done.stdout) == (0, f"wrote the schemas to {tmp_path / 'schema'}\n")
+    written = {path.name: path.read_text() for path in (tmp_path / "schema").iterdir()}
+    assert written == {path.name: path.read_text() for path in (RULES / "schema").iterdir()}
+
+
+# --------------------------------------------------------------------------------------------------- backtests
+
+LEAD = {
+    "id": "e1",
+    "type": "lead_submitted",
+    "customer_id": "asha",
+    "occurred_at": "2026-03-02T15:00:00+05:30",
+    "properties": {"lead_id": "l1", "phone": "+919812345678", "timezone": "Asia/Kolkata"},
+    "context": {"consent": {"categoryPreferences": {"callback": True}}},
+}
+KNOWN = {
+    "id": "e0",
+    "type": "identify",
+    "customer_id": "asha",
+    "occurred_at": "2026-03-02T14:00:00+05:30",
+    "properties": {"phone": "+919812345678", "timezone": "Asia/Kolkata"},
+}
+VISIT = {
+    "id": "e2",
+    "type": "site_visit_booked",
+    "customer_id": "asha",
+    "occurred_at": "2026-03-02T16:00:00+05:30",
+    "properties": {"lead_id": "l1", "starts_at": "2026-03-04T11:00:00+05:30"},
+    "context": {"consent": {"categoryPreferences": {"sms": True}}},
+}
+
+
+def jsonl(path: Path, *events: Mapping[str, Any]) -> Path:
+    path.write_text("".join(json.dumps(event) + "\n" for event in events))
+    return path
+
+
+def test_backtest_shows_what_a_file_of_events_would_have_brought_about(tmp_path: Path, rules: Path) -> None:
+    events = ["--events", str(jsonl(tmp_path / "events.jsonl", KNOWN, LEAD, LEAD, VISIT)), "--rules", str(rules)]
+    done = journey("backtest", *events)
+    found = json.loads(journey("backtest", *events, "--json").stdout)
+    assert done.returncode == 0
+    assert "4 events of 1 customers, 1 duplicates" in done.stdout
+    assert decided(found) == [("lead-callback", "voice")]
+    assert [one["id"] for one in found["actions"] if one.get("cancel")] == [found["actions"][0]["id"]]
+
+    later = json.loads(journey("backtest", *events, "--until", "2026-03-04T12:00:00+05:30", "--json").stdout)
+    assert decided(later) == [("lead-callback", "voice"), ("visit-reminder", "sms")]
+
+
+def decided(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(one["rule"], one["connector"]) for one in found["actions"] if not one.get("cancel")]
+
+
+def test_backtest_names_the_lines_that_are_no_events_and_ends_with_1(tmp_path: Path, rules: Path) -> None:
+    broken = {**LEAD, "occurred_at": "yesterday [/b]"}
+    events = ["--events", str(jsonl(tmp_path / "events.jsonl", LEAD, broken)), "--rules", str(rules)]
+    done = journey("backtest", *events)
+    found = json.loads(journey("backtest", *events, "--json").stdout)
+    assert (done.returncode, len(found["actions"])) == (1, 1)
+    assert [(one["line"], one["code"]) for one in found["refused"]] == [(2, "invalid_value")]
+    assert done.stdout.splitlines()[-1].startswith("line 2 refused: ")
+
+
+# ------------------------------------------------------------------------------------------- a running gateway
+
+
+def lead(customer: str) -> dict[str, Any]:
+    moment_ms = now_ms()
+    properties = {"lead_id": customer, "phone": "+919812345678", "timezone": zone_with_hour(12, moment_ms)}
+    return {**LEAD, "id": f"{customer}-1", "customer_id": customer, "occurred_at": moment_ms, "properties": properties}
+
+
+def test_send_takes_a_file_of_json_lines_to_a_gateway_and_shows_how_far_it_is(
+    engine: EmbeddedEngine, tmp_path: Path
+) -> None:
+    path = jsonl(tmp_path / "events.jsonl", *(lead(f"sent-{number}") for number in range(1_200)))
+    done, terminal = on_a_terminal("send", str(path), "--url", engine.url)
+    assert (done.returncode, done.stdout) == (0, f"1200 events accepted by {engine.url}\n")
+    assert "sending" in terminal
+    assert "100%" in terminal
+    until(lambda: len(called(engine, "sent-")) == 1_200, within_s=60, because="every lead was called")
+
+
+def on_a_terminal(*arguments: str) -> tuple[subprocess.CompletedProcess[str], str]:
+    """Run the command with standard error on a terminal; return what it did and what the terminal showed."""
+    master, slave = pty.openpty()
+    environment = environment_of({"TERM": "xterm"})
+    process = subprocess.Popen(
+        [str(JOURNEY), *arguments], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=slave, text=True
+    )
+    os.close(slave)
+    shown = b""
+    try:
+        while piece := os.read(master, 65_536):
+            shown += piece
+    except OSError:
+        pass  # The other end of a terminal is closed by its last user.
+    finally:
+        os.close(master)
+        stdout, _ = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(arguments, process.returncode, stdout), shown.decode(errors="replace")
+
+
+def called(engine: EmbeddedEngine, prefix: str) -> set[str]:
+    return {one["customer_id"] for one in engine.arrivals() if one["customer_id"].startswith(prefix)}
+
+
+def test_send_takes_a_csv_whose_columns_are_properties(engine: EmbeddedEngine, tmp_path: Path) -> None:
+    path = tmp_path / "leads.csv"
+    path.write_text(
+        "id,type,customer_id,occurred_at,lead_id,phone,budget,name\n"
+        f'csv-1,lead_submitted,from-csv,{now_ms()},l7,+919812345678,4500000.5,"Rao, Meera"\n'
+    )
+    done = journey("send", str(path), environment={"JOURNEY_URL": engine.url})
+    assert (done.returncode, done.stdout) == (0, f"1 events accepted by {engine.url}\n")
+    view = until(lambda: customer(engine, "from-csv"), within_s=5, because="the event was applied")
+    assert [(one["journey"], one["key"], one["stage"]) for one in view["runs"]] == [("lead", "l7", "enquired")]
+
+
+def customer(engine: EmbeddedEngine, customer_id: str) -> dict[str, Any] | None:
+    answer = httpx.get(f"{engine.url}/v1/customers/{customer_id}")
+    return answer.json() if answer.status_code == 200 else None
+
+
+def test_send_names_what_is_wrong_with_an_event_and_takes_nothing_of_its_batch(
+    engine: EmbeddedEngine, tmp_path: Path
+) -> None:
+    path = jsonl(tmp_path / "events.jsonl", lead("untaken"), {**lead("broken"), "type": "Lead Submitted"})
+    done = journey("send", str(path), "--url", engine.url)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == 'type: type "Lead Submitted" is not in snake_case. Send "lead_submitted".\n'
+    assert customer(engine, "untaken") is None
+
+
+def test_dead_letters_are_listed_and_redriven(engine: EmbeddedEngine) -> None:
+    none = journey("dead-letters", "list", "--url", engine.url)
+    assert (none.returncode, none.stdout) == (0, "no dead letters\n")
+    call = {"type": "track", "event": "7 [/b] days", "userId": "asha", "messageId": "m1"}
+    assert httpx.post(f"{engine.url}/v1/batch", json={"batch": [call]}).status_code == 200
+
+    shown = journey("dead-letters", "list", "--url", engine.url, environment=WIDE)
+    letters = json.loads(journey("dead-letters", "list", "--url", engine.url, "--json").stdout)
+    assert shown.returncode == 0
+    assert "7 [/b] days" in shown.stdout
+    assert [(one["origin"], one["field"], one["code"]) for one in letters] == [("gateway", "event", "invalid_value")]
+    assert json.loads(letters[0]["value"])["messageId"] == "m1"
+
+    again = journey("dead-letters", "redrive", letters[0]["id"], "--url", engine.url)
+    assert (again.returncode, again.stdout) == (0, "0 sent again\n")
+
+
+# ------------------------------------------------------------------------------------------------------ doctor
+
+
+def test_doctor_finds_a_running_engine_healthy(engine: EmbeddedEngine, tmp_path: Path) -> None:
+    settings = {
+        "RECEIVER_URL": engine.receiver_url,
+        "JOURNEY_DATA": str(tmp_path / "[/b]"),
+        "JOURNEY_RULES": str(engine.rules),
+    }
+    done = journey("doctor", environment=settings)
+    found = json.loads(journey("doctor", "--json", environment=settings).stdout)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"good  data folder: {tmp_path / '[/b]'} can be written\n" in done.stdout
+    assert "good  connector voice: answers\n" in done.stdout
+    assert found["ok"] is True
+    assert {one["what"] for one in found["findings"]} >= {"Python", "data folder", "rules", "connector voice"}
+
+
+def test_doctor_says_the_remedy_for_each_thing_that_is_missing(tmp_path: Path) -> None:
+    settings = {
+        "RECEIVER_URL": NOBODY,
+        "JOURNEY_KAFKA_BOOTSTRAP": "127.0.0.1:9",
+        "JOURNEY_REDIS_URL": "redis://127.0.0.1:9/0",
+    }
+    done = journey("doctor", "--distributed", "--json", environment=settings)
+    found = json.loads(done.stdout)
+    remedies = {one["what"]: one["remedy"] for one in found["findings"]}
+    assert (done.returncode, found["ok"]) == (1, False)
+    assert remedies["Kafka"] == "Start Kafka, or name it with JOURNEY_KAFKA_BOOTSTRAP."
+    assert remedies["Redis"] == "Start Redis, or name it with JOURNEY_REDIS_URL."
+    assert "Check the URL" in remedies["connector voice"]
+
+    settings["JOURNEY_REDIS_URL"] = "nonsense"
+    found = json.loads(journey("doctor", "--distributed", "--json", environment=settings).stdout)
+    redis = next(one for one in found["findings"] if one["what"] == "Redis")
+    assert redis["found"].startswith("JOURNEY_REDIS_URL is no address of a Redis: ")
+
+    settings["JOURNEY_RULES"] = str(tmp_path)
+    done = journey("doctor", environment=settings)
+    assert done.returncode == 1
+    assert f"bad   rules: {tmp_path} has problems\n      Run: journey lint {tmp_path}\n" in done.stdout

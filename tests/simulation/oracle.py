@@ -1,0 +1,275 @@
+"""The oracle: what the language promises, worked out slowly from a customer's whole history.
+
+It keeps every arrival and nothing else, and answers each question by going through all of them again. It shares no
+code with the engine but the names of things and the hash behind an action's id.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+COMPARE: dict[str, Callable[[float, float], bool]] = {
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "lt": operator.lt,
+    "lte": operator.le,
+    "gt": operator.gt,
+    "gte": operator.ge,
+}
+#: A sum's window is this many buckets, the newest of them begun.
+BUCKETS = 60
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """An event as the log took it."""
+
+    id: str
+    type: str
+    stamp_ms: int
+    occurred_at_ms: int
+    amount: float = 0
+
+    @property
+    def at_ms(self) -> int:
+        """Event time; it never exceeds log time."""
+        return min(self.occurred_at_ms, self.stamp_ms)
+
+    @property
+    def late_ms(self) -> int:
+        return self.stamp_ms - self.at_ms
+
+
+def distinct(log: Sequence[Arrival]) -> list[Arrival]:
+    """The log without the second and later arrivals of an id."""
+    first: dict[str, Arrival] = {}
+    for one in log:
+        first.setdefault(one.id, one)
+    return list(first.values())
+
+
+# -------------------------------------------------------------------------------------------- conditions
+
+
+class History:
+    """All that has arrived so far; read as of the newest event time among it."""
+
+    def __init__(self, arrivals: Sequence[Arrival]) -> None:
+        self.arrivals = arrivals
+        self.frontier_ms = max(one.at_ms for one in arrivals)
+
+    def times(self, event: str) -> list[int]:
+        return sorted(one.at_ms for one in self.arrivals if one.type == event)
+
+    def count(self, event: str, within_ms: int) -> int:
+        return sum(self.frontier_ms - within_ms < at_ms for at_ms in self.times(event))
+
+    def sum(self, event: str, within_ms: int) -> float:
+        width = max(1, within_ms // BUCKETS)
+        oldest = self.frontier_ms // width - BUCKETS + 1
+        return sum(one.amount for one in self.arrivals if one.type == event and one.at_ms // width >= oldest)
+
+    def since_last(self, event: str) -> int | None:
+        times = self.times(event)
+        return self.frontier_ms - times[-1] if times else None
+
+    def since_first(self, event: str) -> int | None:
+        times = self.times(event)
+        return self.frontier_ms - times[0] if times else None
+
+    def first(self, event: str) -> bool:
+        return len(self.times(event)) == 1
+
+
+# --------------------------------------------------------------------------------------------- absences
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Something that was done: when, what, and because of which arrival."""
+
+    at_ms: int
+    what: str
+    cause: str = ""
+
+
+def absences_latest(
+    log: Sequence[Arrival], after: str, of: str, for_ms: int, lateness_ms: int, until_ms: int
+) -> list[Effect]:
+    """Firings and withdrawals of "the latest A, and then no B for a span", by looking at every moment.
+
+    The latest A counts as waiting unless a B at or after it is known. It fires once, when its span is over and not
+    before it is known. A B within the span of a firing that comes to be known later takes that firing back.
+    """
+    effects: list[Effect] = []
+    fired: dict[int, int] = {}
+    taken_back: set[int] = set()
+    moments = sorted({one.stamp_ms for one in log} | set(_dues(log, after, for_ms)))
+    for moment in [one for one in moments if one <= until_ms]:
+        for known, arrived in _prefixes(log, moment):
+            starts = [one for one in known if one.type == after and one.late_ms <= lateness_ms]
+            ends = [one.at_ms for one in known if one.type == of]
+            if not starts:
+                continue
+            latest = max(starts, key=lambda one: one.at_ms)
+            prevented = [at_ms for at_ms in ends if at_ms >= latest.at_ms]
+            due_ms = max(latest.at_ms + for_ms, latest.stamp_ms)
+            if not prevented and due_ms <= moment and latest.at_ms not in fired:
+                fired[latest.at_ms] = due_ms
+                effects.append(Effect(due_ms, "fire", latest.id))
+            for armed_ms in sorted(fired.keys() - taken_back):
+                late = arrived is not None and arrived.type == of and armed_ms <= arrived.at_ms < armed_ms + for_ms
+                if late:
+                    taken_back.add(armed_ms)
+                    effects.append(Effect(moment, "withdraw"))
+    return effects
+
+
+def _dues(log: Sequence[Arrival], after: str, for_ms: int) -> Iterator[int]:
+    for one in log:
+        if one.type == after:
+            yield max(one.at_ms + for_ms, one.stamp_ms)
+
+
+def _prefixes(log: Sequence[Arrival], moment: int) -> Iterator[tuple[list[Arrival], Arrival | None]]:
+    """What is known at a moment: first before its arrivals, when timers are due, and then after each of them."""
+    before = [one for one in log if one.stamp_ms < moment]
+    yield before, None
+    for arrived in (one for one in log if one.stamp_ms == moment):
+        before = [*before, arrived]
+        yield before, arrived
+        yield before, None
+
+
+def absences_first(log: Sequence[Arrival], after: str, of: str, for_ms: int, until_ms: int) -> list[Effect]:
+    """Firings of "the first A, and then no B for a span" of a log that arrived in order, without delay."""
+    effects: list[Effect] = []
+    index = 0
+    while index < len(log):
+        start = log[index]
+        index += 1
+        if start.type != after:
+            continue
+        due_ms = start.at_ms + for_ms
+        end = next((n for n, one in enumerate(log) if one.type == of and start.at_ms <= one.at_ms < due_ms), None)
+        if end is not None:
+            index = max(index, end + 1)
+            continue
+        if due_ms <= until_ms:
+            effects.append(Effect(due_ms, "fire", start.id))
+        index = next((n for n in range(index, len(log)) if log[n].at_ms >= due_ms), len(log))
+    return effects
+
+
+# ----------------------------------------------------------------------------------------------- stages
+
+
+@dataclass(frozen=True)
+class OracleStage:
+    """A stage by its place: entered by an event, or by a run that has stood still for ``dwell_ms``."""
+
+    name: str
+    event: str = ""
+    dwell_ms: int = 0
+    final: bool = False
+
+
+@dataclass
+class OracleRun:
+    """Where a run stands, and since when."""
+
+    place: int
+    started_ms: int
+    entered_ms: int
+    known_ms: int  # log time of the latest move
+    ended: bool = False
+
+
+def stages_walked(
+    log: Sequence[Arrival], stages: Sequence[OracleStage], reentry_ms: int | None, until_ms: int
+) -> tuple[OracleRun | None, list[Effect]]:
+    """The run after all arrivals, and every entry of a stage."""
+    run: OracleRun | None = None
+    entries: list[Effect] = []
+
+    def enter(place: int, at_ms: int, now_ms: int, cause: str) -> OracleRun:
+        entries.append(Effect(now_ms, stages[place].name, cause))
+        started_ms = at_ms if run is None or run.ended else run.started_ms
+        return OracleRun(place, started_ms, at_ms, now_ms, stages[place].final)
+
+    for arrival in [*log, None]:
+        limit_ms = until_ms if arrival is None else arrival.stamp_ms
+        while (due := _next_standstill(run, stages)) is not None and due[0] <= limit_ms:
+            run = enter(due[1], due[0], due[0], "")
+        if arrival is None:
+            break
+        if run is not None and run.ended and (reentry_ms is None or arrival.at_ms < run.entered_ms + reentry_ms):
+            continue
+        reached = -1 if run is None or run.ended else run.place
+        matching = [place for place, stage in enumerate(stages) if stage.event == arrival.type]
+        if matching and matching[-1] > reached:
+            run = enter(matching[-1], arrival.at_ms, arrival.stamp_ms, arrival.id)
+    return run, entries
+
+
+def _next_standstill(run: OracleRun | None, stages: Sequence[OracleStage]) -> tuple[int, int] | None:
+    if run is None or run.ended:
+        return None
+    dues = [
+        (max(run.entered_ms + stage.dwell_ms, run.known_ms), stage.name, place)
+        for place, stage in enumerate(stages)
+        if stage.dwell_ms and place > run.place
+    ]
+    return (min(dues)[0], min(dues)[2]) if dues else None
+
+
+# ----------------------------------------------------------------------------------------------- limits
+
+
+@dataclass(frozen=True)
+class OracleRule:
+    """A rule that sends on every event of a type, within its limits."""
+
+    id: str
+    kind: str
+    lateness_ms: int
+    cooldown_ms: int = 0
+    caps: tuple[tuple[str, int, int], ...] = ()  # (of, max, per_ms)
+
+
+@dataclass
+class Sent:
+    rule: OracleRule
+    at_ms: int
+    cause: str
+    failed: bool = False
+
+
+def sends(log: Sequence[Arrival], trigger: str, rules: Sequence[OracleRule]) -> list[Sent]:
+    """What is sent. An arrival of type ``failed:N`` says that the N-th action sent so far never got there."""
+    done: list[Sent] = []
+    for arrival in log:
+        if arrival.type.startswith("failed:"):
+            number = int(arrival.type.partition(":")[2])
+            if number < len(done):
+                done[number].failed = True
+        if arrival.type != trigger:
+            continue
+        for rule in rules:
+            counting = [one for one in done if not one.failed]
+            rests = any(one.rule is rule and one.at_ms + rule.cooldown_ms > arrival.stamp_ms for one in counting)
+            if arrival.late_ms <= rule.lateness_ms and not rests and not _capped(rule, counting, arrival.stamp_ms):
+                done.append(Sent(rule, arrival.stamp_ms, arrival.id))
+    return done
+
+
+def _capped(rule: OracleRule, counting: Sequence[Sent], now_ms: int) -> bool:
+    for of, most, per_ms in rule.caps:
+        if of not in {"rule", rule.kind}:
+            continue  # A cap of texts holds texts back and nothing else.
+        covered = [one for one in counting if (one.rule is rule if of == "rule" else one.rule.kind == of)]
+        if sum(one.at_ms > now_ms - per_ms for one in covered) >= most:
+            return True
+    return False

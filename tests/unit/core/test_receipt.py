@@ -1,0 +1,125 @@
+"""Receipts and withdrawals: what becomes of an emitted action and of what it had reserved."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.core.action import Action
+from orchestrator.core.definition import Journey, OnEvent, Rule, Stage, StageOn
+from orchestrator.core.event import Event
+from orchestrator.core.interpret import interpreted
+from orchestrator.core.propensity import BetaBernoulli
+from orchestrator.core.reason import Reason
+from orchestrator.core.receipt import PENDING_MS, expect, settle, withdraw
+from orchestrator.core.rulebook import build_rulebook
+from orchestrator.core.state import PENDING_MAX, CustomerState, Pending
+from orchestrator.core.turn import Turn, forked
+
+NOW = 1_000_000
+RULE = Rule("r", "j", OnEvent("e"), (), lateness_ms=500)
+RULEBOOK = build_rulebook(
+    version="v",
+    journeys=[Journey("j", "", (Stage("open", 0, StageOn("e")),), rules=(RULE,))],
+    aggregates=[],
+    conditions=interpreted,
+)
+SENT = CustomerState(
+    sent={"cap": [NOW - 50, NOW - 10], "rest:r": [NOW - 10]},
+    pending={"a": Pending("r", "j/", NOW - 10, NOW + 99, ["cap", "rest:r"], ["sms"])},
+)
+
+
+def turn_over(state: CustomerState, now_ms: int = NOW) -> Turn:
+    return Turn(RULEBOOK, forked(state), "c", now_ms, now_ms, "cause", {}, {}, BetaBernoulli())
+
+
+def receipt(event_type: str, action_id: object = "a") -> Event:
+    return Event(
+        id="x",
+        type=event_type,
+        customer_id="c",
+        occurred_at_ms=NOW,
+        received_at_ms=NOW,
+        properties={"action_id": action_id},
+    )
+
+
+@pytest.mark.parametrize(
+    ("event_type", "delivered", "sent", "records"),
+    [
+        ("action_delivered", True, SENT.sent, []),
+        ("action_cancel_too_late", True, SENT.sent, [("noted", "too_late")]),
+        ("action_failed", None, {"cap": [NOW - 50]}, [("noted", "execution_failed")]),
+        ("action_expired", None, {"cap": [NOW - 50]}, [("noted", "execution_failed")]),
+        ("action_cancelled", None, {"cap": [NOW - 50]}, []),
+        ("something_else", False, SENT.sent, []),
+    ],
+)
+def test_a_receipt_settles_its_action_and_releases_what_was_not_used(event_type, delivered, sent, records):
+    turn = turn_over(SENT)
+    settle(turn, receipt(event_type))
+    entry = turn.state.pending.get("a")
+    assert (None if entry is None else entry.delivered) == delivered
+    assert turn.state.sent == sent
+    assert [(one.outcome.value, one.reason.value) for one in turn.records] == records
+
+
+@pytest.mark.parametrize("action_id", ["unknown", None, 7, ["a"]])
+def test_a_receipt_of_an_unknown_action_changes_nothing(action_id):
+    turn = turn_over(SENT)
+    settle(turn, receipt("action_failed", action_id))
+    assert (turn.state, turn.records) == (SENT, [])
+
+
+def test_a_second_failure_releases_nothing_more():
+    turn = turn_over(SENT)
+    settle(turn, receipt("action_failed"))
+    settle(turn, receipt("action_failed"))
+    assert turn.state.sent == {"cap": [NOW - 50]}
+
+
+def test_a_withdrawal_cancels_once_and_keeps_the_reservation_until_its_receipt():
+    turn = turn_over(SENT)
+    for _ in range(2):
+        withdraw(turn, lambda action_id, entry: True, Reason.EXITED)
+    (cancellation,) = turn.actions
+    assert (cancellation.id, cancellation.cancel, cancellation.reason) == ("a", True, "exited")
+    assert turn.state.sent == SENT.sent
+    assert turn.state.pending["a"].withdrawn
+    assert [(one.outcome.value, one.reason.value) for one in turn.records] == [("withdrawn", "exited")]
+
+
+@pytest.mark.parametrize(("reason", "noted"), [(Reason.LATE_EVENT, ["too_late"]), (Reason.EXITED, [])])
+def test_what_was_delivered_is_not_cancelled_but_a_late_event_says_so(reason, noted):
+    turn = turn_over(SENT)
+    settle(turn, receipt("action_delivered"))
+    withdraw(turn, lambda action_id, entry: True, reason)
+    assert turn.actions == []
+    assert [one.reason.value for one in turn.records] == noted
+
+
+def test_a_withdrawal_takes_only_what_is_wanted():
+    turn = turn_over(SENT)
+    withdraw(turn, lambda action_id, entry: "call" in entry.consent, Reason.CONSENT_WITHDRAWN)
+    assert (turn.actions, turn.state) == ([], SENT)
+
+
+def emit(turn: Turn, action_id: str, deadline_at: int | None = None) -> None:
+    expect(turn, Action(id=action_id, customer_id="c", decided_at=turn.now_ms, deadline_at=deadline_at), [], ())
+
+
+def test_an_action_is_watched_for_a_week_after_its_deadline():
+    turn = turn_over(CustomerState())
+    emit(turn, "soon")
+    emit(turn, "later", NOW + 5)
+    assert [one.until - NOW for one in turn.state.pending.values()] == [PENDING_MS, PENDING_MS + 5]
+
+
+def test_what_is_watched_no_longer_makes_room_and_the_oldest_above_the_ceiling():
+    turn = turn_over(CustomerState())
+    for number in range(PENDING_MAX + 3):
+        emit(turn, f"a{number}")
+    assert list(turn.state.pending) == [f"a{number}" for number in range(3, PENDING_MAX + 3)]
+    later = turn_over(turn.state, NOW + PENDING_MS)
+    emit(later, "new")
+    assert list(later.state.pending) == ["new"]

@@ -1,0 +1,210 @@
+"""The routes of a customer's past, over plain lists."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import httpx
+import pytest
+
+from orchestrator.core.event import Event
+from orchestrator.core.rulebook import Rulebook
+from orchestrator.core.state import CustomerState
+from orchestrator.errors import StoreUnavailable
+from orchestrator.gateway.app import create_app
+from orchestrator.gateway.backend import Backend
+from orchestrator.gateway.explain import explain_router
+from orchestrator.gateway.views import ActionView, action_view
+from orchestrator.rulebook.load import load_rulebook_files
+from orchestrator.runtime.intake import Intake, Limits
+from orchestrator.runtime.replay import replay
+from orchestrator.runtime.rulebooks import compile_loaded
+from orchestrator.runtime.timeline import History
+from orchestrator.settings import Settings
+
+START_MS = 1_772_425_800_000
+NOW_MS = START_MS + 3_600_000
+
+FILES = {
+    "tracking_plan.yaml": "events: {cart_updated: {properties: {total: number}}}\nconsents: {marketing: Offers}\n",
+    "connectors.yaml": "connectors: {sms: {type: webhook, kind: sms, settings: {url: 'http://127.0.0.1:1'}}}\n",
+    "templates.yaml": "templates: {text: {kind: sms, params: {text: hello}}}\n",
+    "rules.yaml": """
+        journey: purchase
+        title: From basket to order
+        stages: {basket: {on: {event: cart_updated}}}
+        rules:
+          - id: big-basket
+            title: Thank for a big basket
+            on: {event: cart_updated}
+            when: {field: event.total, op: gte, value: 40}
+            do: [{send: {connector: sms, template: text}}]
+    """,
+}
+
+
+class StandingClock:
+    def now_ms(self) -> int:
+        return NOW_MS
+
+    async def sleep(self, seconds: float) -> None:
+        pass
+
+
+class AnyEvent:
+    def check(self, event_type: str, properties: Any) -> None:
+        return None
+
+
+class Known:
+    """One customer with two baskets; everything else a gateway needs is not asked for."""
+
+    available = True
+
+    def __init__(self) -> None:
+        loaded = load_rulebook_files({name: textwrap.dedent(text).encode() for name, text in FILES.items()})
+        assert loaded.ok, loaded.problems
+        self._rulebook = compile_loaded(loaded, "default")
+        self._events = [_basket("e1", 0, 80), _basket("e2", 60_000, 20)]
+        self._done = replay(self._rulebook, self._events)
+
+    def rulebook(self) -> Rulebook:
+        return self._rulebook
+
+    async def history(self, customer_id: str) -> History:
+        if not self.available:
+            raise StoreUnavailable("Redis does not answer.")
+        known = customer_id == "c1"
+        events, decisions = (self._events, self._done.records) if known else ([], [])
+        return History(customer_id, events, decisions, [], bounded=False)
+
+    async def state(self, customer_id: str) -> CustomerState | None:
+        return self._done.states.get(customer_id)
+
+    async def recent(self, limit: int, customer_id: str | None) -> Sequence[ActionView]:
+        return [action_view(action) for action in self._done.actions]
+
+
+def _basket(event_id: str, after_ms: int, total: int) -> Event:
+    at_ms = START_MS + after_ms
+    return Event(
+        id=event_id,
+        type="cart_updated",
+        customer_id="c1",
+        occurred_at_ms=at_ms,
+        received_at_ms=at_ms,
+        properties={"total": total},
+    )
+
+
+@pytest.fixture
+def known() -> Known:
+    return Known()
+
+
+@pytest.fixture
+async def client(known: Known) -> AsyncIterator[httpx.AsyncClient]:
+    backend = Backend(
+        log=known,  # type: ignore[arg-type]
+        customers=known,
+        journeys=known,  # type: ignore[arg-type]
+        actions=known,
+        dead_letters=known,  # type: ignore[arg-type]
+        rulebooks=known,  # type: ignore[arg-type]
+        readiness=known,  # type: ignore[arg-type]
+    )
+    router = explain_router(known, known, known, StandingClock())
+    intake = Intake(AnyEvent(), "default", Limits())
+    app = create_app(backend, intake, Settings(), StandingClock(), routers=[router])
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as connected:
+        yield connected
+
+
+async def test_the_timeline_has_events_and_decisions_newest_first(client: httpx.AsyncClient) -> None:
+    answer = (await client.get("/v1/customers/c1/timeline")).json()
+    assert [(entry["at"], entry["text"]) for entry in answer["entries"]] == [
+        ("2026-03-02T04:31:00Z", "cart_updated: total 20"),
+        ("2026-03-02T04:30:00Z", "big-basket sent: nothing stood in the way"),
+        ("2026-03-02T04:30:00Z", "cart_updated: total 80"),
+    ]
+    assert answer["whole"] is True
+    assert answer["entries"][1]["decision"]["action_id"]
+    assert answer["entries"][2]["event"]["properties"] == {"total": 80}
+
+
+async def test_a_timeline_may_be_cut_to_the_newest(client: httpx.AsyncClient) -> None:
+    answer = (await client.get("/v1/customers/c1/timeline", params={"limit": 1})).json()
+    assert [entry["text"] for entry in answer["entries"]] == ["cart_updated: total 20"]
+
+
+async def test_an_explanation_has_the_sentence_the_conditions_and_the_moment(client: httpx.AsyncClient) -> None:
+    answer = (await client.get("/v1/customers/c1/explain", params={"rule": "big-basket"})).json()
+    (found,) = answer["explanations"]
+    assert found["sentence"] == (
+        "big-basket did not fire at 2026-03-02 04:31:00 UTC: event.total >= 40 is false (it is 20)."
+    )
+    assert (found["standing"], found["at"], found["cause"]) == ("conditions_failed", "2026-03-02T04:31:00Z", "e2")
+    assert found["conditions"] == {
+        "text": "event.total >= 40",
+        "truth": "false",
+        "reading": "it is 20",
+        "because": "",
+        "parts": [],
+    }
+
+
+@pytest.mark.parametrize("at", ["2026-03-02T10:00:30+05:30", str(START_MS + 30_000)])
+async def test_an_earlier_moment_may_be_asked_about(client: httpx.AsyncClient, at: str) -> None:
+    answer = (await client.get("/v1/customers/c1/explain", params={"at": at})).json()
+    assert [one["standing"] for one in answer["explanations"]] == ["fired"]
+    assert answer["at"] == "2026-03-02T04:30:30Z"
+
+
+async def test_an_export_has_profile_state_timeline_and_actions(client: httpx.AsyncClient) -> None:
+    answer = (await client.get("/v1/customers/c1/export")).json()
+    assert answer["customer"]["customer_id"] == "c1"
+    assert answer["state"]["runs"]["purchase/"]["stage"] == "basket"
+    assert len(answer["timeline"]["entries"]) == 3
+    assert [action["rule"] for action in answer["actions"]] == ["big-basket"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code", "detail"),
+    [
+        ("nobody/timeline", 404, "unknown_customer", 'There is no customer "nobody".'),
+        ("nobody/explain", 404, "unknown_customer", 'There is no customer "nobody".'),
+        ("nobody/export", 404, "unknown_customer", 'There is no customer "nobody".'),
+        ("c1/explain?rule=bigbasket", 404, "unknown_rule", 'There is no rule "bigbasket" in force.'),
+        ("c1/explain?at=yesterday", 400, "invalid_request", "yesterday is not a moment."),
+        ("c1/explain?at=2026-03-02T10:00:00", 400, "invalid_request", "2026-03-02T10:00:00 is not a moment."),
+        ("c1/explain?at=2036-03-02T10:00:00Z", 400, "invalid_request", "2036-03-02T10:00:00Z lies in the future."),
+        (
+            "c1/timeline?limit=0",
+            400,
+            "invalid_request",
+            "limit: Input should be greater than or equal to 1.",
+        ),
+    ],
+)
+async def test_what_cannot_be_answered_is_a_problem(
+    client: httpx.AsyncClient, path: str, status: int, code: str, detail: str
+) -> None:
+    answer = await client.get(f"/v1/customers/{path}")
+    problem = answer.json()
+    assert (answer.status_code, problem["type"], problem["detail"]) == (status, f"urn:journey:problem:{code}", detail)
+
+
+async def test_a_timeline_that_does_not_answer_is_unavailable(client: httpx.AsyncClient, known: Known) -> None:
+    known.available = False
+    assert (await client.get("/v1/customers/c1/explain")).status_code == 503
+
+
+async def test_the_openapi_document_describes_the_routes(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    for path in ("timeline", "explain", "export"):
+        assert "get" in document["paths"][f"/v1/customers/{{customer_id}}/{path}"]
+    schema = document["components"]["schemas"]["ExplanationView"]
+    assert all("description" in field for field in schema["properties"].values())
