@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any
@@ -280,23 +281,30 @@ def reference(
 
 
 @app.command()
-def backtest(
+def backtest(  # noqa: PLR0913, PLR0917 - each is an option of the command.
     events: Annotated[str, typer.Option(help="A JSONL or CSV file, or 'topic' for the log itself.")],
     rules: Rules = None,
     data: Data = None,
     kafka: Annotated[bool, typer.Option("--kafka", help="With 'topic': read Kafka, not the embedded log.")] = False,
     until: Annotated[str | None, typer.Option(help="Fire timers up to this moment (RFC 3339).")] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Other rules: show whose outcome differs from what these would have done.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Replay events through the rules on a virtual clock, with every limit, and show what they would have done."""
-    from orchestrator.roles.backtest import run_backtest  # noqa: PLC0415
+    from orchestrator.roles import backtest as replays  # noqa: PLC0415
+    from orchestrator.roles.backtest_text import backtest_tables, comparison_table  # noqa: PLC0415
 
     settings = settings_with(rules=rules, data=data)
-    found = asyncio.run(run_backtest(settings, events, kafka=kafka, until=until))
+    found = asyncio.run(replays.run_backtest(settings, events, kafka=kafka, until=until))
+    changes = None
+    if against is not None:
+        changes = asyncio.run(replays.run_comparison(settings, against, events, kafka=kafka, until=until))
     if json:
-        print_json(found.as_json())
+        print_json(found.as_json() | ({} if changes is None else {"changes": changes}))
     else:
-        for table in found.tables():
+        for table in (*backtest_tables(found), *([] if changes is None else [comparison_table(changes)])):
             out.print(table, markup=False)
         for line in found.refused:
             text = f"line {line.number} refused: {line.refused} {line.refused.remedy}"
@@ -377,6 +385,26 @@ def export(customer: Customer, url: Url = GATEWAY, write_key: Key = "") -> None:
     from orchestrator.roles import client  # noqa: PLC0415
 
     print_json(client.customer(customer, "export", url, write_key))
+
+
+@app.command()
+def forget(
+    customer: Customer,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask, at a terminal either.")] = False,
+    url: Url = GATEWAY,
+    write_key: Key = "",
+    json: Json = False,
+) -> None:
+    """Erase a customer: profile, state, timers, queued actions, timeline and ledger. Nothing brings them back."""
+    from orchestrator.roles import client  # noqa: PLC0415
+
+    if not yes and sys.stdin.isatty():
+        typer.confirm(f"Erase everything that is known about {customer}?", abort=True)
+    found = client.forget(customer, url, write_key)
+    if json:
+        print_json(found)
+    else:
+        out.print(f"{customer} is being forgotten (event {found['event_id']})", markup=False, highlight=False)
 
 
 @dead_letters_app.command("list")

@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """One closed list of settings; an unknown ``JOURNEY_`` variable is an error of the deployment, not of ours."""
+    """One closed list of settings; an unknown ``JOURNEY_`` variable is refused by the command line."""
 
     model_config = SettingsConfigDict(env_prefix="JOURNEY_", extra="forbid", frozen=True)
 

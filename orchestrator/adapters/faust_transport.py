@@ -87,6 +87,11 @@ class LogEnds:
                 if error_code == 0:
                     self._said[topic, partition] = (asked_at, end)
 
+    def end_of(self, topic: str, partition: int) -> int | None:
+        """Return where a broker last said that the partition ends, or None before it said anything."""
+        said = self._said.get((topic, partition))
+        return None if said is None else said[1]
+
     def ends_at(self, topic: str, partition: int, position: int, within_s: float) -> bool:
         """Return whether a broker, asked at most ``within_s`` ago, said that the partition ends at ``position``."""
         asked_at, end = self._said.get((topic, partition), (0.0, -1))

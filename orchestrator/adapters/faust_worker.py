@@ -21,6 +21,7 @@ import faust
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
+from orchestrator import metrics
 from orchestrator.adapters.faust_transport import BatchScheduler, Transport
 from orchestrator.adapters.log_partitions import check_position
 from orchestrator.adapters.partition_lane import PartitionHandler, PartitionLane
@@ -101,6 +102,9 @@ class WorkerApp(faust.App):  # type: ignore[misc]
     async def _tick(self) -> None:
         for lane in self._lanes.values():
             lane.tick()
+            end = self.consumer.log_ends.end_of(EVENTS, lane.partition)
+            if end is not None:
+                metrics.PARTITION_LAG.labels(str(lane.partition)).set(max(0, end - lane.position))
 
     async def _revoked(self, _app: object, _revoked: object, **_: object) -> None:
         await self.let_go()

@@ -107,6 +107,20 @@ class SqliteDispatchQueue:
 
         return await self._database.run(work)
 
+    async def end_leases(self, now_ms: int) -> int:
+        """End every lease and return how many there were: for a process that knows it is the only dispatcher.
+
+        What was being sent when the last one died counts as an attempt with an unknown outcome, as if its lease had
+        run out by itself.
+        """
+        return await self._database.run(
+            lambda connection: (
+                connection.execute(
+                    "UPDATE dispatch_queue SET at_ms = ? WHERE state = ?", (now_ms, _State.LEASED)
+                ).rowcount
+            )
+        )
+
     async def overdue(self, connector: str, limit: int, now_ms: int, lease_ms: int) -> list[Queued]:
         """Lease unclaimed actions whose deadline has come, earliest first."""
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -42,6 +45,7 @@ def fail(message: str, code: int) -> NoReturn:
 def settings_with(**overrides: Any) -> Settings:
     """Return the settings of the environment, with command-line options on top."""
     given = {name: value for name, value in overrides.items() if value is not None}
+    _refuse_unknown(os.environ)
     try:
         return Settings(**given)
     except ValidationError as error:
@@ -51,6 +55,20 @@ def settings_with(**overrides: Any) -> Settings:
         field = re.search(r'field "(\w+)"', str(error))
         name = f"JOURNEY_{field.group(1).upper()}" if field else str(error)
         raise ConfigurationError(f'Settings are wrong.\n{name}: Input should be a JSON list, such as ["a"]') from None
+
+
+def _refuse_unknown(environ: Mapping[str, str]) -> None:
+    """A setting that is misspelt must not be taken for one that was left at its default."""
+    known = {f"JOURNEY_{name.upper()}" for name in Settings.model_fields} | CLIENT_VARIABLES
+    unknown = sorted(name for name in environ if name.startswith("JOURNEY_") and name not in known)
+    if unknown:
+        close = get_close_matches(unknown[0], known, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise ConfigurationError(f"Settings are wrong.\n{unknown[0]}: there is no such setting.{hint}")
+
+
+#: What the commands that talk to a gateway read besides the settings.
+CLIENT_VARIABLES = frozenset({"JOURNEY_URL", "JOURNEY_WRITE_KEY"})
 
 
 def print_json(value: Any) -> None:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from orchestrator.adapters import sqlite_log
 from orchestrator.adapters.clock import SystemClock
 from orchestrator.adapters.kafka_log import KafkaLogReader
+from orchestrator.adapters.kafka_topics import partition_of
 from orchestrator.adapters.sqlite import SqliteDatabase
 from orchestrator.adapters.sqlite_log import SqliteEventLog
 from orchestrator.core.event import Event
-from orchestrator.core.moment import parse_moment
+from orchestrator.core.moment import format_moment, parse_moment
 from orchestrator.errors import ConfigurationError, EventRefused
 from orchestrator.roles.distributed import intake_of
 from orchestrator.rulebook.load import Loaded
@@ -62,42 +61,51 @@ class Backtest:
                 {"rule": rule, "outcome": outcome, "reason": reason, "number": number}
                 for (rule, outcome, reason), number in sorted(self.decisions_by().items())
             ],
+            "volume": [
+                {"connector": connector, "hour": hour, "number": number}
+                for (connector, hour), number in sorted(self.volume().items())
+            ],
             "failures": [failure.message for failure in done.failures],
             "refused": [
                 {"line": one.number, "code": one.refused.code, "message": str(one.refused)} for one in self.refused
             ],
         }
 
-    def tables(self) -> list[Table]:
-        """Return what a person reads: actions by rule and connector, decisions by reason."""
-        done = self.replayed
-        title = f"{done.events} events of {len(done.states)} customers, {done.duplicates} duplicates"
-        sent = Table(title=title, min_width=len(title))
-        for column in ("rule", "connector", "actions"):
-            sent.add_column(column)
-        for (rule, connector), number in sorted(self.actions_by().items()):
-            sent.add_row(rule, connector, str(number))
-        decided = Table(title="decisions")
-        for column in ("rule", "outcome", "reason", "number"):
-            decided.add_column(column)
-        for key, number in sorted(self.decisions_by().items()):
-            decided.add_row(*key, str(number))
-        return [sent, decided]
+    def volume(self) -> Counter[tuple[str, str]]:
+        """Return how many actions each connector would have got in each hour; hours are RFC 3339, UTC."""
+        return Counter((one.connector, _hour_of(one.decided_at)) for one in self.replayed.in_force())
 
     def decisions_by(self) -> Counter[tuple[str, str, str]]:
         """Return how many decisions there were by rule, outcome and reason."""
         return Counter((one.rule, one.outcome.value, one.reason.value) for one in self.replayed.records)
 
 
+def _hour_of(at_ms: int) -> str:
+    return format_moment(at_ms - at_ms % 3_600_000)[:16] + "Z"
+
+
 async def run_backtest(settings: Settings, source: str, *, kafka: bool, until: str | None) -> Backtest:
     """Replay a file, or the log of this deployment (``topic``), through the rules of the settings."""
-    until_ms = None if until is None else parse_moment(until)
-    if until is not None and until_ms is None:
+    rulebooks = FolderRulebooks(settings.rules, settings.workspace)
+    return await _backtest_of(settings, rulebooks, source, kafka=kafka, until_ms=_moment_of(until))
+
+
+async def run_comparison(
+    settings: Settings, against: Path, source: str, *, kafka: bool, until: str | None
+) -> list[OutcomeChange]:
+    """Replay the same events through the rules of ``against`` and through those of the settings; see the changes."""
+    before = FolderRulebooks(against, settings.workspace).loaded
+    after = FolderRulebooks(settings.rules, settings.workspace).loaded
+    return await compare_backtests(settings, before, after, source, kafka=kafka, until_ms=_moment_of(until))
+
+
+def _moment_of(until: str | None) -> int | None:
+    moment_ms = None if until is None else parse_moment(until)
+    if until is not None and moment_ms is None:
         raise ConfigurationError(
             f'--until "{until}" is no moment. Write RFC 3339 with an offset: 2026-03-02T10:00:00Z.'
         )
-    rulebooks = FolderRulebooks(settings.rules, settings.workspace)
-    return await _backtest_of(settings, rulebooks, source, kafka=kafka, until_ms=until_ms)
+    return moment_ms
 
 
 async def _backtest_of(
@@ -105,17 +113,18 @@ async def _backtest_of(
 ) -> Backtest:
     intake = intake_of(settings, rulebooks)
     found: Iterable[Event | RefusedLine]
+    partitions = settings.partitions if kafka else 1
     if source != "topic":
         found = read_events(Path(source), intake)
     elif kafka:
         found = await events_of_kafka(settings.kafka_bootstrap, intake)
     else:
         found = await events_of_embedded(settings.data, intake)
-    return backtest(rulebooks, found, until_ms)
+    return backtest(rulebooks, found, until_ms, lambda customer_id: partition_of(intake.key(customer_id), partitions))
 
 
 async def compare_backtests(
-    settings: Settings, before: Loaded, after: Loaded, source: str, *, kafka: bool
+    settings: Settings, before: Loaded, after: Loaded, source: str, *, kafka: bool, until_ms: int | None = None
 ) -> list[OutcomeChange]:
     """Replay the same events through two checked rulebooks; return the customers whose outcome differs, by id.
 
@@ -127,7 +136,7 @@ async def compare_backtests(
             RulebookInForce(loaded, compile_loaded(loaded, settings.workspace)),
             source,
             kafka=kafka,
-            until_ms=None,
+            until_ms=until_ms,
         )
         for loaded in (before, after)
     ]
@@ -156,8 +165,16 @@ def _outcomes(replayed: Replayed) -> dict[str, tuple[SentAction, ...]]:
     return {customer: tuple(sent) for customer, sent in found.items()}
 
 
-def backtest(rulebooks: RulebookInForce, found: Iterable[Event | RefusedLine], until_ms: int | None) -> Backtest:
-    """Replay events through the rulebook, timers up to ``until_ms`` or the last event."""
+def backtest(
+    rulebooks: RulebookInForce,
+    found: Iterable[Event | RefusedLine],
+    until_ms: int | None,
+    partition_of: Callable[[str], int] = lambda customer_id: 0,
+) -> Backtest:
+    """Replay events through the rulebook, timers up to ``until_ms`` or the last event.
+
+    ``partition_of`` tells each customer's partition in the log that is replayed.
+    """
     refused: list[RefusedLine] = []
 
     def events() -> Iterator[Event]:
@@ -167,7 +184,7 @@ def backtest(rulebooks: RulebookInForce, found: Iterable[Event | RefusedLine], u
             else:
                 yield one
 
-    return Backtest(replay(rulebooks.current, events(), until_ms=until_ms), refused)
+    return Backtest(replay(rulebooks.current, events(), until_ms=until_ms, partition_of=partition_of), refused)
 
 
 async def events_of_kafka(bootstrap: str, intake: Intake) -> list[Event | RefusedLine]:

@@ -23,6 +23,7 @@ from orchestrator.adapters import sqlite_dispatch_queue, sqlite_log, sqlite_posi
 from orchestrator.adapters.clock import SystemClock
 from orchestrator.adapters.sqlite import SqliteDatabase
 from orchestrator.adapters.sqlite_dispatch_queue import SqliteDispatchQueue
+from orchestrator.adapters.sqlite_erasure import SqliteErasure
 from orchestrator.adapters.sqlite_log import SqliteEventLog
 from orchestrator.adapters.sqlite_positions import SqlitePositions
 from orchestrator.adapters.sqlite_state_store import SqliteStateStore
@@ -42,8 +43,9 @@ from orchestrator.runtime.dispatch import Dispatcher
 from orchestrator.runtime.intake import HttpIntake, Intake
 from orchestrator.runtime.partition import Extent, Surroundings, Worker
 from orchestrator.runtime.plan import Planner
-from orchestrator.runtime.ports import ACTIONS, EVENTS, RULEBOOKS, Record
+from orchestrator.runtime.ports import ACTIONS, DECISIONS, EVENTS, RULEBOOKS, Record
 from orchestrator.runtime.rulebooks import PublishedRulebooks
+from orchestrator.runtime.timeline import marks_erasure
 from orchestrator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -56,6 +58,9 @@ PARTITION = 0
 TICK_S = 0.05
 RULES_POLL_S = 0.5
 _READER = "dispatcher"
+_ERASER = "eraser"
+#: Ledger lines that are read again after a crash at most, for want of a saved position.
+_ERASER_STRIDE = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +73,7 @@ class Embedded:
     store: SqliteStateStore
     queue: SqliteDispatchQueue
     positions: SqlitePositions
+    erasure: SqliteErasure
     rulebooks: PublishedRulebooks
     intake: Intake
     worker: Worker
@@ -77,12 +83,14 @@ class Embedded:
     async def run(self) -> None:
         """Process events and deliver actions until cancelled."""
         offset = await self.worker.assigned(PARTITION)
+        await self.queue.end_leases(self.clock.now_ms())  # This process has the folder to itself.
         await self.dispatcher.start()
         try:
             await until_first_ends(
                 self._follow_events(offset),
                 self._fire_timers(),
                 self._follow_actions(),
+                self._follow_erasures(),
                 self.rulebooks.follow(),
                 self._watch_folder(),
                 self.dispatcher.join(),
@@ -119,6 +127,28 @@ class Embedded:
                 return
             except Unavailable as error:
                 log.warning("the dispatch queue cannot take %d actions yet: %s", len(records), error)
+                await asyncio.sleep(RULES_POLL_S)
+
+    async def _follow_erasures(self) -> None:
+        """Remove what erasures have forgotten. Their lines in the ledger follow all that is to be removed."""
+        saved = await self.positions.load(_ERASER, DECISIONS, PARTITION)
+        offset = max(saved, await self.log.start_offset(DECISIONS, PARTITION))
+        async for records in self.log.read(DECISIONS, PARTITION, offset):
+            lines = [record for record in records if marks_erasure(DECISIONS, record.value)]
+            # A position is worth a write only when something was removed; going over the rest again changes nothing.
+            if lines or records[-1].offset - saved >= _ERASER_STRIDE:
+                saved = records[-1].offset + 1
+                await self._erase(lines, saved)
+
+    async def _erase(self, lines: list[Record], next_offset: int) -> None:
+        while True:
+            try:
+                for line in lines:
+                    await self.erasure.forget(line)
+                await self.positions.save(_ERASER, DECISIONS, PARTITION, next_offset)
+                return
+            except Unavailable as error:
+                log.warning("%d erased customers wait for the database: %s", len(lines), error)
                 await asyncio.sleep(RULES_POLL_S)
 
     async def _watch_folder(self) -> None:
@@ -290,6 +320,7 @@ def _assembled(
         store=store,
         queue=queue,
         positions=SqlitePositions(database),
+        erasure=SqliteErasure(database),
         rulebooks=rulebooks,
         intake=intake,
         worker=Worker(surroundings),

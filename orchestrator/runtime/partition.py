@@ -11,7 +11,6 @@ waited for; nothing is skipped.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -219,7 +218,7 @@ class Partition:
         needed = dict.fromkeys([event.customer_id for _, event in chunk])
         needed.update(dict.fromkeys(wake.customer_id for wake in wakes))
         states = await self._load(list(needed))
-        sequencer = Sequencer(self._in.rulebooks.current, states, self._model)
+        sequencer = Sequencer(self._in.rulebooks.current, states, lambda customer_id: self._model)
         # What follows the last wake in (due, customer) order is not in memory; NUL makes the least text after it.
         end = (clock_ms + 1, "") if last is None else (last.due_ms, last.customer_id + "\0")
         sequencer.expect(((wake.due_ms, wake.customer_id) for wake in wakes), end)
@@ -429,7 +428,7 @@ def _check_position(partition: int, next_offset: int | None, log_id: str, extent
     if next_offset < extent.first:
         raise PositionLost(
             f"{where}: events {next_offset} to {extent.first - 1} fell out of retention before they were applied. "
-            "Restore them, or accept the loss by setting the stored offset with `journey doctor --accept-loss`."
+            "Restore them, or give the worker an empty state store, which forgets every customer."
         )
     if next_offset > extent.end:
         raise PositionLost(
@@ -498,7 +497,7 @@ class Worker:
 
     def _drop(self, partition: int) -> None:
         if self._partitions.pop(partition, None) is not None:
-            for gauge in (metrics.PARTITION_LAG, metrics.PARTITION_CLOCK_LAG):
-                with contextlib.suppress(KeyError):  # A partition that never ticked has no series yet.
-                    gauge.remove(str(partition))
+            # A gauge that stayed would go on telling the last lag of a partition that another worker has now.
+            metrics.PARTITION_LAG.remove(str(partition))
+            metrics.PARTITION_CLOCK_LAG.remove(str(partition))
         metrics.PARTITIONS_OWNED.set(len(self._partitions))

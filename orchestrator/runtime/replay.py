@@ -6,12 +6,14 @@ rulebook, makes the same decisions to the byte, because both go through the same
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from orchestrator.core.action import Action
 from orchestrator.core.decision import DecisionRecord
 from orchestrator.core.event import Event
+from orchestrator.core.propensity import BetaBernoulli
 from orchestrator.core.rulebook import Rulebook
 from orchestrator.core.state import CustomerState
 from orchestrator.runtime.sequencer import Failure, Sequencer
@@ -47,14 +49,17 @@ def replay(
     log: Iterable[Event],
     *,
     until_ms: int | None = None,
+    partition_of: Callable[[str], int] = lambda customer_id: 0,
     states: dict[str, CustomerState] | None = None,
 ) -> Replayed:
     """Decide a log from its beginning. Events come in log order: their ``received_at_ms`` never runs backwards.
 
     Timers fire up to ``until_ms``; without it, up to the last event. ``states`` are what is known before.
+    ``partition_of`` tells a customer's partition, since what is learned from outcomes is learned per partition.
     """
     kept = _States(states or {})
-    sequencer = Sequencer(rulebook, kept)
+    models: defaultdict[int, BetaBernoulli] = defaultdict(BetaBernoulli)
+    sequencer = Sequencer(rulebook, kept, lambda customer_id: models[partition_of(customer_id)])
     sequencer.expect(
         (wake_ms, customer) for customer, state in kept.items() if (wake_ms := state.next_wake_ms()) is not None
     )

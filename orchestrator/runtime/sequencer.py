@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import logging
 from collections import Counter
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field
 
 from orchestrator.core.action import Action
@@ -50,18 +50,20 @@ class Outcome:
 class Sequencer:
     """Decides stimuli against ``states``, which must hold every customer it is asked about.
 
-    ``model`` is the partition's learned propensity; what a decision teaches is learned before the next one.
+    ``model_of`` tells the learned propensity of a customer's partition; what a decision teaches it is learned before
+    the next decision.
     """
 
     def __init__(
         self,
         rulebook: Rulebook,
         states: MutableMapping[str, CustomerState],
-        model: Propensity | None = None,
+        model_of: Callable[[str], Propensity] | None = None,
     ) -> None:
         self.rulebook = rulebook
         self.states = states
-        self.model = BetaBernoulli() if model is None else model
+        alone = BetaBernoulli()
+        self._model_of = model_of or (lambda customer_id: alone)
         self.outcome = Outcome()
         self._wakes: list[tuple[int, str]] = []
         self._end: tuple[int, str] | None = None
@@ -95,7 +97,7 @@ class Sequencer:
     def _decide(self, customer_id: str, stimulus: Stimulus, now_ms: int) -> None:
         before = self.states[customer_id]
         try:
-            decision = decide(self.rulebook, before, stimulus, now_ms, self.model)
+            decision = decide(self.rulebook, before, stimulus, now_ms, self._model_of(customer_id))
         except Exception as error:
             log.exception("deciding failed for customer %r", customer_id)
             self.outcome.failures.append(Failure(stimulus, f"{type(error).__name__}: {error}"))
@@ -108,7 +110,7 @@ class Sequencer:
         self.outcome.stamps += [now_ms] * len(decision.actions)
         self.outcome.records += decision.records
         for lesson in decision.lessons:
-            self.model.learn(lesson)
+            self._model_of(customer_id).learn(lesson)
         self.outcome.lessons += len(decision.lessons)
         self._set(customer_id, decision.state)
 

@@ -106,7 +106,7 @@ class Shelf:
 
     def published(self) -> list[Published]:
         """Return every version, the latest published first."""
-        return sorted(reversed(self._published.values()), key=lambda one: -one.published_at_ms)
+        return sorted(self._published.values(), key=lambda one: one.published_at_ms, reverse=True)
 
     def find(self, version: str) -> Published | None:
         """Return one version, None when it was never published."""

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from load_tests.deployment import Deployment
 from load_tests.processes import EmbeddedEngine, journey, until
 from orchestrator.adapters.clock import SystemClock
 
@@ -32,7 +33,7 @@ connectors:
   email:
     type: webhook
     kind: email
-    settings: {url: "${RECEIVER_URL}/v1/hooks/email"}
+    settings: {url: "${RECEIVER_URL}/hooks/email"}
     delivery: {concurrency: 50, lease: 3s}
 """,
     "templates.yaml": """
@@ -60,8 +61,8 @@ rules:
 CONSENT = {"consent": {"categoryPreferences": {"service": True}}}
 
 
-def write(folder: Path, **edits: str) -> Path:
-    """Write the rules with ``edits`` applied to the journey, ``old=new`` by their numbered pairs."""
+def write(folder: Path) -> Path:
+    """Write the rules as they are at first."""
     folder.mkdir(exist_ok=True)
     for name, text in FILES.items():
         (folder / name).write_text(text)
@@ -69,6 +70,7 @@ def write(folder: Path, **edits: str) -> Path:
 
 
 def edited(folder: Path, *edits: tuple[str, str, str]) -> Path:
+    """Write the rules with edits: in which file, what, and by what it is replaced."""
     write(folder)
     for name, old, new in edits:
         text = (folder / name).read_text()
@@ -131,7 +133,12 @@ def nudges(engine: EmbeddedEngine) -> dict[str, tuple[str, str]]:
 def test_an_edit_plans_publishes_and_treats_running_plays_as_it_declares(
     engine: EmbeddedEngine, tmp_path: Path, mode: str, speaks: str
 ) -> None:
+    # The plays wait long enough for a person to plan and publish.
+    before, longer = versions(engine), ("kyc.yaml", "wait: 3s", "wait: 10s")
+    edited(engine.rules, longer)
+    until(lambda: versions(engine) != before, within_s=5, because="the folder's edit is in force")
     folder = second_version(tmp_path, mode)
+    (folder / "kyc.yaml").write_text((folder / "kyc.yaml").read_text().replace(*longer[1:]))
     first = versions(engine)[0]["version"]
     begin(engine, "asha", "ben")
     until(lambda: len(engine.arrivals()) == 2, within_s=5, because="both were written to")
@@ -146,7 +153,7 @@ def test_an_edit_plans_publishes_and_treats_running_plays_as_it_declares(
     second = versions(engine)[0]["version"]
     assert published == f"version {second} is in force\n"
     begin(engine, "chen")
-    found = until(lambda: nudges(engine) if len(nudges(engine)) == 3 else None, within_s=10, because="all nudged")
+    found = until(lambda: nudges(engine) if len(nudges(engine)) == 3 else None, within_s=25, because="all nudged")
     old = (f"Go on, says the {speaks} version", first if mode == "pin" else second)
     assert found == {"asha": old, "ben": old, "chen": ("Go on, says the second version", second)}
 
@@ -167,7 +174,7 @@ def test_rolling_back_takes_less_than_a_second_and_loses_no_event(engine: Embedd
 
     posting = threading.Thread(target=post)
     posting.start()
-    until(lambda: engine.arrivals(), within_s=5, because="events flow")
+    until(engine.arrivals, within_s=5, because="events flow")
     began = time.monotonic()
     answer = httpx.post(f"{engine.url}/v1/rulebooks/{first}/activate", json={"author": "ann"})
     assert (answer.status_code, answer.json()["version"], answer.json()["active"]) == (200, first, True)
@@ -211,7 +218,7 @@ def test_a_restart_comes_back_with_the_active_version_until_the_folder_changes(
 def test_a_play_that_is_pinned_goes_on_with_its_version_after_a_restart(engine: EmbeddedEngine, tmp_path: Path) -> None:
     first = versions(engine)[0]["version"]
     begin(engine, "asha")
-    until(lambda: engine.arrivals(), within_s=5, because="the play began")
+    until(engine.arrivals, within_s=5, because="the play began")
     command(engine, "publish", str(second_version(tmp_path)))
     engine.kill()
     engine.start()
@@ -291,3 +298,71 @@ def test_a_plan_with_events_lists_exactly_the_customers_whose_outcome_changes(
     found = json.loads(command(engine, "plan", str(same), "--events", "topic", "--data", str(engine.data), "--json"))
     assert (found["outcomes"], found["changes"]) == ([], [])
     shutil.rmtree(same)
+
+
+# -------------------------------------------------------------------------------------------- distributed
+
+
+def test_every_role_of_a_distributed_engine_follows_a_publication_and_a_rollback(tmp_path: Path) -> None:
+    with Deployment(tmp_path, write(tmp_path / "rules"), partitions=4) as running, running.client() as client:
+
+        def asks(customer: str, event_type: str = "kyc_started") -> dict[str, Any]:
+            return {
+                "id": f"{customer}-begins",
+                "type": event_type,
+                "customer_id": customer,
+                "occurred_at": now_ms(),
+                "context": CONSENT,
+            }
+
+        def began(customers: list[str]) -> dict[str, str]:
+            arrived = {
+                one["customer_id"]: one["facts"]["version"]
+                for one in running.arrivals()
+                if one["params"]["subject"] == "Begun"
+            }
+            return {one: arrived[one] for one in customers} if arrived.keys() >= set(customers) else {}
+
+        def all_of(turn: str) -> set[str]:
+            """Let customers on all partitions begin; return the versions by which they were written to."""
+            customers = [f"{turn}-{number}" for number in range(20)]
+            assert client.post("/v1/events", json=[asks(one) for one in customers]).status_code == 202
+            return set(until(lambda: began(customers), within_s=20, because=f"{turn} were written to").values())
+
+        first = client.get("/v1/rulebooks").json()[0]["version"]
+        assert all_of("early") == {first}
+
+        # The second version knows an event that the first one does not.
+        folder = edited(
+            tmp_path / "second", ("tracking_plan.yaml", "  kyc_started: {}", "  kyc_started: {}\n  kyc_left: {}")
+        )
+        assert client.post("/v1/events", json=[asks("new", "kyc_left")]).status_code == 400
+        texts = {path.name: path.read_text() for path in folder.iterdir()}
+        published = client.post("/v1/rulebooks", json={"files": texts, "author": "ann"})
+        assert published.status_code == 201, published.text
+        second = published.json()["version"]
+        until(
+            lambda: client.post("/v1/events", json=[asks("new", "kyc_left")]).status_code == 202,
+            within_s=5,
+            because="the gateway takes the new event once every worker does",
+        )
+        assert all_of("later") == {second}
+        assert client.get("/v1/dead-letters").json() == []
+
+        rolled_back = client.post(f"/v1/rulebooks/{first}/activate", json={})
+        answered = time.monotonic()
+        assert rolled_back.status_code == 200, rolled_back.text
+        until(lambda: time.monotonic() > answered + 1, within_s=2, because="every role had its second to switch")
+        assert all_of("last") == {first}
+
+        worker = running.workers[0]
+        worker.kill()
+        worker.start()
+        assert all_of("restarted") == {first}
+        listed = [(one["version"], one["active"], one["author"]) for one in client.get("/v1/rulebooks").json()]
+        assert listed == [(first, True, "folder"), (second, False, "ann")]
+        until(
+            lambda: len([one for one in running.arrivals() if one["params"]["subject"] != "Begun"]) == 80,
+            within_s=30,
+            because="every play came to its end",
+        )

@@ -399,7 +399,7 @@ async def test_a_bearable_share_of_poison_does_not_stop_the_worker(bad: int, goo
         (
             Extent("events-1", 15, 20),
             "Partition 0 of journey.events: events 12 to 14 fell out of retention before they were applied. "
-            "Restore them, or accept the loss by setting the stored offset with `journey doctor --accept-loss`.",
+            "Restore them, or give the worker an empty state store, which forgets every customer.",
         ),
         (
             Extent("events-1", 0, 11),

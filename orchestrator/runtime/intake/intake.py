@@ -85,6 +85,13 @@ class Intake:
             normals = self._batch(value, received_at_ms)
             if normals is None:
                 raise
+            if not normals:
+                raise EventRefused(
+                    RefusalCode.UNKNOWN_FORM,
+                    "",
+                    "The batch holds no event.",
+                    "Publish a record only when there is one.",
+                ) from None
             return normals
 
     def _batch(self, value: bytes, received_at_ms: int) -> list[NormalForm[Any]] | None:
