@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orchestrator.runtime.ports import Record
-from orchestrator.runtime.timeline import ENTRIES_MAX
+from orchestrator.runtime.timeline import ENTRIES_MAX, marks_erasure
 
 
 class MemoryTimeline:
@@ -25,6 +25,9 @@ class MemoryTimeline:
             if record.key is None:
                 continue
             kept = self._kept.setdefault((topic, record.key), {})
+            if marks_erasure(topic, record.value):
+                for place in [one for one in kept if one < (record.partition, record.offset)]:
+                    del kept[place]
             kept[record.partition, record.offset] = record
             if len(kept) > ENTRIES_MAX:
                 del kept[min(kept, key=lambda place: (kept[place].stamp_ms, place))]

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from orchestrator.errors import StoreUnavailable
 from orchestrator.runtime.ports import Record
-from orchestrator.runtime.timeline import ENTRIES_MAX, KEPT_MS
+from orchestrator.runtime.timeline import ENTRIES_MAX, KEPT_MS, marks_erasure, unforgotten
 
 _PLACE = struct.Struct(">IQ")
 
@@ -58,8 +58,9 @@ class RedisTimeline:
     async def _keep_shard(self, topic: str, customers: Mapping[bytes, Sequence[Record]]) -> None:
         arguments: list[Any] = [ENTRIES_MAX, self._kept_ms]
         for records in customers.values():
-            newest = records[-ENTRIES_MAX:]
-            arguments.append(len(newest))
+            newest = unforgotten(topic, records)[-ENTRIES_MAX:]
+            forgotten = marks_erasure(topic, newest[0].value)
+            arguments += (len(newest), newest[0].stamp_ms if forgotten else "")
             for record in newest:
                 arguments += (record.stamp_ms, _PLACE.pack(record.partition, record.offset) + (record.value or b""))
         try:

@@ -14,13 +14,13 @@ from collections.abc import Iterable
 
 import msgspec
 
-from orchestrator.core import absence, edit, play, sequence, stage, trial
+from orchestrator.core import absence, edit, erasure, identity, play, sequence, stage, trial
 from orchestrator.core.aggregate import updated
 from orchestrator.core.arbitration import Candidate, settled, slot_due, winner_of
 from orchestrator.core.chance import event_hash
 from orchestrator.core.decision import Decision
 from orchestrator.core.definition import HOLDOUT, Rule
-from orchestrator.core.event import IDENTIFY, Event
+from orchestrator.core.event import ALIAS, CUSTOMER_ERASED, IDENTIFY, MERGE_REQUESTED, PROFILE_MERGED, Event
 from orchestrator.core.limit import cooldown_left_ms
 from orchestrator.core.profile import learn
 from orchestrator.core.propensity import BetaBernoulli, Propensity
@@ -42,6 +42,15 @@ class TimerDue(msgspec.Struct, frozen=True):
 
 Stimulus = Event | TimerDue
 
+#: Events about the customer as a whole, which no rule reads.
+_ANSWERS = {
+    CUSTOMER_ERASED: erasure.erase,
+    MERGE_REQUESTED: identity.hand_over,
+    PROFILE_MERGED: identity.absorb,
+}
+#: Events that may name another id of the same customer.
+_NAMING = frozenset({ALIAS, IDENTIFY})
+
 #: The model of callers that have none: it has learned nothing and is never taught.
 _UNTAUGHT = BetaBernoulli()
 
@@ -52,8 +61,9 @@ def decide(
     """Return what follows from one stimulus. Pure: the same arguments always give the same answer.
 
     ``now_ms`` is a fact of the log: the record's stamp for an event, the due time for a timer. ``state`` is not
-    changed. An event that was applied before changes nothing and is answered with ``duplicate``. ``model`` is asked
-    for learned propensities; the decision's ``lessons`` are for the caller to teach it afterwards.
+    changed. An event that was applied before, or that belongs to a past that was erased, changes nothing and is
+    answered with ``duplicate``. ``model`` is asked for learned propensities; the decision's ``lessons`` are for the
+    caller to teach it afterwards.
     """
     if isinstance(stimulus, Event):
         return _decide_event(rulebook, state, stimulus, now_ms, model)
@@ -70,19 +80,24 @@ def due_timers(state: CustomerState, customer_id: str, until_ms: int) -> list[Ti
 
 
 def _decide_event(rulebook: Rulebook, state: CustomerState, event: Event, now_ms: int, model: Propensity) -> Decision:
-    identity = event_hash(event.id)
-    if identity in state.seen:
+    seen = event_hash(event.id)
+    if seen in state.seen or erasure.is_forgotten(state, event):
         return Decision(state, [], [], duplicate=True)
+    if state.merged_into and event.type != CUSTOMER_ERASED:
+        return identity.forward(state, event, event.customer_id, seen)
     now_ms = max(now_ms, state.clock_ms)
     at_ms = min(event.occurred_at_ms, now_ms)
     fork = forked(state)
     fork.clock_ms = now_ms
+    fork.seen = [*fork.seen[-SEEN_MAX + 1 :], seen]
+    turn = Turn(rulebook, fork, event.customer_id, now_ms, at_ms, event.id, event.properties, event.context, model)
+    if (answer := _ANSWERS.get(event.type)) is not None:
+        return answer(turn, event)
     fork.frontier_ms = max(fork.frontier_ms, at_ms)
     fork.first_seen_ms = fork.first_seen_ms or now_ms
-    fork.seen = [*fork.seen[-SEEN_MAX + 1 :], identity]
-    turn = Turn(rulebook, fork, event.customer_id, now_ms, at_ms, event.id, event.properties, event.context, model)
     _apply(turn, event, rulebook.plan(event.type))
-    return Decision(fork, turn.actions, turn.records, lessons=turn.lessons)
+    events = identity.ask(turn, event) if event.type in _NAMING else []
+    return Decision(fork, turn.actions, turn.records, lessons=turn.lessons, events=events)
 
 
 def _apply(turn: Turn, event: Event, plan: EventPlan) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from orchestrator.core.action import Action
+from orchestrator.core.event import Event
 from orchestrator.core.propensity import Lesson
 from orchestrator.core.reason import Outcome, Reason
 from orchestrator.core.state import CustomerState
@@ -36,10 +37,14 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 class Decision(msgspec.Struct):
-    """The answer to one stimulus: the state after it, actions to emit (or withdraw), ledger lines, lessons."""
+    """The answer to one stimulus: the state after it, actions to emit (or withdraw), ledger lines, lessons.
+
+    ``events`` go to ``journey.events``, each under the customer it names.
+    """
 
     state: CustomerState
     actions: list[Action]
     records: list[DecisionRecord]
     duplicate: bool = False
     lessons: list[Lesson] = []
+    events: list[Event] = []

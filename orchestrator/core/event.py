@@ -10,6 +10,9 @@ import msgspec
 IDENTIFY = "identify"
 ALIAS = "alias"
 CONSENT_CHANGED = "consent_changed"
+CUSTOMER_ERASED = "customer_erased"
+MERGE_REQUESTED = "merge_requested"
+PROFILE_MERGED = "profile_merged"
 ACTION_DELIVERED = "action_delivered"
 ACTION_FAILED = "action_failed"
 ACTION_EXPIRED = "action_expired"
@@ -18,7 +21,17 @@ ACTION_CANCEL_TOO_LATE = "action_cancel_too_late"
 
 #: The dispatcher's receipts. Their ``properties`` hold at least ``action_id``.
 RECEIPTS = frozenset({ACTION_DELIVERED, ACTION_FAILED, ACTION_EXPIRED, ACTION_CANCELLED, ACTION_CANCEL_TOO_LATE})
-SYSTEM_TYPES = RECEIPTS | {IDENTIFY, ALIAS, CONSENT_CHANGED, "page", "screen", "group"}
+SYSTEM_TYPES = RECEIPTS | {
+    IDENTIFY,
+    ALIAS,
+    CONSENT_CHANGED,
+    CUSTOMER_ERASED,
+    MERGE_REQUESTED,
+    PROFILE_MERGED,
+    "page",
+    "screen",
+    "group",
+}
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):

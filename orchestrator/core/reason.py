@@ -49,3 +49,5 @@ class Reason(Enum):
     REENTRY_WAIT = "reentry_wait"
     DUPLICATE_EVENT = "duplicate_event"
     EXECUTION_FAILED = "execution_failed"  # the connector's receipt released a reservation
+    MERGED = "merged"  # the customer was united with another id of theirs
+    ERASED = "erased"  # the customer was erased; the line is the only one that stays

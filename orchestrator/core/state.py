@@ -18,6 +18,7 @@ PENDING_MAX = 32
 STAMPS_MAX = 1_000
 TRIALS_MAX = 32
 BIDS_MAX = 32
+ALIASES_MAX = 32
 
 
 class Run(msgspec.Struct, array_like=True):
@@ -117,6 +118,9 @@ class CustomerState(msgspec.Struct, array_like=True):
     pending: dict[str, Pending] = {}  # action id
     trials: dict[str, Trial] = {}  # "rule|run"
     bids: dict[str, list[Bid]] = {}  # slot
+    erased_at_ms: int = 0  # log time of the latest erasure; what happened until then is forgotten
+    merged_into: str = ""  # the id that the customer goes by now; '' unless this one is only a tombstone
+    aliases: list[str] = []  # other ids of the customer whose states were asked for, oldest first
 
     def next_wake_ms(self) -> int | None:
         """Return when the earliest timer is due, or None."""

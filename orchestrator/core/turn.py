@@ -36,6 +36,9 @@ def forked(state: CustomerState) -> CustomerState:
         state.pending.copy(),
         state.trials.copy(),
         state.bids.copy(),
+        state.erased_at_ms,
+        state.merged_into,
+        state.aliases.copy(),
     )
 
 

@@ -14,6 +14,7 @@ from orchestrator import __version__
 from orchestrator.errors import Unavailable
 from orchestrator.gateway.access import WriteKeys
 from orchestrator.gateway.backend import Backend
+from orchestrator.gateway.customers import customer_router
 from orchestrator.gateway.in_flight import InFlight
 from orchestrator.gateway.ingest import Door, ingest_routes
 from orchestrator.gateway.lookups import lookup_router
@@ -62,7 +63,7 @@ def create_app(
     def authorised(request: Request) -> None:
         keys.check(request.scope["headers"])
 
-    for router in (lookup_router(backend), *routers):
+    for router in (lookup_router(backend), customer_router(backend.log, intake, clock), *routers):
         app.include_router(router, dependencies=[Depends(authorised)])
     app.include_router(_health_router(backend))
     app.add_middleware(Observation)

@@ -120,7 +120,11 @@ async def _backtest_of(
         found = await events_of_kafka(settings.kafka_bootstrap, intake)
     else:
         found = await events_of_embedded(settings.data, intake)
-    return backtest(rulebooks, found, until_ms, lambda customer_id: partition_of(intake.key(customer_id), partitions))
+
+    def number_of(customer_id: str) -> int:
+        return partition_of(intake.key(customer_id), partitions)
+
+    return backtest(rulebooks, found, until_ms, number_of, emits=source != "topic")
 
 
 async def compare_backtests(
@@ -170,10 +174,13 @@ def backtest(
     found: Iterable[Event | RefusedLine],
     until_ms: int | None,
     partition_of: Callable[[str], int] = lambda customer_id: 0,
+    *,
+    emits: bool = True,
 ) -> Backtest:
     """Replay events through the rulebook, timers up to ``until_ms`` or the last event.
 
-    ``partition_of`` tells each customer's partition in the log that is replayed.
+    ``partition_of`` tells each customer's partition in the log that is replayed, ``emits`` whether events that
+    decisions emit are still to be added to it.
     """
     refused: list[RefusedLine] = []
 
@@ -184,7 +191,9 @@ def backtest(
             else:
                 yield one
 
-    return Backtest(replay(rulebooks.current, events(), until_ms=until_ms, partition_of=partition_of), refused)
+    return Backtest(
+        replay(rulebooks.current, events(), until_ms=until_ms, partition_of=partition_of, emits=emits), refused
+    )
 
 
 async def events_of_kafka(bootstrap: str, intake: Intake) -> list[Event | RefusedLine]:

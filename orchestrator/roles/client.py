@@ -91,6 +91,13 @@ def customer(customer_id: str, what: str, url: str, write_key: str, **asked: Any
     return found
 
 
+def forget(customer_id: str, url: str, write_key: str) -> dict[str, Any]:
+    """Erase a customer and return what the gateway has accepted."""
+    with _client(url, write_key) as client:
+        found: dict[str, Any] = _answer(client, "DELETE", f"/v1/customers/{quote(customer_id, safe='')}")
+    return found
+
+
 def versions(url: str, write_key: str) -> list[dict[str, Any]]:
     """Return the published versions, the one in force first."""
     with _client(url, write_key) as client:

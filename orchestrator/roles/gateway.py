@@ -14,6 +14,7 @@ from orchestrator.adapters.redis_timeline import RedisTimeline
 from orchestrator.errors import Unavailable
 from orchestrator.gateway.app import create_app
 from orchestrator.gateway.backend import Backend
+from orchestrator.gateway.customers import UnforgottenActions
 from orchestrator.gateway.rulebooks import rulebook_router
 from orchestrator.gateway.server import GatewayServer
 from orchestrator.roles.distributed import (
@@ -63,11 +64,12 @@ async def run_gateway(settings: Settings, *, on_ready: Callable[[str], None]) ->
     async def redrive_actions(action_ids: Sequence[str]) -> Sequence[object]:
         return await redrive(queue, action_ids)
 
+    customers = StoredCustomers(store, intake.key, shard_of)
     backend = Backend(
         log=log,
-        customers=StoredCustomers(store, intake.key, shard_of),
+        customers=customers,
         journeys=journeys,
-        actions=RecentActions(tail, queue),
+        actions=UnforgottenActions(RecentActions(tail, queue), customers),
         dead_letters=StoredDeadLetters(tail, log, HttpIntake(intake), clock, redrive_actions),
         rulebooks=journeys,
         readiness=_TopicsThere(settings),

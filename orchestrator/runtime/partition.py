@@ -311,7 +311,8 @@ class Partition:
         key = self._in.intake.key
         actions = [Outgoing(ACTIONS, key(one.customer_id), _encode_action(one)) for one in outcome.actions]
         records = [Outgoing(DECISIONS, key(one.customer_id), _encode_action(one)) for one in outcome.records]
-        return [*actions, *records, *(self._failed(failure) for failure in outcome.failures)]
+        events = [Outgoing(EVENTS, key(one.customer_id), encode_event(one)) for one in outcome.events]
+        return [*actions, *records, *events, *(self._failed(failure) for failure in outcome.failures)]
 
     def _refuse(self, record: Record, refused: EventRefused) -> Outgoing:
         metrics.EVENTS_REFUSED.labels("worker", refused.code).inc()

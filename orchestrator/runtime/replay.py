@@ -10,6 +10,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import msgspec
+
 from orchestrator.core.action import Action
 from orchestrator.core.decision import DecisionRecord
 from orchestrator.core.event import Event
@@ -51,11 +53,14 @@ def replay(
     until_ms: int | None = None,
     partition_of: Callable[[str], int] = lambda customer_id: 0,
     states: dict[str, CustomerState] | None = None,
+    emits: bool = True,
 ) -> Replayed:
     """Decide a log from its beginning. Events come in log order: their ``received_at_ms`` never runs backwards.
 
     Timers fire up to ``until_ms``; without it, up to the last event. ``states`` are what is known before.
     ``partition_of`` tells a customer's partition, since what is learned from outcomes is learned per partition.
+    Events that decisions emit (merges of customers) follow the event behind them; without ``emits`` they do not, for a
+    log that a worker has written them to.
     """
     kept = _States(states or {})
     models: defaultdict[int, BetaBernoulli] = defaultdict(BetaBernoulli)
@@ -67,6 +72,9 @@ def replay(
     for event in log:
         last_ms = event.received_at_ms
         sequencer.apply(event, last_ms)
+        while emits and (emitted := sequencer.outcome.events):
+            follow_up = emitted.pop(0)
+            sequencer.apply(msgspec.structs.replace(follow_up, received_at_ms=last_ms), last_ms)
     sequencer.advance(max(last_ms, until_ms or 0))
     outcome = sequencer.outcome
     return Replayed(

@@ -40,6 +40,7 @@ class Outcome:
     actions: list[Action] = field(default_factory=list)
     stamps: list[int] = field(default_factory=list)
     records: list[DecisionRecord] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     fired: list[TimerDue] = field(default_factory=list)
     lessons: int = 0
@@ -109,6 +110,7 @@ class Sequencer:
         self.outcome.actions += decision.actions
         self.outcome.stamps += [now_ms] * len(decision.actions)
         self.outcome.records += decision.records
+        self.outcome.events += decision.events
         for lesson in decision.lessons:
             self._model_of(customer_id).learn(lesson)
         self.outcome.lessons += len(decision.lessons)

@@ -271,6 +271,8 @@ _REASONS: dict[Reason, Callable[[Detail], str]] = {
     Reason.CONSENT_WITHDRAWN: lambda detail: "consent was withdrawn",
     Reason.LATE_EVENT: lambda detail: "a late event would have prevented it",
     Reason.EXECUTION_FAILED: lambda detail: "the connector could not deliver it",
+    Reason.MERGED: lambda detail: "two ids of the customer were united",
+    Reason.ERASED: lambda detail: "the customer was erased",
 }
 
 

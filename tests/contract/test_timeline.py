@@ -189,3 +189,32 @@ async def test_a_redis_that_does_not_answer_is_unavailable() -> None:
     with pytest.raises(StoreUnavailable):
         await timeline.keep(EVENTS, [Record(0, 0, START_MS, b"a", b"1")])
     await client.aclose()
+
+
+ERASED = b'{"id":"x","type":"customer_erased","customer_id":"a","occurred_at":1}'
+ERASED_LINE = b'{"customer_id":"a","at":1,"rule":"","outcome":"noted","reason":"erased"}'
+
+
+async def test_an_erasure_removes_what_is_kept_of_its_customer_before_it(projected: Projected) -> None:
+    await projected.write(EVENTS, [(b"a", b"1"), (b"b", b"2")])
+    await projected.write(DECISIONS, [(b"a", b"3")])
+    await projected.write(EVENTS, [(b"a", b"4"), (b"a", ERASED), (b"a", b"5")])
+    assert await values(projected.timeline, EVENTS, b"a") == [ERASED, b"5"]
+    assert await values(projected.timeline, EVENTS, b"b") == [b"2"]
+    assert await values(projected.timeline, DECISIONS, b"a") == [b"3"]
+    await projected.write(DECISIONS, [(b"a", ERASED_LINE)])
+    assert await values(projected.timeline, DECISIONS, b"a") == [ERASED_LINE]
+
+
+async def test_a_record_that_only_speaks_of_an_erasure_removes_nothing(projected: Projected) -> None:
+    spoken = b'{"type":"page","properties":{"name":"customer_erased"}}'
+    await projected.write(EVENTS, [(b"a", b"1"), (b"a", spoken), (b"a", b"customer_erased")])
+    assert len(await values(projected.timeline, EVENTS, b"a")) == 3
+
+
+async def test_batches_that_come_again_do_not_bring_back_what_was_erased(projected: Projected) -> None:
+    await projected.write(EVENTS, [(b"a", b"1")])
+    await projected.write(EVENTS, [(b"a", ERASED), (b"a", b"2")])
+    for topic, batch in projected.batches:
+        await projected.timeline.keep(topic, batch)
+    assert await values(projected.timeline, EVENTS, b"a") == [ERASED, b"2"]

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import UNSET
 
-from orchestrator.core.event import Event
+from orchestrator.core.event import PROFILE_MERGED, Event
 from orchestrator.errors import EventRefused
 from orchestrator.runtime.intake import cloudevents, limits, normal_form, refusal, segment
 from orchestrator.runtime.intake.limits import ID_CHARS_MAX, Limits
@@ -22,6 +22,9 @@ from orchestrator.runtime.intake.refusal import RefusalCode
 from orchestrator.runtime.ports import Record
 
 DEFAULT_WORKSPACE = "default"
+#: A customer's state, as it travels when two ids become one, may be larger than what producers send.
+PROFILE_BYTES_MAX = 900_000
+_PROFILE = f'{{"id":"{PROFILE_MERGED}:'.encode()
 #: Type names are checked once; beyond this many, each time.
 TYPES_LEARNT_MAX = 4_096
 #: What decoding hostile bytes can raise.
@@ -115,7 +118,7 @@ class Intake:
 
         ``check`` judges what it says.
         """
-        if len(value) > self.limits.event_bytes_max:
+        if len(value) > self.limits.event_bytes_max and not _carries_profile(value):
             raise refusal.too_large(len(value), self.limits.event_bytes_max)
         if headers and (attributes := cloudevents.attributes(headers)):
             return self._binary(value, attributes, received_at_ms)
@@ -221,6 +224,11 @@ class Intake:
             f"{self.limits.future_tolerance_ms / 1000:.0f} s are tolerated.",
             "Set the producer's clock, and send the moment in UTC or with its offset.",
         )
+
+
+def _carries_profile(value: bytes) -> bool:
+    """Return whether a record is the engine's own handing over of a customer's state, as ``encode_event`` writes it."""
+    return value.startswith(_PROFILE) and len(value) <= PROFILE_BYTES_MAX
 
 
 def _value(record: Record) -> bytes:

@@ -37,13 +37,16 @@ FULL = CustomerState(
     pending={"a1": Pending("r", "j/k", 1, 2, ["kind:sms/7d"], ["sms"], True, True)},
     trials={"r|j/k": Trial("r", "j/k", "call", "")},
     bids={"contact": [Bid("r", "j/k", "e1", {"x": 1})]},
+    erased_at_ms=1,
+    merged_into="c2",
+    aliases=["c0"],
 )
 
 #: The field names of every release so far, in order. Fields are only ever appended: what is stored is read by place.
 LAYOUT = {
     CustomerState: (
         "clock_ms frontier_ms first_seen_ms seen traits consents runs aggregates arms plays timers sent pending "
-        "trials bids"
+        "trials bids erased_at_ms merged_into aliases"
     ),
     Run: "stage started_at entered_at ended_at visited",
     Arm: "armed_at cause prevented_at due_at facts actions run fired_by earlier",

@@ -1,0 +1,50 @@
+"""Erasure: forgetting a customer so that nothing that happened before brings them back.
+
+It is an event like any other, ``customer_erased``, so it has its place in the log: whatever was accepted before it is
+forgotten, whatever happens after it begins a new, empty customer. What stays of the old one is a tombstone, the log
+time of the erasure. Events that happened at or before that moment change nothing, however late they arrive, and
+neither do receipts of actions that were decided before it.
+"""
+
+from __future__ import annotations
+
+from orchestrator.core.decision import Decision, DecisionRecord
+from orchestrator.core.event import CUSTOMER_ERASED, RECEIPTS, Event
+from orchestrator.core.identity import erasures
+from orchestrator.core.reason import Outcome, Reason
+from orchestrator.core.receipt import withdraw
+from orchestrator.core.state import CustomerState
+from orchestrator.core.turn import Turn
+
+
+def is_forgotten(state: CustomerState, event: Event) -> bool:
+    """Return whether an event belongs to the past that was erased. An erasure itself never does."""
+    if not state.erased_at_ms or event.type == CUSTOMER_ERASED:
+        return False
+    if event.occurred_at_ms <= state.erased_at_ms:
+        return True
+    if state.merged_into:
+        return False
+    return event.type in RECEIPTS and event.properties.get("action_id") not in state.pending
+
+
+def erase(turn: Turn, event: Event) -> Decision:
+    """Take back what is under way and leave a tombstone; the customer's other ids are erased as well.
+
+    Actions that were not delivered are withdrawn; everything else ends without a word. The ledger gets one line,
+    which names nothing but the customer and the moment.
+    """
+    withdraw(turn, lambda _action, _entry: True, Reason.ERASED)
+    turn.records = [
+        DecisionRecord(
+            customer_id=turn.customer_id,
+            at=turn.now_ms,
+            rule="",
+            outcome=Outcome.NOTED,
+            reason=Reason.ERASED,
+            cause=turn.cause,
+            rulebook_version=turn.rulebook.version,
+        )
+    ]
+    tombstone = CustomerState(clock_ms=turn.now_ms, seen=turn.state.seen[-1:], erased_at_ms=turn.now_ms)
+    return Decision(tombstone, turn.actions, turn.records, events=erasures(turn, event))

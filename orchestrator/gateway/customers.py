@@ -1,0 +1,78 @@
+"""The route that forgets a customer, and what look-ups must not show of one who was forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from uuid import uuid4
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from orchestrator.core.event import CUSTOMER_ERASED, Event
+from orchestrator.errors import EventRefused
+from orchestrator.gateway.backend import Actions, Customers
+from orchestrator.gateway.problem import refused_body
+from orchestrator.gateway.views import ActionView, View, moment
+from orchestrator.runtime.intake import Intake, encode_event
+from orchestrator.runtime.intake.limits import check_id
+from orchestrator.runtime.ports import EVENTS, Clock, EventLog, Outgoing
+
+
+class ErasureView(View):
+    """An erasure that was accepted."""
+
+    customer_id: str = Field(description="Id of the customer.")
+    event_id: str = Field(description="Id of the event that erases, for the record.")
+
+
+def customer_router(log: EventLog, intake: Intake, clock: Clock) -> APIRouter:
+    """Return the route that forgets a customer."""
+    router = APIRouter(prefix="/v1/customers")
+
+    # As a path, since an id may hold a slash and whoever has one must be able to be forgotten.
+    @router.delete("/{customer_id:path}", status_code=202, summary="Forget a customer")
+    async def forget(customer_id: str) -> ErasureView:
+        """Accept the erasure of a customer, known or not.
+
+        It takes its place in the log: whatever was accepted before it is forgotten, in moments, and whatever happens
+        after it begins a new customer.
+        """
+        event = _erasure(customer_id, clock.now_ms())
+        await log.append([Outgoing(EVENTS, intake.key(event.customer_id), encode_event(event))])
+        return ErasureView(customer_id=event.customer_id, event_id=event.id)
+
+    return router
+
+
+def _erasure(customer_id: str, now_ms: int) -> Event:
+    try:
+        check_id("customer_id", customer_id)
+    except EventRefused as refused:
+        raise refused_body(refused) from None
+    return Event(
+        id=str(uuid4()),
+        type=CUSTOMER_ERASED,
+        customer_id=customer_id,
+        occurred_at_ms=now_ms,
+        received_at_ms=now_ms,
+        source="gateway",
+    )
+
+
+class UnforgottenActions:
+    """``Actions`` without those that a customer's erasure has forgotten and the log still holds."""
+
+    def __init__(self, actions: Actions, customers: Customers) -> None:
+        self._actions = actions
+        self._customers = customers
+
+    async def recent(self, limit: int, customer_id: str | None) -> Sequence[ActionView]:
+        """Return the latest actions, newest first; fewer than ``limit`` when some are forgotten."""
+        found = await self._actions.recent(limit, customer_id)
+        concerned = list(dict.fromkeys(action.customer_id for action in found))
+        states = await asyncio.gather(*(self._customers.state(one) for one in concerned))
+        erased_at_ms = {
+            one: 0 if state is None else state.erased_at_ms for one, state in zip(concerned, states, strict=True)
+        }
+        return [one for one in found if one.decided_at > moment(erased_at_ms[one.customer_id])]

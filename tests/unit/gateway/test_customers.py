@@ -1,0 +1,53 @@
+"""Forgetting a customer over HTTP."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from orchestrator.core.action import Action
+from orchestrator.core.state import CustomerState
+from orchestrator.gateway.customers import UnforgottenActions
+from orchestrator.gateway.views import action_view
+from orchestrator.runtime.ports import EVENTS
+
+
+async def test_an_erasure_is_accepted_once_the_log_has_it(client, log) -> None:
+    answer = await client.delete("/v1/customers/c%2F1")
+    assert answer.status_code == 202
+    (event,) = await log.values(EVENTS)
+    assert answer.json() == {"customer_id": "c/1", "event_id": event["id"]}
+    assert (event["type"], event["customer_id"]) == ("customer_erased", "c/1")
+    (record,) = await log.read_range(EVENTS, 0, 0, 10)
+    assert record.key == b"c/1"
+
+
+@pytest.mark.parametrize("customer", ["x" * 1_000, "a%00b"])
+async def test_what_is_no_id_is_refused(client: httpx.AsyncClient, log, customer: str) -> None:
+    answer = await client.delete(f"/v1/customers/{customer}")
+    assert (answer.status_code, answer.json()["field"]) == (400, "customer_id")
+    assert await log.values(EVENTS) == []
+
+
+async def test_an_erasure_that_the_log_cannot_take_is_not_accepted(client: httpx.AsyncClient, log) -> None:
+    log.available = False
+    answer = await client.delete("/v1/customers/c1")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+
+
+async def test_an_erased_customer_is_unknown(client: httpx.AsyncClient, known) -> None:
+    known.states["c1"] = CustomerState(clock_ms=5, seen=[1], erased_at_ms=5)
+    assert (await client.get("/v1/customers/c1")).status_code == 404
+
+
+class Found:
+    async def recent(self, limit: int, customer_id: str | None):
+        actions = [("a1", "c1", 4), ("a2", "c1", 6), ("a3", "c2", 4), ("a4", "nobody", 1)]
+        return [action_view(Action(id=one, customer_id=who, decided_at=at)) for one, who, at in actions]
+
+
+async def test_actions_that_an_erasure_has_forgotten_are_not_shown(known) -> None:
+    known.states["c1"] = CustomerState(erased_at_ms=5)
+    known.states["c2"] = CustomerState()
+    shown = await UnforgottenActions(Found(), known).recent(10, None)
+    assert [one.id for one in shown] == ["a2", "a3", "a4"]
