@@ -45,6 +45,9 @@ async def test_partitions_added_are_found_out(
 ) -> None:
     topics = await fresh_topics(2)
     await admin.create_partitions({EVENTS: NewPartitions(3)})
+    async with asyncio.timeout(15):  # The controller answers before every broker has heard of the partition.
+        while len((await admin.describe_topics([EVENTS]))[0]["partitions"]) < 3:  # noqa: ASYNC110 - it tells nobody.
+            await asyncio.sleep(0.02)
     with pytest.raises(ConfigurationError) as refusal:
         await topics.ensure()
     assert str(refusal.value) == (
