@@ -106,7 +106,8 @@ class Shelf:
 
     def published(self) -> list[Published]:
         """Return every version, the latest published first."""
-        return sorted(self._published.values(), key=lambda one: one.published_at_ms, reverse=True)
+        latest_first = list(self._published.values())[::-1]
+        return sorted(latest_first, key=lambda one: -one.published_at_ms)
 
     def find(self, version: str) -> Published | None:
         """Return one version, None when it was never published."""

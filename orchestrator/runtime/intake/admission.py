@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from msgspec import UNSET
 
+from orchestrator.core.event import MERGE_REQUESTED, PROFILE_MERGED
 from orchestrator.errors import EventRefused
 from orchestrator.runtime.intake import cloudevents, dead_letter, refusal, segment
 from orchestrator.runtime.intake.dead_letter import DeadLetter
@@ -141,7 +142,7 @@ class HttpIntake:
         admission = Admission(form)
         for index, piece in enumerate(pieces):
             try:
-                event_id, record = self._admit(decode(piece, received_at_ms), received_at_ms)
+                event_id, record = self._admit(_foreign(decode(piece, received_at_ms)), received_at_ms)
             except EventRefused as refused:
                 admission.refused.append(Refusal(index, refused, piece))
             else:
@@ -156,6 +157,13 @@ class HttpIntake:
         if len(value) > self._intake.limits.event_bytes_max:
             raise refusal.too_large(len(value), self._intake.limits.event_bytes_max)
         return event_id, Outgoing(EVENTS, self._intake.key(event.customer_id), value)
+
+
+def _foreign(normal: NormalForm[Any]) -> NormalForm[Any]:
+    """Return an event that producers may send; refuse the engine's own, which carry one customer's state to another."""
+    if normal.type in {MERGE_REQUESTED, PROFILE_MERGED}:
+        raise refusal.invalid("type", f"type {normal.type} is the engine's own.", "Send alias to unite two ids.")
+    return normal
 
 
 def _media_type(headers: Headers) -> str:

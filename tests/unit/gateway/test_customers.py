@@ -51,3 +51,11 @@ async def test_actions_that_an_erasure_has_forgotten_are_not_shown(known) -> Non
     known.states["c2"] = CustomerState()
     shown = await UnforgottenActions(Found(), known).recent(10, None)
     assert [one.id for one in shown] == ["a2", "a3", "a4"]
+
+
+@pytest.mark.parametrize("event_type", ["merge_requested", "profile_merged"])
+async def test_producers_cannot_send_what_carries_states_between_customers(client, log, event_type) -> None:
+    event = {"id": "e1", "type": event_type, "customer_id": "c1", "occurred_at": 1_772_425_800_000}
+    answer = await client.post("/v1/events", json=event)
+    assert (answer.status_code, answer.json()["detail"]) == (400, f"type {event_type} is the engine's own.")
+    assert await log.values(EVENTS) == []

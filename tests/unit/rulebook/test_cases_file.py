@@ -75,6 +75,6 @@ cases:
         'got "2026-03-02T10:00:00"\n'
         'rules/a.cases.yaml:7  case "x"\n'
         '    unknown reason "becuase". Known: already_in_play, arbitration_lost, cap_reached, completed, '
-        "consent_missing, consent_withdrawn, cooldown, duplicate_event, execution_failed, exited, fallback, "
-        "goal_reached and 16 more."
+        "consent_missing, consent_withdrawn, cooldown, duplicate_event, erased, execution_failed, exited, fallback "
+        'and 18 more. Did you mean "erased"?'
     )
