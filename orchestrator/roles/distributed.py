@@ -17,10 +17,10 @@ from orchestrator.errors import ConfigurationError, EventRefused
 from orchestrator.rulebook.load import Loaded
 from orchestrator.rulebook.tracking_plan import TrackingPlan
 from orchestrator.runtime.intake import Intake, Limits
-from orchestrator.runtime.partition import Extent
 from orchestrator.runtime.ports import EVENTS, RULEBOOKS, Clock, EventLog, Record
 from orchestrator.runtime.rulebooks import PublishedRulebooks, RulebookInForce
 from orchestrator.runtime.shelf import SWITCH_WITHIN_MS
+from orchestrator.runtime.surroundings import Extent
 from orchestrator.settings import Settings
 
 CONNECTIONS_MAX = 64

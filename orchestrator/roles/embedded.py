@@ -41,11 +41,12 @@ from orchestrator.roles.past import past_router
 from orchestrator.roles.stopping import until_first_ends
 from orchestrator.runtime.dispatch import Dispatcher
 from orchestrator.runtime.intake import HttpIntake, Intake
-from orchestrator.runtime.partition import Extent, Surroundings, Worker
 from orchestrator.runtime.plan import Planner
 from orchestrator.runtime.ports import ACTIONS, DECISIONS, EVENTS, RULEBOOKS, Record
 from orchestrator.runtime.rulebooks import PublishedRulebooks
+from orchestrator.runtime.surroundings import Extent, Surroundings
 from orchestrator.runtime.timeline import marks_erasure
+from orchestrator.runtime.worker import Worker
 from orchestrator.settings import Settings
 
 log = logging.getLogger(__name__)

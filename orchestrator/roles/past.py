@@ -12,8 +12,8 @@ from orchestrator.gateway.backend import Backend
 from orchestrator.gateway.explain import explain_router
 from orchestrator.roles.stopping import until_first_ends
 from orchestrator.runtime.intake import Intake
-from orchestrator.runtime.partition import Rulebooks
 from orchestrator.runtime.ports import Clock
+from orchestrator.runtime.surroundings import Rulebooks
 from orchestrator.runtime.timeline import TOPICS, History, Timeline, TimelineKeeper, history_of
 from orchestrator.settings import Settings
 

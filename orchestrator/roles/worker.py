@@ -18,8 +18,9 @@ from orchestrator.roles.distributed import (
 )
 from orchestrator.roles.health import health_app
 from orchestrator.roles.stopping import until_first_ends
-from orchestrator.runtime.partition import Surroundings, Worker
 from orchestrator.runtime.ports import Clock, Record
+from orchestrator.runtime.surroundings import Surroundings
+from orchestrator.runtime.worker import Worker
 from orchestrator.settings import Settings
 
 

@@ -10,37 +10,33 @@ waited for; nothing is skipped.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from orchestrator import metrics
 from orchestrator.core.event import Event
 from orchestrator.core.propensity import Arm, BetaBernoulli
-from orchestrator.core.rulebook import Rulebook
 from orchestrator.core.state import CustomerState, decode_state, encode_state
-from orchestrator.errors import DeadLetterCeiling, EventRefused, Fenced, PositionLost, Unavailable
-from orchestrator.runtime.intake import DeadLetter, Intake, encode_dead_letter, encode_event
+from orchestrator.errors import DeadLetterCeiling, EventRefused, Unavailable
+from orchestrator.runtime.intake import DeadLetter, encode_dead_letter, encode_event
 from orchestrator.runtime.ports import (
     ACTIONS,
     DEAD_LETTERS,
     DECISIONS,
     EVENTS,
-    Clock,
     Commit,
-    EventLog,
     Outgoing,
     Record,
-    StateStore,
     Wake,
 )
 from orchestrator.runtime.sequencer import Failure, Sequencer
 from orchestrator.runtime.sequencer import Outcome as Decided
+from orchestrator.runtime.surroundings import Surroundings, check_position
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -60,48 +56,8 @@ _encode_arms = msgspec.msgpack.Encoder().encode
 _decode_arms = msgspec.msgpack.Decoder(dict[str, Arm]).decode
 
 
-class Extent(msgspec.Struct, frozen=True):
-    """What a log holds of a partition: its identity, first offset and the offset after the last."""
-
-    log_id: str
-    first: int
-    end: int
-
-
-class LogExtent(Protocol):
-    """Tells what the log of events holds, so that a lost position is noticed and never papered over."""
-
-    async def extent(self, partition: int) -> Extent:
-        """Return the extent of a partition of ``journey.events``."""
-        ...
-
-
-class Rulebooks(Protocol):
-    """The rulebook in force; a switch takes effect between two batches, never within one."""
-
-    @property
-    def current(self) -> Rulebook:
-        """Return the rulebook in force."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What every partition of a worker shares."""
-
-    store: StateStore
-    log: EventLog
-    extents: LogExtent
-    intake: Intake
-    rulebooks: Rulebooks
-    clock: Clock
-    grace_ms: int = 100
-    customers_cached_max: int = 20_000
-    dead_letter_share_max: float = 0.5
-
-
 class Partition:
-    """One owned partition. Its methods must not run at the same time; ``Worker`` sees to that."""
+    """One owned partition. Its methods must not run at the same time; ``worker.Worker`` sees to that."""
 
     def __init__(self, number: int, surroundings: Surroundings) -> None:
         self.number = number
@@ -133,7 +89,7 @@ class Partition:
         store = self._in.store
         own = await self._persist("store", lambda: store.acquire(self.number))
         extent = await self._persist("log", lambda: self._in.extents.extent(self.number))
-        _check_position(self.number, own.next_offset, own.log_id, extent)
+        check_position(self.number, own.next_offset, own.log_id, extent)
         self._epoch, self._sequence, self._clock_ms = own.epoch, own.sequence, own.clock_ms
         self._outbox_end = own.outbox_end
         self._next_offset = extent.first if own.next_offset is None else own.next_offset
@@ -414,91 +370,3 @@ class _Batch:
         while self.letters and self.letters[0][0] < self.reached:
             taken.append(self.letters.popleft()[1])
         return taken
-
-
-def _check_position(partition: int, next_offset: int | None, log_id: str, extent: Extent) -> None:
-    """Refuse to go on from an offset that means nothing in this log."""
-    where = f"Partition {partition} of {EVENTS}"
-    if next_offset is None:
-        return
-    if log_id and log_id != extent.log_id:
-        raise PositionLost(
-            f"{where}: the topic was recreated (its id was {log_id}, now it is {extent.log_id}), so the stored offset "
-            f"{next_offset} means nothing. Restore the topic, or give the worker an empty state store."
-        )
-    if next_offset < extent.first:
-        raise PositionLost(
-            f"{where}: events {next_offset} to {extent.first - 1} fell out of retention before they were applied. "
-            "Restore them, or give the worker an empty state store, which forgets every customer."
-        )
-    if next_offset > extent.end:
-        raise PositionLost(
-            f"{where}: the stored offset {next_offset} lies beyond the log's end {extent.end}: the log has lost events "
-            "that were applied. Restore the log, or give the worker an empty state store."
-        )
-
-
-class Worker:
-    """The partitions that this process owns; the four verbs that a log's consumer calls."""
-
-    def __init__(self, surroundings: Surroundings) -> None:
-        self._surroundings = surroundings
-        self._partitions: dict[int, Partition] = {}
-        self._turns: dict[int, asyncio.Lock] = {}
-
-    async def assigned(self, partition: int) -> int:
-        """Take ownership of a partition and return the offset from which its records are wanted."""
-        async with self._turn(partition):
-            owned = Partition(partition, self._surroundings)
-            offset = await owned.acquire()
-            self._partitions[partition] = owned
-            metrics.PARTITIONS_OWNED.set(len(self._partitions))
-            return offset
-
-    async def revoked(self, partition: int) -> None:
-        """Give a partition up: what is under way is finished, and its memory is dropped."""
-        async with self._turn(partition):
-            self._drop(partition)
-
-    async def process(self, partition: int, records: Sequence[Record]) -> None:
-        """Apply records of an owned partition, in order; records of one that was given up are left to its owner."""
-        async with self._turn(partition):
-            owned = self._partitions.get(partition)
-            if owned is not None:
-                await self._guarded(partition, owned.process(records))
-
-    async def advance(self, partition: int, caught_up_at_ms: int | None) -> None:
-        """Fire the timers of an owned partition that are due.
-
-        ``caught_up_at_ms`` is when the log was last seen to hold nothing unread: a fact of that moment, so that a
-        process that was paused does not take an old observation for the present. None: there is a backlog.
-        """
-        async with self._turn(partition):
-            owned = self._partitions.get(partition)
-            if owned is not None:
-                await self._guarded(partition, owned.advance(caught_up_at_ms))
-
-    def position(self, partition: int) -> int | None:
-        """Return the offset that an owned partition wants next; None for one that is not owned."""
-        owned = self._partitions.get(partition)
-        return None if owned is None else owned.next_offset
-
-    def _turn(self, partition: int) -> asyncio.Lock:
-        return self._turns.setdefault(partition, asyncio.Lock())
-
-    async def _guarded(self, partition: int, work: Awaitable[None]) -> None:
-        """Whatever interrupts a batch leaves memory ahead of the store: the partition must be acquired anew."""
-        try:
-            await work
-        except BaseException as error:
-            if isinstance(error, Fenced):
-                metrics.FENCED.inc()
-            self._drop(partition)
-            raise
-
-    def _drop(self, partition: int) -> None:
-        if self._partitions.pop(partition, None) is not None:
-            # A gauge that stayed would go on telling the last lag of a partition that another worker has now.
-            metrics.PARTITION_LAG.remove(str(partition))
-            metrics.PARTITION_CLOCK_LAG.remove(str(partition))
-        metrics.PARTITIONS_OWNED.set(len(self._partitions))

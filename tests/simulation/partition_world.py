@@ -23,10 +23,11 @@ from orchestrator.core.state import CustomerState, decode_state, encode_state
 from orchestrator.errors import EventRefused, LogUnavailable, StoreUnavailable
 from orchestrator.rulebook.load import load_rulebook_files
 from orchestrator.runtime.intake import Intake, Limits, encode_event
-from orchestrator.runtime.partition import Extent, Surroundings, Worker
 from orchestrator.runtime.ports import ACTIONS, DEAD_LETTERS, DECISIONS, Commit, Outgoing, Record
 from orchestrator.runtime.replay import Replayed, replay
 from orchestrator.runtime.rulebooks import compile_loaded
+from orchestrator.runtime.surroundings import Extent, Surroundings
+from orchestrator.runtime.worker import Worker
 
 T = TypeVar("T")
 START_MS = 1_772_433_000_000  # 2026-03-02T06:30:00Z

@@ -17,9 +17,10 @@ from orchestrator.errors import DeadLetterCeiling, Fenced, LogUnavailable, Posit
 from orchestrator.rulebook.compile import compiled
 from orchestrator.runtime import partition as partition_module
 from orchestrator.runtime.intake import decode_dead_letter
-from orchestrator.runtime.partition import Extent, Partition
+from orchestrator.runtime.partition import Partition
 from orchestrator.runtime.ports import DEAD_LETTERS, Record
 from orchestrator.runtime.sequencer import Outcome
+from orchestrator.runtime.surroundings import Extent
 from tests.simulation.partition_world import (
     HOUR,
     MINUTE,

@@ -13,8 +13,8 @@ import pytest
 from orchestrator.core.rulebook import Rulebook, with_earlier
 from orchestrator.core.state import decode_state
 from orchestrator.runtime import partition as partition_module
-from orchestrator.runtime.partition import Worker
 from orchestrator.runtime.ports import ACTIONS, DECISIONS, Commit
+from orchestrator.runtime.worker import Worker
 from tests.simulation.partition_world import (
     HOUR,
     MINUTE,

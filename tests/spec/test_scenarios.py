@@ -29,10 +29,11 @@ from orchestrator.adapters.memory_log import MemoryEventLog
 from orchestrator.adapters.memory_state_store import MemoryStateStore
 from orchestrator.core.state import CustomerState, decode_state, encode_state
 from orchestrator.runtime.intake import Intake, Limits, encode_event
-from orchestrator.runtime.partition import Extent, Surroundings, Worker
 from orchestrator.runtime.ports import ACTIONS, Record
 from orchestrator.runtime.replay import replay
 from orchestrator.runtime.sequencer import Sequencer
+from orchestrator.runtime.surroundings import Extent, Surroundings
+from orchestrator.runtime.worker import Worker
 
 NIGHT = """
     journey: lead
