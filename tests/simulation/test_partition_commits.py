@@ -16,6 +16,7 @@ from orchestrator.core.state import SEEN_MAX
 from orchestrator.errors import DeadLetterCeiling, Fenced, LogUnavailable, PositionLost, StoreUnavailable
 from orchestrator.rulebook.compile import compiled
 from orchestrator.runtime import partition as partition_module
+from orchestrator.runtime import worker as worker_module
 from orchestrator.runtime.intake import decode_dead_letter
 from orchestrator.runtime.partition import Partition
 from orchestrator.runtime.ports import DEAD_LETTERS, Record
@@ -538,13 +539,13 @@ class CommitsInTwoSteps(Partition):
 
 @pytest.mark.parametrize("mutant", [ForgetsTheOutbox, PublishesFirst, TrimsFirst])
 async def test_the_harness_notices_a_worker_that(mutant: type[Partition], monkeypatch) -> None:
-    monkeypatch.setattr(partition_module, "Partition", mutant)
+    monkeypatch.setattr(worker_module, "Partition", mutant)
     with pytest.raises(AssertionError, match=r"decided|published"):
         await crashed_everywhere(check_promise, with_edit=True)
 
 
 async def test_the_harness_notices_a_worker_that_writes_states_and_offset_apart(monkeypatch) -> None:
-    monkeypatch.setattr(partition_module, "Partition", CommitsInTwoSteps)
+    monkeypatch.setattr(worker_module, "Partition", CommitsInTwoSteps)
 
     async def check(world: World) -> None:
         await check_against_replay(world, UNTIL_MS)
