@@ -262,6 +262,62 @@ def test_a_poison_record_becomes_one_dead_letter_and_its_neighbours_are_processe
     ]
 
 
+def test_an_anonymous_profile_merges_across_partitions_and_erasing_it_leaves_nothing(deployment: Deployment) -> None:
+    """Both ids live on partitions of their own, so every step goes through the log."""
+    known, visitor = two_partitions(PARTITIONS)
+    with deployment.client() as client:
+        basket = event(visitor, "cart_updated", cart_id=f"{visitor}-cart", total=80.0)
+        basket["context"] = {"consent": {"categoryPreferences": {"marketing": True}}}
+        refusal = event(known, "consent_changed", marketing=False)
+        assert client.post("/v1/events", json=[basket, refusal]).is_success
+        until(lambda: client.get(f"/v1/customers/{visitor}").is_success, within_s=20, because="the visitor is known")
+        alias = {"userId": known, "previousId": visitor, "messageId": f"{known}-alias"}
+        assert client.post("/v1/alias", json=alias).is_success
+        until(lambda: runs_of(client, known), within_s=20, because="the basket is the known customer's")
+        assert runs_of(client, known) == [("purchase", f"{visitor}-cart", "basket")]
+        assert client.get(f"/v1/customers/{known}").json()["consents"]["marketing"] is False
+        assert client.get(f"/v1/customers/{visitor}").status_code == 404
+        assert client.delete(f"/v1/customers/{known}").status_code == 202
+        until(
+            lambda: client.get(f"/v1/customers/{known}").status_code == 404,
+            within_s=20,
+            because="nothing is left of it",
+        )
+        late = event(visitor, "cart_updated", cart_id=f"{visitor}-cart", total=90.0)
+        late["occurred_at"] -= 60_000
+        assert client.post("/v1/events", json=[late]).is_success
+        last = event(known, "product_viewed", product_id="shoes")
+        assert client.post("/v1/events", json=[last]).is_success
+        until(lambda: client.get(f"/v1/customers/{known}").is_success, within_s=20, because="a new customer begins")
+        assert runs_of(client, known) == []
+
+
+def two_partitions(partitions: int) -> tuple[str, str]:
+    """Return two customer ids that live on different partitions."""
+    ids = [f"merge-{number}" for number in range(50)]
+    known = ids[0]
+    other = next(
+        one for one in ids if partition_of(one.encode(), partitions) != partition_of(known.encode(), partitions)
+    )
+    return known, other
+
+
+def event(customer: str, event_type: str, **properties: Any) -> Event:
+    return {
+        "id": f"{customer}-{event_type}-{now_ms()}",
+        "type": event_type,
+        "customer_id": customer,
+        "occurred_at": now_ms(),
+        "properties": properties,
+    }
+
+
+def runs_of(client: httpx.Client, customer: str) -> list[tuple[str, str, str]]:
+    answer = client.get(f"/v1/customers/{customer}")
+    runs = answer.json()["runs"] if answer.is_success else []
+    return [(run["journey"], run["key"], run["stage"]) for run in runs]
+
+
 async def append(deployment: Deployment, record: Outgoing) -> None:
     log = KafkaEventLog(deployment.kafka.bootstrap)
     await log.append([record])
