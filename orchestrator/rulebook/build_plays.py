@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +22,7 @@ from orchestrator.core.definition import (
 from orchestrator.rulebook.build_conditions import ConditionBuilder
 from orchestrator.rulebook.build_limits import check_consents, check_zone
 from orchestrator.rulebook.models.play import SendPart, StepPart, WaitForPart, WaitUntil
-from orchestrator.rulebook.models.scalars import PATH_PATTERN, parsed_path
+from orchestrator.rulebook.models.scalars import is_path, parsed_path
 from orchestrator.rulebook.names import Names
 from orchestrator.rulebook.problem import unknown
 from orchestrator.rulebook.send_templates import SendTemplates
@@ -160,7 +159,7 @@ class PlayBuilder:
             if waiting.offset:
                 self._error(waiting, "offset", "an offset belongs to a field, not to a time of day")
             self._emit(Wait(step, until_min=minute, zone=waiting.zone))
-        elif _is_path(waiting.until):
+        elif is_path(waiting.until):
             self._emit(Wait(step, waiting.offset, until_path=parsed_path(waiting.until), zone=waiting.zone))
         else:
             message = (
@@ -216,7 +215,3 @@ class PlayBuilder:
             self._error(part, "case", "no split stands before this case")
         elif part.case not in self._arms:
             self._error(part, "case", unknown("arm", str(part.case), self._arms))
-
-
-def _is_path(text: str) -> bool:
-    return re.fullmatch(PATH_PATTERN, text) is not None

@@ -13,11 +13,10 @@ from orchestrator.rulebook.models import trigger as triggers
 from orchestrator.rulebook.models.journey import JourneyHead, RulePart, StageDwell
 from orchestrator.rulebook.models.part import Part, shown
 from orchestrator.rulebook.models.play import SendPart, StepPart, WaitUntil
-from orchestrator.rulebook.models.scalars import parsed_path
+from orchestrator.rulebook.models.scalars import is_path, parsed_path
 from orchestrator.rulebook.names import Names
 from orchestrator.rulebook.problem import listed, unknown
 from orchestrator.rulebook.send_templates import SendTemplates
-from orchestrator.rulebook.span import parsed_clock_min
 from orchestrator.rulebook.template import Reads
 from orchestrator.rulebook.tracking_plan import Property
 
@@ -148,8 +147,8 @@ class _PlanLint:
                 self._send(send, events)
 
     def _until(self, waiting: WaitUntil, events: _Events) -> None:
-        if parsed_clock_min(waiting.until) is not None or "." not in waiting.until:
-            return
+        if not is_path(waiting.until):
+            return  # A time of day; or neither, which is reported where the step is built.
         declared = self._declared(waiting.until, waiting, "until", events)
         if declared is not None and declared.type not in ("string", "integer", "number"):
             self._report.error(

@@ -93,6 +93,11 @@ def _lever(value: Any) -> float:
     return 1 + value / 100
 
 
+def is_path(text: str) -> bool:
+    """Return whether a text is written as a field: ``event.total``, ``profile.country``."""
+    return _PATH.fullmatch(text) is not None
+
+
 @lru_cache(maxsize=8192)
 def parsed_path(value: str) -> Path:
     """Return a checked field as a path."""
