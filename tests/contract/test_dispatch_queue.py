@@ -71,7 +71,7 @@ class RedisClusterNode(LocalRedis):
 @pytest.fixture(scope="session")
 def cluster_port() -> Iterator[int]:
     if shutil.which("redis-server") is None:
-        pytest.skip("A cluster of one node needs redis-server on this machine.")
+        pytest.fail("A cluster of one node needs redis-server: run tests/install-debian, or install it.")
     with RedisClusterNode() as node, BlockingRedis(port=node.port) as blocking:
         blocking.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
         deadline = time.monotonic() + 10

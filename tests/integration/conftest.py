@@ -16,7 +16,7 @@ NODE_INSTALLED = Path(__file__).parents[2] / ".cache" / "segment_node"
 def node_library() -> Path:
     """The folder that Segment's Node library is installed in, at the version of package.json."""
     if shutil.which("npm") is None:
-        pytest.skip("npm is not installed: Segment's Node library cannot be tried.")
+        pytest.fail("npm is not installed: run tests/install-debian, or install Node with npm.")
     wanted = (NODE_PROJECT / "package.json").read_text()
     done = NODE_INSTALLED / "installed.json"
     if not (done.exists() and done.read_text() == wanted):

@@ -13,10 +13,11 @@ import msgspec
 from msgspec import UNSET
 
 from orchestrator.core.event import PROFILE_MERGED, Event
+from orchestrator.core.moment import format_moment
 from orchestrator.errors import EventRefused
 from orchestrator.runtime.intake import cloudevents, limits, normal_form, refusal, segment
 from orchestrator.runtime.intake.limits import ID_CHARS_MAX, Limits
-from orchestrator.runtime.intake.moment import MOMENT_MAX_MS, MOMENT_PLAIN_MS, moment_ms, written
+from orchestrator.runtime.intake.moment import MOMENT_MAX_MS, MOMENT_PLAIN_MS, moment_ms
 from orchestrator.runtime.intake.normal_form import NormalForm, normal_decoder
 from orchestrator.runtime.intake.refusal import RefusalCode
 from orchestrator.runtime.ports import Record
@@ -220,7 +221,7 @@ class Intake:
         return EventRefused(
             RefusalCode.FUTURE_DATED,
             "occurred_at",
-            f"occurred_at {written(occurred_at_ms)} is {ahead_s:.0f} s ahead of the log; "
+            f"occurred_at {format_moment(occurred_at_ms)} is {ahead_s:.0f} s ahead of the log; "
             f"{self.limits.future_tolerance_ms / 1000:.0f} s are tolerated.",
             "Set the producer's clock, and send the moment in UTC or with its offset.",
         )

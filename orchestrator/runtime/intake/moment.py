@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -56,8 +56,3 @@ def _checked(field: str, at_ms: int) -> int:
     if not 0 <= at_ms <= MOMENT_MAX_MS:
         raise refusal.invalid(field, f"{field} lies outside the years 1970 to 9999.", _REMEDY)
     return at_ms
-
-
-def written(at_ms: int) -> str:
-    """Return epoch milliseconds as an RFC 3339 time in UTC, for messages."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
