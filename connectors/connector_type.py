@@ -12,11 +12,12 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from connectors.callback import CallbackReader
 from connectors.errors import ConnectorMisconfigured, Problem, model_problems, unknown_name
 from connectors.protocol import Connector, Delivery, Receipt, Result
 
 #: What an action may be. Limits and consent of the engine speak of these words.
-KINDS = ("call", "sms", "email", "push", "webhook", "publish")
+KINDS = ("call", "sms", "whatsapp", "email", "push", "chat", "crm", "webhook", "publish")
 
 
 class Parameters(BaseModel):
@@ -26,10 +27,14 @@ class Parameters(BaseModel):
 
 
 class ActionParams(BaseModel):
-    """What a delivery must bring. Of each group in ``one_of`` at least one must be there."""
+    """What a delivery must bring. Of each group in ``one_of`` at least one must be there.
+
+    ``html`` names the params whose text is HTML: values that a template puts into them are escaped.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     one_of: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    html: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="after")
     def _one_of_each_group(self) -> Self:
@@ -63,6 +68,8 @@ class ConnectorType:
     """One kind of connector. ``create(name, parameters, surroundings)`` opens nothing and does not block.
 
     ``create`` gets validated ``parameters`` and may raise ``ConnectorMisconfigured``, for a secret that is not set.
+    ``callbacks`` builds, from the same, what understands the reports that the other side sends on its own; None when
+    it sends none.
     """
 
     type: str
@@ -71,6 +78,7 @@ class ConnectorType:
     parameters: ParametersModel
     action_params: ActionParamsModel
     create: Callable[[str, Any, Surroundings], Connector]
+    callbacks: Callable[[str, Any, Surroundings], CallbackReader] | None = None
 
     def param_name_problems(self, names: Iterable[str]) -> list[Problem]:
         """Return what is wrong with the names of a template's params, before there are any values."""

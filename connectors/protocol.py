@@ -40,13 +40,18 @@ class Result(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """What the other side said. ``retry_after_s`` is its own wish; ``reference`` its name for what it took."""
+    """What the other side said. ``retry_after_s`` is its own wish; ``reference`` its name for what it took.
+
+    ``recipient`` is the address that was written to (a number, an e-mail address), where an answer from there may
+    come back without our id: it lets an inbound "STOP" be told apart by its sender.
+    """
 
     result: Result
     detail: str = ""
     status: int | None = None
     retry_after_s: float | None = None
     reference: str = ""
+    recipient: str = ""
 
 
 class Connector(Protocol):

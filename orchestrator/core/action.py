@@ -14,8 +14,11 @@ class Kind(Enum):
 
     CALL = "call"
     SMS = "sms"
+    WHATSAPP = "whatsapp"
     EMAIL = "email"
     PUSH = "push"
+    CHAT = "chat"
+    CRM = "crm"
     WEBHOOK = "webhook"
     PUBLISH = "publish"
 
