@@ -114,6 +114,8 @@ class Rulebook:
     enters: Mapping[tuple[str, str], RuleGroup]
     leaves: Mapping[tuple[str, str], RuleGroup]
     alone: Mapping[str, RuleGroup]  # rules that a timer of their own sets off
+    dwelling: Mapping[tuple[str, str], tuple[Rule, ...]]  # by journey and the stage that they watch
+    scheduled: Mapping[str, tuple[Rule, ...]]  # by journey
     branches: Mapping[tuple[str, int], Check]
     caps: tuple[Cap, ...]
     rewards: Mapping[str, tuple[str, ...]]  # event type -> rules whose learned propensity it rewards
@@ -260,6 +262,20 @@ class _Builder:
                 rules.setdefault((rule.journey, rule.trigger.stage), []).append(rule)
         return {stage: self.group(group) for stage, group in rules.items()}
 
+    def dwelling(self) -> dict[tuple[str, str], tuple[Rule, ...]]:
+        watching: dict[tuple[str, str], list[Rule]] = {}
+        for rule in self.rules.values():
+            if isinstance(rule.trigger, OnDwell):
+                watching.setdefault((rule.journey, rule.trigger.stage), []).append(rule)
+        return {stage: tuple(rules) for stage, rules in watching.items()}
+
+    def scheduled(self) -> dict[str, tuple[Rule, ...]]:
+        waiting: dict[str, list[Rule]] = {}
+        for rule in self.rules.values():
+            if isinstance(rule.trigger, OnSchedule):
+                waiting.setdefault(rule.journey, []).append(rule)
+        return {journey: tuple(rules) for journey, rules in waiting.items()}
+
     def rewards(self) -> dict[str, tuple[str, ...]]:
         rewarded: dict[str, list[str]] = {}
         for rule in self.rules.values():
@@ -324,6 +340,8 @@ def build_rulebook(
         watches=builder.watches,
         enters=builder.by_stage(OnEnter),
         leaves=builder.by_stage(OnLeave),
+        dwelling=builder.dwelling(),
+        scheduled=builder.scheduled(),
         alone={rule.id: builder.group([rule]) for rule in builder.rules.values() if isinstance(rule.trigger, timed)},
         branches=builder.branches(),
         caps=tuple(caps[key] for key in sorted(caps)),

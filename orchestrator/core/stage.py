@@ -129,9 +129,8 @@ def _move(turn: Turn, journey: Journey, key: str, run: Run | None, stage: Stage)
         _set_dwell_timers(turn, journey, key, stage)
     if run is None:
         _make_room(turn, journey.id)
-        for rule in journey.rules:
-            if isinstance(rule.trigger, OnSchedule):
-                set_schedule(turn, rule, key)
+        for rule in turn.rulebook.scheduled.get(journey.id, ()):
+            set_schedule(turn, rule, key)
     return Transition(journey, key, left, stage.name)
 
 
@@ -140,9 +139,9 @@ def _set_dwell_timers(turn: Turn, journey: Journey, key: str, stage: Stage) -> N
     for later in journey.stages:
         if later.on.dwell_ms and later.index > stage.index:
             _set_timer(turn, timer_id("stage", later.name, key), later.on.dwell_ms)
-    for rule in journey.rules:
-        if isinstance(rule.trigger, OnDwell) and rule.trigger.stage == stage.name:
-            _set_timer(turn, timer_id("dwell", rule.id, key), rule.trigger.for_ms)
+    for rule in turn.rulebook.dwelling.get((journey.id, stage.name), ()):
+        assert isinstance(rule.trigger, OnDwell)
+        _set_timer(turn, timer_id("dwell", rule.id, key), rule.trigger.for_ms)
 
 
 def _set_timer(turn: Turn, timer: str, span_ms: int) -> None:
@@ -163,13 +162,12 @@ def set_schedule(turn: Turn, rule: Rule, key: str) -> None:
 
 def follow_profile(turn: Turn) -> None:
     """Set the schedules of open runs that had to wait for the customer's zone to be known."""
-    for rule in turn.rulebook.rules.values():
-        if not isinstance(rule.trigger, OnSchedule):
-            continue
-        for key, run in turn.state.runs.items():
-            waits = key.startswith(f"{rule.journey}/") and not run.ended_at
-            if waits and timer_id("schedule", rule.id, key) not in turn.state.timers:
-                set_schedule(turn, rule, key)
+    for rules in turn.rulebook.scheduled.values():
+        for rule in rules:
+            for key, run in turn.state.runs.items():
+                waits = key.startswith(f"{rule.journey}/") and not run.ended_at
+                if waits and timer_id("schedule", rule.id, key) not in turn.state.timers:
+                    set_schedule(turn, rule, key)
 
 
 def _end(turn: Turn, key: str, reason: Reason) -> None:
