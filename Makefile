@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo install test fast lint format unit clean
+.PHONY: help run demo install test fast lint format unit audit fuzz clean
 
 help: ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -18,6 +18,7 @@ demo: $(VENV)/.installed ## The same with a stream of believable customers
 	$(BIN)/journey dev --demo $(ARGS)
 
 test: fast unit ## Every check and test, with a real Kafka and a real Redis
+	AUDIT_OFFLINE=allow $(BIN)/python deploy/audit.py
 
 fast: $(VENV)/.installed-dev ## Style, types, layers, rules: under half a minute
 	$(BIN)/ruff check .
@@ -30,6 +31,12 @@ fast: $(VENV)/.installed-dev ## Style, types, layers, rules: under half a minute
 unit: $(VENV)/.installed-dev
 	./tests/install-debian
 	$(BIN)/pytest $(ARGS)
+
+fuzz: $(VENV)/.installed-dev ## Fuzz gateway, intake and rule loader with EXAMPLES=1000 new ones each
+	FUZZ_EXAMPLES=$(or $(EXAMPLES),1000) $(BIN)/pytest tests/fuzz $(ARGS)
+
+audit: $(VENV)/.installed-dev ## Look the image's dependencies up among known vulnerabilities
+	$(BIN)/python deploy/audit.py
 
 format: $(VENV)/.installed-dev ## Put the code into shape
 	$(BIN)/ruff format .

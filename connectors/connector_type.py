@@ -29,12 +29,12 @@ class Parameters(BaseModel):
 class ActionParams(BaseModel):
     """What a delivery must bring. Of each group in ``one_of`` at least one must be there.
 
-    ``html`` names the params whose text is HTML: values that a template puts into them are escaped.
+    ``html_params`` names those whose text is HTML: values that a template puts into them are escaped.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     one_of: ClassVar[tuple[tuple[str, ...], ...]] = ()
-    html: ClassVar[frozenset[str]] = frozenset()
+    html_params: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="after")
     def _one_of_each_group(self) -> Self:

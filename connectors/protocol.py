@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
+from connectors.callback import OutcomeType
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
@@ -39,11 +41,24 @@ class Result(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a refusal says of the recipient for good, in the words in which it would be reported later.
+
+    ``type`` is ``UNSUBSCRIBED`` or ``MESSAGE_BOUNCED``; ``reason`` a word for rules, ``error_code`` the other side's.
+    """
+
+    type: OutcomeType
+    reason: str = ""
+    error_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
     """What the other side said. ``retry_after_s`` is its own wish; ``reference`` its name for what it took.
 
     ``recipient`` is the address that was written to (a number, an e-mail address), where an answer from there may
-    come back without our id: it lets an inbound "STOP" be told apart by its sender.
+    come back without our id: it lets an inbound "STOP" be told apart by its sender. ``finding`` goes with REFUSED:
+    nothing may be sent there any more.
     """
 
     result: Result
@@ -52,6 +67,7 @@ class Receipt:
     retry_after_s: float | None = None
     reference: str = ""
     recipient: str = ""
+    finding: Finding | None = None
 
 
 class Connector(Protocol):

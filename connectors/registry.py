@@ -15,16 +15,36 @@ from typing import Any
 from pydantic import ValidationError
 
 from connectors import clock
+from connectors.callback import CallbackReader
 from connectors.connector_type import ConnectorType, Parameters, Surroundings
+from connectors.crm import CRM
 from connectors.errors import ConnectorMisconfigured, Problem, model_problems, unknown_name
+from connectors.http import HttpParameters
+from connectors.kafka import KAFKA, KafkaParameters
 from connectors.log import LOG
+from connectors.mail import EMAIL
+from connectors.mail_parameters import EmailParameters
 from connectors.protocol import Connector
+from connectors.push import PUSH
+from connectors.reach import Reach
+from connectors.slack import SLACK
+from connectors.sms import SMS
+from connectors.twilio_voice import TWILIO_VOICE
 from connectors.voice import VOICE
 from connectors.webhook import WEBHOOK
+from connectors.whatsapp import WHATSAPP
 
 BUILT_IN: tuple[ConnectorType, ...] = (
     VOICE,
+    TWILIO_VOICE,
+    SMS,
+    WHATSAPP,
+    EMAIL,
+    PUSH,
+    SLACK,
     WEBHOOK,
+    KAFKA,
+    CRM,
     LOG,
 )
 ENTRY_POINT_GROUP = "journey.connectors"
@@ -51,16 +71,38 @@ def build(
     environ: Mapping[str, str] | None = None,
     now_s: Callable[[], float] = clock.now_s,
     types: Sequence[ConnectorType] | None = None,
+    reach: Reach | None = None,
 ) -> Connector:
     """Return the connector ``name`` built from ``settings``: its ``type`` and that type's parameters.
 
     ``${...}`` references must have been expanded. Secrets are read from ``environ`` (the process's own when None).
-    ``types`` takes the place of ``connector_types()``. Opens no connection. Raises ``ConnectorMisconfigured``
-    with every problem of the settings at once.
+    ``types`` takes the place of ``connector_types()``, ``reach`` of what ``JOURNEY_PRIVATE_TARGETS`` permits. Opens no
+    connection. Raises ``ConnectorMisconfigured`` with every problem of the settings at once.
     """
     chosen, parameters = _validated(name, settings, connector_types() if types is None else types)
+    if reach is not None and isinstance(parameters, HttpParameters | EmailParameters | KafkaParameters):
+        parameters = parameters.within(reach)
     surroundings = Surroundings(environ=os.environ if environ is None else environ, now_s=now_s)
     return chosen.create(name, parameters, surroundings)
+
+
+def callback_reader(
+    name: str,
+    settings: Mapping[str, Any],
+    *,
+    environ: Mapping[str, str] | None = None,
+    now_s: Callable[[], float] = clock.now_s,
+    types: Sequence[ConnectorType] | None = None,
+) -> CallbackReader | None:
+    """Return what understands the reports that the other side of ``name`` sends; None for a type that gets none.
+
+    Arguments and errors are those of ``build``.
+    """
+    chosen, parameters = _validated(name, settings, connector_types() if types is None else types)
+    if chosen.callbacks is None:
+        return None
+    surroundings = Surroundings(environ=os.environ if environ is None else environ, now_s=now_s)
+    return chosen.callbacks(name, parameters, surroundings)
 
 
 def settings_problems(

@@ -16,6 +16,8 @@ from hashlib import sha256
 SECRET_PREFIX = "whsec_"
 SECRET_BYTES_MIN, SECRET_BYTES_MAX = 24, 64
 TOLERANCE_S = 300.0
+#: Seconds since the epoch have ten digits until the year 2286; what is far longer is not worth reading as a number.
+TIMESTAMP_DIGITS_MAX = 15
 
 
 class SignatureRefused(Exception):
@@ -47,7 +49,7 @@ def verify(keys: Sequence[bytes], headers: Mapping[str, str], body: bytes, now_s
     given = headers.get("webhook-signature", "").split()
     if not (message_id and timestamp and given):
         raise SignatureRefused("webhook-id, webhook-timestamp and webhook-signature are all needed")
-    if not (timestamp.isascii() and timestamp.isdigit()):
+    if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= TIMESTAMP_DIGITS_MAX):
         raise SignatureRefused("webhook-timestamp is not a number of seconds")
     if abs(now_s - int(timestamp)) > TOLERANCE_S:
         raise SignatureRefused(f"webhook-timestamp is more than {TOLERANCE_S:.0f} s away from now")

@@ -12,11 +12,21 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from connectors import clock
+from connectors.callback import OutcomeType
 from connectors.connector_type import ActionParams, ConnectorType, Surroundings, checked_params, environment_value
 from connectors.http import HttpParameters, HttpSender, HttpUrl, json_request
+from connectors.phone import E164
 from connectors.protocol import Delivery, Receipt, Result
+from connectors.standard_callback import CALLBACK_SECRET_DESCRIPTION, standard_callbacks
 
-E164 = r"^\+[1-9][0-9]{6,14}$"
+#: What a voice system may report.
+CALL_OUTCOMES = (
+    OutcomeType.CALL_ANSWERED,
+    OutcomeType.CALL_MISSED,
+    OutcomeType.CALL_ENDED,
+    OutcomeType.UNSUBSCRIBED,
+    OutcomeType.RESUBSCRIBED,
+)
 
 
 class VoiceParameters(HttpParameters):
@@ -26,6 +36,7 @@ class VoiceParameters(HttpParameters):
     token_env: str = Field(
         "", description="Environment variable that holds the bearer token; empty sends no Authorization header."
     )
+    callback_secret_env: str = Field("", description=CALLBACK_SECRET_DESCRIPTION)
 
 
 class CallParams(ActionParams):
@@ -106,4 +117,5 @@ VOICE = ConnectorType(
     parameters=VoiceParameters,
     action_params=CallParams,
     create=_create,
+    callbacks=standard_callbacks(CALL_OUTCOMES),
 )

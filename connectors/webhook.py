@@ -8,11 +8,13 @@ from typing import Any, Literal
 from pydantic import Field
 
 from connectors import clock
-from connectors.connector_type import KINDS, AnyParams, ConnectorType, Surroundings, environment_value
-from connectors.errors import ConnectorMisconfigured, Problem
+from connectors.callback import OutcomeType
+from connectors.connector_type import KINDS, AnyParams, ConnectorType, Surroundings
 from connectors.http import HttpParameters, HttpSender, HttpUrl, json_request
 from connectors.protocol import Delivery, Receipt
-from connectors.signature import parse_secrets, signed_headers
+from connectors.signature import signed_headers
+from connectors.signing_secret import signing_keys
+from connectors.standard_callback import CALLBACK_SECRET_DESCRIPTION, standard_callbacks
 
 
 class WebhookParameters(HttpParameters):
@@ -23,6 +25,7 @@ class WebhookParameters(HttpParameters):
     secret_env: str = Field(
         "", description="Environment variable that holds the signing secret, whsec_...; empty sends unsigned."
     )
+    callback_secret_env: str = Field("", description=CALLBACK_SECRET_DESCRIPTION)
 
 
 class WebhookConnector:
@@ -81,14 +84,8 @@ def webhook_content(delivery: Delivery) -> dict[str, Any]:
 
 
 def _create(name: str, parameters: WebhookParameters, surroundings: Surroundings) -> WebhookConnector:
-    keys: tuple[bytes, ...] = ()
-    if variable := parameters.secret_env:
-        try:
-            keys = parse_secrets(environment_value(name, "secret_env", variable, surroundings))
-        except ValueError as error:
-            message = f'setting "secret_env": {error} (in the environment variable "{variable}")'
-            remedy = 'Make one with: echo "whsec_$(openssl rand -base64 32)"'
-            raise ConnectorMisconfigured(name, [Problem("secret_env", message, remedy)]) from None
+    variable = parameters.secret_env
+    keys = signing_keys(name, "secret_env", variable, surroundings) if variable else ()
     return WebhookConnector(name, parameters, keys=keys, now_s=surroundings.now_s)
 
 
@@ -99,4 +96,5 @@ WEBHOOK = ConnectorType(
     parameters=WebhookParameters,
     action_params=AnyParams,
     create=_create,
+    callbacks=standard_callbacks(OutcomeType),
 )

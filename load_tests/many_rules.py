@@ -33,7 +33,9 @@ def write_rules(folder: Path, *, rules: int, listening: int = 5) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     own = [_rule(number, "cart_updated") for number in range(listening)]
     others = [_rule(number, f"other_{number % 50}") for number in range(listening, rules)]
-    events = {name: {"properties": dict(PROPERTIES)} for name in (*STAGES, *(f"other_{number}" for number in range(50)))}
+    events = {
+        name: {"properties": dict(PROPERTIES)} for name in (*STAGES, *(f"other_{number}" for number in range(50)))
+    }
     _write(
         folder / "tracking_plan.yaml",
         {"events": events, "traits": {"country": "string", "tier": "string"}, "consents": {"marketing": "Offers."}},

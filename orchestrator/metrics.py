@@ -32,9 +32,30 @@ INGEST_SECONDS = Histogram(
     buckets=_FAST,
 )
 HTTP_RESPONSES = Counter("journey_http_responses_total", "Answers of the gateway.", ["route", "status"])
+KEY_REFUSALS = Counter(
+    "journey_key_refusals_total",
+    "Requests refused for who calls: missing, unknown, expired, role, workspace, origin, rate.",
+    ["reason"],
+)
+KEY_FILE_BROKEN = Gauge(
+    "journey_key_file_broken", "1 while the key file cannot be read and the keys stay as they were before."
+)
+OUTCOMES = Counter(
+    "journey_outcomes_total",
+    "Reports of providers that the log has acknowledged as events.",
+    ["connector", "type"],
+)
+CALLBACKS_REFUSED = Counter(
+    "journey_callbacks_refused_total",
+    "Callbacks of providers not believed or not read: unsigned, forged, not_understood, unreadable.",
+    ["connector", "reason"],
+)
 
 # ---------------------------------------------------------------------------------------------- worker
 EVENTS_PROCESSED = Counter("journey_events_processed_total", "Events applied to a customer's state, once each.")
+RECORDS_FOREIGN = Counter(
+    "journey_records_foreign_total", "Records of journey.events that belong to other workspaces, left alone."
+)
 EVENTS_DUPLICATE = Counter("journey_events_duplicate_total", "Events whose id had been applied before.")
 TIMERS_FIRED = Counter("journey_timers_fired_total", "Timers that came due and were decided.")
 TIMER_ERROR_SECONDS = Histogram(
@@ -70,6 +91,26 @@ DECISION_TO_DELIVERY_SECONDS = Histogram(
     ["connector"],
     buckets=_SLOW,
 )
-QUEUE_DEPTH = Gauge("journey_queue_depth", "Actions queued or leased.", ["connector"])
+CALLBACK_WAIT_SECONDS = Histogram(
+    "journey_callback_wait_seconds",
+    "From the decision to the first call, of connectors with lines.",
+    ["connector", "group"],
+    buckets=(1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 14_400, 43_200, 86_400),
+)
+PROMISES = Counter(
+    "journey_promises_total",
+    "Deadlines of settled actions: kept, broken (passed while it waited) or unkeepable (given up before).",
+    ["connector", "group", "outcome"],
+)
+SLOTS_BOOKED = Counter(
+    "journey_slots_booked_total", "Places given in the slots of a next opening.", ["connector", "group"]
+)
+# Those of a queue are one figure that every dispatcher reports alike. The group '' is the whole connector.
+LINES = Gauge("journey_lines", "How many calls there may be at once.", ["connector", "group"])
+LINES_BUSY = Gauge("journey_lines_busy", "Lines taken by calls, in flight or talking.", ["connector", "group"])
+QUEUE_DEPTH = Gauge("journey_queue_depth", "Actions that wait in the queue, due or not.", ["connector"])
+QUEUE_OLDEST_READY_SECONDS = Gauge(
+    "journey_queue_oldest_ready_seconds", "How long the oldest of the actions that are due has waited.", ["connector"]
+)
 IN_FLIGHT = Gauge("journey_in_flight", "Calls under way.", ["connector"])
 DEAD_LETTERS = Counter("journey_dead_letters_total", "Records moved to journey.dead-letters.", ["origin"])

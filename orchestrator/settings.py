@@ -5,10 +5,15 @@ Command-line options override them; ``journey doctor`` prints what is in force.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+WORKSPACE = r"^[a-z0-9][a-z0-9_-]{0,31}$"
+DEFAULT_WORKSPACE = "default"
 
 
 class Settings(BaseSettings):
@@ -16,7 +21,11 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="JOURNEY_", extra="forbid", frozen=True)
 
-    workspace: str = Field("default", pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$", description="Tenant of this process.")
+    workspace: str = Field(DEFAULT_WORKSPACE, pattern=WORKSPACE, description="Tenant of this process.")
+    neighbours: tuple[str, ...] = Field(
+        (),
+        description="Other workspaces on the same Kafka; the workspace default needs their names to leave them alone.",
+    )
     rules: Path = Field(Path("rules"), description="Folder of journeys, rules and their companions.")
     data: Path = Field(Path(".data"), description="Folder of the embedded store.")
     host: str = Field("127.0.0.1", description="Address that HTTP servers bind to.")
@@ -28,8 +37,43 @@ class Settings(BaseSettings):
     kafka_replication: int = Field(1, ge=1, description="Replication factor of topics that are created.")
     partitions: int = Field(8, ge=1, le=4096, description="Partitions of journey.events when it is created.")
     session_timeout_s: float = Field(10, gt=0, description="Silence after which a worker is taken for dead.")
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis that keeps states, outbox and queues.")
-    write_keys: tuple[SecretStr, ...] = Field((), description="Keys that may ingest; empty allows every caller.")
+    kafka_security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How clients of Kafka connect: in the clear or over TLS, with a password or without."
+    )
+    kafka_ca_file: Path | None = Field(
+        None, description="Authorities that sign Kafka's certificate; else the system's."
+    )
+    kafka_certificate: Path | None = Field(None, description="Client certificate for Kafka, with its chain (PEM).")
+    kafka_key: Path | None = Field(None, description="Private key of kafka_certificate (PEM).")
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="How Kafka checks the password."
+    )
+    kafka_user: str = Field("", description="User of Kafka, with SASL.")
+    kafka_password: SecretStr = Field(SecretStr(""), description="Password of kafka_user.")
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="Redis that keeps states, outbox and queues; rediss:// connects over TLS.",
+    )
+    redis_ca_file: Path | None = Field(None, description="Authorities that sign Redis' certificate; else the system's.")
+    redis_certificate: Path | None = Field(None, description="Client certificate for Redis, with its chain (PEM).")
+    redis_key: Path | None = Field(None, description="Private key of redis_certificate (PEM).")
+    write_keys: tuple[SecretStr, ...] = Field((), description="Keys that may send events: plain, or sha256:<hex>.")
+    keys_file: Path | None = Field(
+        None, description="File of keys with roles, hashed; made by `journey keys create`, read again when it changes."
+    )
+    allow_anonymous: bool = Field(
+        False, description="Serve other machines without any key; on the loopback address that is allowed anyway."
+    )
+    tls_certificate: Path | None = Field(None, description="Certificate of the gateway, with its chain (PEM): HTTPS.")
+    tls_key: Path | None = Field(None, description="Private key of tls_certificate (PEM).")
+    trusted_proxies: tuple[str, ...] = Field(
+        (), description="Addresses of proxies whose X-Forwarded-For and -Proto are believed; empty believes nobody."
+    )
+    request_timeout_s: float = Field(30, gt=0, description="Time within which a request must have arrived as a whole.")
+    private_targets: str = Field(
+        "",
+        description="Where connectors may connect beside public addresses: networks, hosts, host:port, with commas.",
+    )
     body_bytes_max: int = Field(512_000, ge=1_000, description="Largest HTTP body.")
     event_bytes_max: int = Field(32_000, ge=500, description="Largest single event.")
     depth_max: int = Field(16, ge=2, description="Deepest nesting of an event.")
@@ -39,3 +83,25 @@ class Settings(BaseSettings):
     dead_letter_share_max: float = Field(0.5, gt=0, le=1, description="Share of refused events that stops a worker.")
     grace_ms: int = Field(100, ge=0, description="How far the clock of a caught-up partition trails the present.")
     log_format: str = Field("text", pattern="^(text|json)$", description="Form of log lines.")
+
+    @field_validator("neighbours")
+    @classmethod
+    def _workspaces(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if not re.fullmatch(WORKSPACE, name):
+                raise ValueError(f'"{name}" is no name of a workspace')
+        return names
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Self:
+        for side in ("tls", "kafka", "redis"):
+            if bool(getattr(self, f"{side}_certificate")) != bool(getattr(self, f"{side}_key")):
+                name = f"JOURNEY_{side.upper()}"
+                raise ValueError(f"{name}_CERTIFICATE and {name}_KEY belong together: set both")
+        if self.kafka_security.startswith("SASL") and not (self.kafka_user and self.kafka_password.get_secret_value()):
+            raise ValueError("JOURNEY_KAFKA_SECURITY asks for a password: set JOURNEY_KAFKA_USER and _PASSWORD")
+        return self
+
+    def group(self, name: str) -> str:
+        """Return the consumer group ``name`` of this workspace: each workspace reads every partition for itself."""
+        return name if self.workspace == DEFAULT_WORKSPACE else f"{name}.{self.workspace}"

@@ -25,6 +25,15 @@ _CONTAINER_REDIS = "redis:7.4"
 
 _SERVERS = pytest.StashKey[list[str]]()
 
+# Connectors that tests build connect to servers of this machine. What is refused without it: test_reach.py.
+os.environ["JOURNEY_PRIVATE_TARGETS"] = "127.0.0.0/8,::1/128"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--record", action="store_true", help="write the conversations of tests/contract/conversations anew"
+    )
+
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     for line in config.stash.get(_SERVERS, []):

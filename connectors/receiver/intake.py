@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from connectors.errors import model_problems
+from connectors.phone import E164
 from connectors.receiver.arrivals import Arrival
-from connectors.voice import E164
 
 Model = TypeVar("Model", bound=BaseModel)
 

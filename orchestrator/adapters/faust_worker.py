@@ -19,10 +19,12 @@ from typing import Any, TypeVar
 
 import faust
 from aiokafka.errors import KafkaError
+from faust.auth import SASLCredentials, SSLCredentials
 from faust.types import TP
 
 from orchestrator import metrics
 from orchestrator.adapters.faust_transport import BatchScheduler, Transport
+from orchestrator.adapters.kafka_client import Brokers
 from orchestrator.adapters.log_partitions import check_position
 from orchestrator.adapters.partition_lane import PartitionHandler, PartitionLane
 from orchestrator.errors import LogUnavailable
@@ -46,7 +48,8 @@ class WorkerApp(faust.App):  # type: ignore[misc]
 
     def __init__(self, settings: Settings, handler: PartitionHandler) -> None:
         super().__init__(
-            settings.kafka_group,
+            settings.group(settings.kafka_group),
+            broker_credentials=_credentials(settings),
             broker=[f"kafka://{server.strip()}" for server in settings.kafka_bootstrap.split(",")],
             broker_session_timeout=settings.session_timeout_s,
             broker_heartbeat_interval=settings.session_timeout_s / 4,
@@ -257,6 +260,20 @@ async def _start(app: WorkerApp, on_ready: Callable[[], Awaitable[None]] | None)
         raise LogUnavailable(f"Kafka at {app._settings.kafka_bootstrap}: {error}") from error
     if on_ready is not None:
         await on_ready()
+
+
+def _credentials(settings: Settings) -> Any:
+    """Return how Faust's own clients connect; None in the clear."""
+    brokers = Brokers.of(settings)
+    context = brokers.tls()
+    if not brokers.security.startswith("SASL"):
+        return None if context is None else SSLCredentials(context)
+    return SASLCredentials(
+        username=brokers.user,
+        password=brokers.password.get_secret_value(),
+        ssl_context=context,
+        mechanism=brokers.mechanism,
+    )
 
 
 def _quiet() -> None:

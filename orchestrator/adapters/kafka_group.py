@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
-from orchestrator.adapters.kafka_client import translated
+from orchestrator.adapters.kafka_client import Where, brokers, translated
 from orchestrator.adapters.kafka_log import record_of
 from orchestrator.errors import LogUnavailable, Unavailable
 from orchestrator.runtime.ports import Record
@@ -24,14 +24,14 @@ Take = Callable[[Sequence[Record]], Awaitable[None]]
 
 
 class KafkaGroupReader:
-    """A member of a consumer group. A batch is acknowledged after ``take`` returned, so it is taken at least once.
+    """A member of a consumer group. What a poll brings is acknowledged after ``take`` returned, so it is taken at least once.
 
     A group that is new, or whose offsets Kafka has forgotten, begins at the topic's first record: ``take`` must
     recognise what it has taken before.
     """
 
-    def __init__(self, bootstrap: str, *, group: str, topic: str, session_timeout_s: float) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, bootstrap: Where, *, group: str, topic: str, session_timeout_s: float) -> None:
+        self._bootstrap = brokers(bootstrap)
         self._group = group
         self._topic = topic
         self._session_timeout_ms = round(session_timeout_s * 1000)
@@ -54,7 +54,7 @@ class KafkaGroupReader:
     def _consumer(self) -> AIOKafkaConsumer:
         return AIOKafkaConsumer(
             self._topic,
-            bootstrap_servers=self._bootstrap,
+            **self._bootstrap.options(),
             group_id=self._group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -66,9 +66,10 @@ class KafkaGroupReader:
         while True:
             with translated(self._bootstrap):
                 batches = await consumer.getmany(timeout_ms=1_000, max_records=BATCH_MAX)
-            for where, records in batches.items():
-                await self._hand_over(take, [record_of(one) for one in records])
-                await self._acknowledge(consumer, where, records[-1].offset + 1)
+            if batches:
+                # What one poll brought is taken and acknowledged together: a trip each per partition would add up.
+                await self._hand_over(take, [record_of(one) for records in batches.values() for one in records])
+                await self._acknowledge(consumer, {where: taken[-1].offset + 1 for where, taken in batches.items()})
 
     async def _hand_over(self, take: Take, records: Sequence[Record]) -> None:
         while True:
@@ -78,25 +79,25 @@ class KafkaGroupReader:
                 log.warning("%s cannot take %d records yet: %s", self._group, len(records), error)
                 await asyncio.sleep(_PAUSE_S)
 
-    async def _acknowledge(self, consumer: AIOKafkaConsumer, where: TopicPartition, offset: int) -> None:
+    async def _acknowledge(self, consumer: AIOKafkaConsumer, offsets: Mapping[TopicPartition, int]) -> None:
         try:
-            await consumer.commit({where: offset})
+            await consumer.commit(dict(offsets))
         except (CommitFailedError, IllegalStateError, KafkaError) as error:
-            # The partition has moved on or Kafka is away: whoever reads these records again recognises them.
-            log.info("%s could not acknowledge %s to %d: %s", self._group, where, offset, error)
+            # A partition has moved on or Kafka is away: whoever reads these records again recognises them.
+            log.info("%s could not acknowledge %s: %s", self._group, offsets, error)
 
 
 class KafkaTail:
     """Reads the newest records of a topic, as look-ups do."""
 
-    def __init__(self, bootstrap: str, *, timeout_s: float = 5.0) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, bootstrap: Where, *, timeout_s: float = 5.0) -> None:
+        self._bootstrap = brokers(bootstrap)
         self._timeout_s = timeout_s
 
     async def latest(self, topic: str, limit: int) -> list[Record]:
         """Return up to ``limit`` of the newest records of all partitions, newest first."""
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
+            **self._bootstrap.options(), enable_auto_commit=False, auto_offset_reset="earliest"
         )
         with translated(self._bootstrap):
             await consumer.start()

@@ -10,14 +10,18 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, OffsetOutOfRangeError
 
-from orchestrator.adapters.kafka_client import translated
-from orchestrator.adapters.kafka_topics import RECORD_BYTES_MAX
+from orchestrator.adapters.kafka_client import Where, brokers, translated
+from orchestrator.adapters.kafka_topics import RECORD_BYTES_MAX, partition_of
 from orchestrator.adapters.log_partitions import check_position
 from orchestrator.errors import ConfigurationError
 from orchestrator.runtime.ports import Outgoing, Record
 
 #: Bytes that one request gathers per partition; throughput of small records grows up to about here.
 _BATCH_BYTES = 128 * 1024
+#: Fewer records than this share their requests with what others append at the same time.
+_BATCHED_MIN = 8
+#: Bytes that a record and its batch add to key and value, at most.
+_RECORD_OVERHEAD = 128
 
 
 class KafkaEventLog:
@@ -27,9 +31,9 @@ class KafkaEventLog:
     a record waits for company. An outage costs each call ``timeout_s`` at most, and memory stays bounded.
     """
 
-    def __init__(self, bootstrap: str, *, linger_ms: int = 2, timeout_s: float = 10) -> None:
+    def __init__(self, bootstrap: Where, *, linger_ms: int = 2, timeout_s: float = 10) -> None:
         """Connect on first use, or by ``start``."""
-        self._bootstrap = bootstrap
+        self._bootstrap = brokers(bootstrap)
         self._linger_ms = linger_ms
         self._timeout_s = timeout_s
         self._producer: AIOKafkaProducer | None = None
@@ -67,8 +71,11 @@ class KafkaEventLog:
     async def _deliver(self, producer: AIOKafkaProducer, records: Sequence[Outgoing]) -> None:
         deliveries: list[asyncio.Future[Any]] = []
         try:
-            for record in records:
-                deliveries.append(await producer.send(record.topic, value=record.value, key=record.key))
+            if len(records) < _BATCHED_MIN:
+                for record in records:
+                    deliveries.append(await producer.send(record.topic, value=record.value, key=record.key))
+            else:
+                await _send_batches(producer, records, deliveries)
             done, _ = await asyncio.wait(deliveries, return_when=asyncio.FIRST_EXCEPTION)
             for delivery in done:
                 delivery.result()
@@ -91,7 +98,7 @@ class KafkaEventLog:
         async with self._starting:
             if self._producer is None:
                 producer = AIOKafkaProducer(
-                    bootstrap_servers=self._bootstrap,
+                    **self._bootstrap.options(),
                     acks="all",
                     enable_idempotence=True,
                     linger_ms=self._linger_ms,
@@ -123,6 +130,33 @@ class KafkaEventLog:
             await producer.client.close()
 
 
+async def _send_batches(
+    producer: AIOKafkaProducer, records: Sequence[Outgoing], deliveries: list[asyncio.Future[Any]]
+) -> None:
+    """Hand records over in batches of our own making, a tenth of the cost of one by one; note each batch's delivery."""
+    shares: dict[tuple[str, int], list[Outgoing]] = {}
+    partitions = {topic: len(await producer.partitions_for(topic)) for topic in {one.topic for one in records}}
+    for record in records:
+        shares.setdefault((record.topic, partition_of(record.key, partitions[record.topic])), []).append(record)
+    for (topic, partition), share in shares.items():
+        batch = producer.create_batch()
+        for record in share:
+            if _append(batch, record) is None:
+                deliveries.append(await producer.send_batch(batch, topic, partition=partition))
+                batch = producer.create_batch()
+                _append(batch, record)
+        # Left open, a batch would take in records of others and be sent later for it.
+        batch.close()
+        deliveries.append(await producer.send_batch(batch, topic, partition=partition))
+
+
+def _append(batch: Any, record: Outgoing) -> Any:
+    """Put a record into a batch; None when the batch is full. A batch always takes its first record."""
+    if len(record.value) + len(record.key) > RECORD_BYTES_MAX - _RECORD_OVERHEAD:
+        raise MessageSizeTooLargeError(f"{len(record.value)} bytes")
+    return batch.append(timestamp=None, key=record.key, value=record.value)
+
+
 def _heard(delivery: asyncio.Future[Any]) -> None:
     """Take note of a failed delivery whose caller was told already."""
     if not delivery.cancelled():
@@ -132,9 +166,9 @@ def _heard(delivery: asyncio.Future[Any]) -> None:
 class KafkaLogReader:
     """``LogReader`` without a consumer group: reading leaves no trace in Kafka and disturbs nobody."""
 
-    def __init__(self, bootstrap: str, *, timeout_s: float = 10) -> None:
+    def __init__(self, bootstrap: Where, *, timeout_s: float = 10) -> None:
         """Connect by each call; ``timeout_s`` bounds everything but waiting for new records."""
-        self._bootstrap = bootstrap
+        self._bootstrap = brokers(bootstrap)
         self._timeout_s = timeout_s
 
     async def read(self, topic: str, partition: int, offset: int) -> AsyncIterator[list[Record]]:
@@ -177,7 +211,7 @@ class KafkaLogReader:
     async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:
         with translated(self._bootstrap):
             consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._bootstrap,
+                **self._bootstrap.options(),
                 enable_auto_commit=False,
                 auto_offset_reset="none",
                 request_timeout_ms=round(self._timeout_s * 1000),

@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import IncompatibleBrokerVersion, NoError, TopicAlreadyExistsError, for_code
 from aiokafka.partitioner import murmur2
 
-from orchestrator.adapters.kafka_client import translated
+from orchestrator.adapters.kafka_client import Where, brokers, translated
 from orchestrator.adapters.kafka_topic_id import TopicIdRequest, topic_id
 from orchestrator.errors import ConfigurationError, LogUnavailable
 from orchestrator.runtime.ports import ACTIONS, DEAD_LETTERS, DECISIONS, EVENTS, RULEBOOKS
@@ -35,7 +36,13 @@ class _Topic:
 
 def partition_of(key: bytes, partitions: int) -> int:
     """Return the partition that takes the records of ``key``: murmur2, as Kafka's own producers and ours."""
-    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+    return _hash_of(key) % partitions
+
+
+@lru_cache(maxsize=16_384)
+def _hash_of(key: bytes) -> int:
+    """Kafka's hash in Python costs more than all else about a record, and the same customers come again."""
+    return int(murmur2(key)) & 0x7FFFFFFF
 
 
 class KafkaTopics:
@@ -44,9 +51,9 @@ class KafkaTopics:
     All raise ``LogUnavailable`` when the brokers do not answer within ``timeout_s`` and may then be repeated.
     """
 
-    def __init__(self, bootstrap: str, *, partitions: int, replication: int = 1, timeout_s: float = 10) -> None:
+    def __init__(self, bootstrap: Where, *, partitions: int, replication: int = 1, timeout_s: float = 10) -> None:
         """``partitions`` is the number that journey.events, journey.actions and journey.decisions have."""
-        self._bootstrap = bootstrap
+        self._bootstrap = brokers(bootstrap)
         self._replication = replication
         self._timeout_ms = round(timeout_s * 1000)
         # A deployment with copies refuses writes that only one of them would hold.
@@ -98,7 +105,7 @@ class KafkaTopics:
     @asynccontextmanager
     async def _admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
         with translated(self._bootstrap):
-            admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap, request_timeout_ms=self._timeout_ms)
+            admin = AIOKafkaAdminClient(**self._bootstrap.options(), request_timeout_ms=self._timeout_ms)
             try:
                 await admin.start()
                 yield admin

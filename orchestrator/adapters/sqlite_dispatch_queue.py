@@ -4,39 +4,20 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from enum import IntEnum
-from typing import Any
 
 import msgspec
 
+from orchestrator.adapters import sqlite_dispatch_capacity as capacity
+from orchestrator.adapters import sqlite_dispatch_claims as claims
 from orchestrator.adapters.sqlite import SqliteDatabase
-from orchestrator.runtime.dispatch.queue import LEASE_ENDED, WITHDRAWN
-from orchestrator.runtime.ports import LedgerEntry, Put, Queued
+from orchestrator.runtime.ports import Claim, LedgerEntry, Occupancy, Put, Queued, Quota
 
 LEDGER_TTL_MS = 7 * 86_400_000
 
-#: ``at_ms`` is when the state changed or changes next: the moment of readiness, or the end of the lease.
-#: ``rank_deadline`` is the deadline, or a moment beyond all others, so that one index gives the order of claims.
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS dispatch_queue (
-    id TEXT PRIMARY KEY,
-    connector TEXT NOT NULL,
-    state INTEGER NOT NULL,
-    at_ms INTEGER NOT NULL,
-    priority INTEGER NOT NULL,
-    rank_deadline INTEGER NOT NULL,
-    not_before INTEGER NOT NULL,
-    deadline_at INTEGER,
-    body BLOB NOT NULL,
-    attempts INTEGER NOT NULL,
-    history TEXT NOT NULL,
-    lapses INTEGER NOT NULL DEFAULT 0,
-    withdrawn INTEGER NOT NULL DEFAULT 0
-);
-CREATE INDEX IF NOT EXISTS dispatch_queue_by_rank
-    ON dispatch_queue (connector, state, priority DESC, rank_deadline, not_before, id);
-CREATE INDEX IF NOT EXISTS dispatch_queue_by_moment ON dispatch_queue (connector, state, at_ms);
-CREATE INDEX IF NOT EXISTS dispatch_queue_by_deadline ON dispatch_queue (connector, rank_deadline, id);
+SCHEMA = (
+    claims.SCHEMA
+    + capacity.SCHEMA
+    + """
 CREATE TABLE IF NOT EXISTS dispatch_ledger (
     id TEXT PRIMARY KEY,
     connector TEXT NOT NULL,
@@ -46,34 +27,11 @@ CREATE TABLE IF NOT EXISTS dispatch_ledger (
 );
 CREATE INDEX IF NOT EXISTS dispatch_ledger_by_moment ON dispatch_ledger (at_ms DESC, id);
 """
-
-_NEVER = 10**16
-
-_history = msgspec.json.Decoder(tuple[str, ...])
+)
 
 #: Ledger entries past their time that one settlement clears away: more than it adds, so the table stays bounded.
 _PRUNED_MAX = 10
 
-
-class _State(IntEnum):
-    WAITING = 0
-    READY = 1
-    LEASED = 2
-
-
-_COLUMNS = "id, connector, priority, not_before, deadline_at, body, attempts, history, lapses, withdrawn"
-_READY = (
-    f"SELECT {_COLUMNS} FROM dispatch_queue WHERE connector = ? AND state = {_State.READY}"
-    " ORDER BY priority DESC, rank_deadline, not_before, id LIMIT ?"
-)
-_OVERDUE = (
-    f"SELECT {_COLUMNS} FROM dispatch_queue WHERE connector = ? AND rank_deadline <= ?"
-    f" AND (state <> {_State.LEASED} OR at_ms <= ?) ORDER BY rank_deadline, id LIMIT ?"
-)
-_INSERT = (
-    "INSERT INTO dispatch_queue (id, connector, state, at_ms, priority, rank_deadline, not_before, deadline_at,"
-    " body, attempts, history) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
-)
 _LEDGER = "SELECT id, connector, outcome, at_ms, detail FROM dispatch_ledger"
 
 
@@ -87,7 +45,7 @@ class SqliteDispatchQueue:
         """Queue actions that are neither queued nor settled; all of them or, after an error, none."""
 
         def work(connection: sqlite3.Connection) -> int:
-            return sum(_insert(connection, one) for one in actions if _settled(connection, one.id) is None)
+            return sum(claims.insert(connection, one) for one in actions if _settled(connection, one.id) is None)
 
         queued = await self._database.run(work)
         return Put(queued=queued, known=len(actions) - queued)
@@ -98,12 +56,15 @@ class SqliteDispatchQueue:
             lambda connection: [one for one in action_ids if _withdraw(connection, one, now_ms)]
         )
 
-    async def claim(self, connector: str, limit: int, now_ms: int, lease_ms: int) -> list[Queued]:
-        """Lease ready actions by rank."""
+    # ---------------------------------------------------------------------------------------------- claims
 
-        def work(connection: sqlite3.Connection) -> list[Queued]:
-            _promote(connection, connector, now_ms)
-            return _lease(connection, connection.execute(_READY, (connector, limit)).fetchall(), now_ms + lease_ms)
+    async def claim(self, connector: str, quota: Quota, limit: int, now_ms: int, lease_ms: int) -> Claim:
+        """Lease ready actions by rank, as far as slots and rate allow."""
+
+        def work(connection: sqlite3.Connection) -> Claim:
+            claims.promote(connection, connector, now_ms)
+            capacity.forget_bookings(connection, connector, now_ms)
+            return claims.claim(connection, connector, quota, limit, now_ms, now_ms + lease_ms)
 
         return await self._database.run(work)
 
@@ -111,12 +72,12 @@ class SqliteDispatchQueue:
         """End every lease and return how many there were: for a process that knows it is the only dispatcher.
 
         What was being sent when the last one died counts as an attempt with an unknown outcome, as if its lease had
-        run out by itself.
+        run out by itself. Holds stay: a call does not end with the process that began it.
         """
         return await self._database.run(
             lambda connection: (
                 connection.execute(
-                    "UPDATE dispatch_queue SET at_ms = ? WHERE state = ?", (now_ms, _State.LEASED)
+                    "UPDATE dispatch_queue SET at_ms = ? WHERE state = ?", (now_ms, claims.State.LEASED)
                 ).rowcount
             )
         )
@@ -125,35 +86,88 @@ class SqliteDispatchQueue:
         """Lease unclaimed actions whose deadline has come, earliest first."""
 
         def look(connection: sqlite3.Connection) -> bool:
-            return bool(connection.execute(_OVERDUE, (connector, now_ms, now_ms, 1)).fetchall())
+            return bool(connection.execute(claims.OVERDUE, (connector, now_ms, now_ms, 1)).fetchall())
 
         def work(connection: sqlite3.Connection) -> list[Queued]:
-            _promote(connection, connector, now_ms)
-            rows = connection.execute(_OVERDUE, (connector, now_ms, now_ms, limit)).fetchall()
-            return _lease(connection, rows, now_ms + lease_ms)
+            claims.promote(connection, connector, now_ms)
+            rows = connection.execute(claims.OVERDUE, (connector, now_ms, now_ms, limit)).fetchall()
+            return claims.lease(connection, rows, now_ms + lease_ms)
 
         # Nearly always there is none; a look costs no fsync.
         return await self._database.run(work) if await self._database.read(look) else []
 
-    async def settle(self, entry: LedgerEntry) -> None:
+    async def settle(self, entry: LedgerEntry, *, hold_until_ms: int | None = None, unspent: bool = False) -> None:
         """Take the action out of the queue and write its ledger entry."""
 
         def work(connection: sqlite3.Connection) -> None:
-            connection.execute("DELETE FROM dispatch_queue WHERE id = ?", (entry.id,))
-            _write(connection, entry)
+            _settle(connection, entry, hold_until_ms, unspent=unspent)
 
         await self._database.run(work)
 
-    async def retry(self, queued: Queued, at_ms: int) -> None:
+    async def retry(self, queued: Queued, at_ms: int, *, unspent: bool = False) -> None:
         """Give a claimed action back; one that was settled meanwhile stays settled."""
-        row = (_State.WAITING, at_ms, at_ms, queued.attempts, _encode(queued.history), queued.id)
-        await self._database.run(
-            lambda connection: connection.execute(
-                "UPDATE dispatch_queue SET state = ?, at_ms = ?, not_before = ?, attempts = ?, history = ?, lapses = 0"
-                " WHERE id = ?",
+        row = (claims.State.WAITING, at_ms, at_ms, queued.group, queued.attempts, _encode(queued.history), queued.id)
+
+        def work(connection: sqlite3.Connection) -> None:
+            if unspent:
+                _give_back(connection, queued.id)
+            connection.execute(
+                "UPDATE dispatch_queue SET state = ?, at_ms = ?, not_before = ?, action_group = ?, attempts = ?,"
+                " history = ?, lapses = 0, busy = 0, stamp_us = NULL, released = 0 WHERE id = ?",
                 row,
             )
+
+        await self._database.run(work)
+
+    # -------------------------------------------------------------------------------------------- capacity
+
+    async def release(self, action_id: str) -> bool:
+        """Free the slot that a settled action holds."""
+
+        def work(connection: sqlite3.Connection) -> bool:
+            mark = "UPDATE dispatch_queue SET released = 1 WHERE id = ? AND busy = 1"
+            return capacity.end_hold(connection, action_id) or connection.execute(mark, (action_id,)).rowcount == 1
+
+        return await self._database.run(work)
+
+    async def book(
+        self, connector: str, group: str, action_id: str, starts: Sequence[int], per_slot: int
+    ) -> int | None:
+        """Book the first start that is not full."""
+
+        def work(connection: sqlite3.Connection) -> int | None:
+            known = capacity.booking(connection, action_id)
+            if known is not None:
+                return known
+            if _settled(connection, action_id) is not None:
+                return starts[0] if starts else None
+            return capacity.book(connection, connector, group, action_id, starts=starts, per_slot=per_slot)
+
+        return await self._database.run(work)
+
+    async def occupancy(self, connector: str, now_ms: int) -> Occupancy:
+        """Return the load per group."""
+
+        def work(connection: sqlite3.Connection) -> Occupancy:
+            claims.promote(connection, connector, now_ms)
+            return claims.occupancy(connection, connector)
+
+        return await self._database.run(work)
+
+    async def ahead(self, connector: str, group: str, priority: int, now_ms: int) -> int:
+        """Count ready actions of the group whose priority is as high or higher."""
+        query = (
+            "SELECT count(*) FROM dispatch_queue"
+            f" WHERE connector = ? AND state = {claims.State.READY} AND action_group = ? AND priority >= ?"
         )
+
+        def work(connection: sqlite3.Connection) -> int:
+            claims.promote(connection, connector, now_ms)
+            return int(connection.execute(query, (connector, group, priority)).fetchone()[0])
+
+        return await self._database.run(work)
+
+    # ---------------------------------------------------------------------------------------------- ledger
 
     async def redrive(self, actions: Sequence[Queued]) -> list[str]:
         """Queue settled actions again, unless they were delivered."""
@@ -162,24 +176,9 @@ class SqliteDispatchQueue:
             if _settled(connection, one.id) == "delivered":
                 return False
             connection.execute("DELETE FROM dispatch_ledger WHERE id = ?", (one.id,))
-            return _insert(connection, one)
+            return claims.insert(connection, one)
 
         return await self._database.run(lambda connection: [one.id for one in actions if again(connection, one)])
-
-    async def next_ready_ms(self, connector: str) -> int | None:
-        """Return the earliest moment at which an action is ready or its lease ends."""
-
-        def look(connection: sqlite3.Connection) -> list[int]:
-            # One look-up a state, because the index leads with it.
-            query = "SELECT min(at_ms) FROM dispatch_queue WHERE connector = ? AND state = ?"
-            return [
-                at_ms
-                for state in _State
-                for (at_ms,) in connection.execute(query, (connector, state))
-                if at_ms is not None
-            ]
-
-        return min(await self._database.read(look), default=None)
 
     async def ledger(self, action_ids: Sequence[str]) -> list[LedgerEntry | None]:
         """Return the settled entries, in the order asked."""
@@ -197,56 +196,42 @@ class SqliteDispatchQueue:
             lambda connection: [_entry(row) for row in connection.execute(query, (limit,))]
         )
 
-    async def depth(self, connector: str) -> int:
-        """Return how many actions are queued or leased."""
-        query = "SELECT count(*) FROM dispatch_queue WHERE connector = ?"
-        return await self._database.read(lambda connection: int(connection.execute(query, (connector,)).fetchone()[0]))
-
 
 # ------------------------------------------------------------------------------------- inside a transaction
 
 
-def _insert(connection: sqlite3.Connection, queued: Queued) -> bool:
-    row = (
-        queued.id,
-        queued.connector,
-        _State.WAITING,
-        queued.not_before,
-        queued.priority,
-        _NEVER if queued.deadline_at is None else queued.deadline_at,
-        queued.not_before,
-        queued.deadline_at,
-        queued.body,
-        queued.attempts,
-        _encode(queued.history),
-    )
-    return connection.execute(_INSERT, row).rowcount == 1
+def _give_back(connection: sqlite3.Connection, action_id: str) -> None:
+    """Give the token of the rate back that a claimed action took."""
+    query = "SELECT connector, stamp_us FROM dispatch_queue WHERE id = ? AND busy = 1 AND stamp_us IS NOT NULL"
+    found = connection.execute(query, (action_id,)).fetchone()
+    if found is not None:
+        capacity.give_back(connection, *found)
 
 
-def _promote(connection: sqlite3.Connection, connector: str, now_ms: int) -> None:
-    connection.execute(
-        "UPDATE dispatch_queue SET lapses = lapses + (state = ?), state = ?"
-        " WHERE connector = ? AND state IN (?, ?) AND at_ms <= ?",
-        (_State.LEASED, _State.READY, connector, _State.WAITING, _State.LEASED, now_ms),
-    )
-
-
-def _lease(connection: sqlite3.Connection, rows: list[tuple[Any, ...]], until_ms: int) -> list[Queued]:
-    connection.executemany(
-        "UPDATE dispatch_queue SET state = ?, at_ms = ? WHERE id = ?",
-        [(_State.LEASED, until_ms, row[0]) for row in rows],
-    )
-    return [_queued(row) for row in rows]
+def _settle(connection: sqlite3.Connection, entry: LedgerEntry, hold_until_ms: int | None, *, unspent: bool) -> None:
+    if unspent:
+        _give_back(connection, entry.id)
+    if hold_until_ms is not None:
+        connection.execute(
+            "INSERT OR REPLACE INTO dispatch_holds (id, connector, action_group, until_ms)"
+            " SELECT id, connector, action_group, ? FROM dispatch_queue WHERE id = ? AND busy = 1 AND released = 0",
+            (hold_until_ms, entry.id),
+        )
+    connection.execute("DELETE FROM dispatch_queue WHERE id = ?", (entry.id,))
+    capacity.free_booking(connection, entry.id)
+    _write(connection, entry)
 
 
 def _withdraw(connection: sqlite3.Connection, action_id: str, now_ms: int) -> bool:
     row = connection.execute("SELECT connector, state FROM dispatch_queue WHERE id = ?", (action_id,)).fetchone()
-    if row is not None and row[1] == _State.LEASED:
+    if row is not None and row[1] == claims.State.LEASED:
         connection.execute("UPDATE dispatch_queue SET withdrawn = 1 WHERE id = ?", (action_id,))
         return False
     if row is None and _settled(connection, action_id) is not None:
+        capacity.free_booking(connection, action_id)
         return False
     connection.execute("DELETE FROM dispatch_queue WHERE id = ?", (action_id,))
+    capacity.free_booking(connection, action_id)
     connector = "" if row is None else row[0]
     _write(connection, LedgerEntry(id=action_id, connector=connector, outcome="cancelled", at_ms=now_ms))
     return row is not None
@@ -276,21 +261,6 @@ def _write(connection: sqlite3.Connection, entry: LedgerEntry) -> None:
 
 def _encode(value: object) -> str:
     return msgspec.json.encode(value).decode()
-
-
-def _queued(row: tuple[Any, ...]) -> Queued:
-    action_id, connector, priority, not_before, deadline_at, body, attempts, history, lapses, withdrawn = row
-    marks = (LEASE_ENDED,) * lapses + (WITHDRAWN,) * withdrawn
-    return Queued(
-        id=action_id,
-        connector=connector,
-        priority=priority,
-        not_before=not_before,
-        deadline_at=deadline_at,
-        body=body,
-        attempts=attempts + lapses,
-        history=(*_history.decode(history), *marks),
-    )
 
 
 def _entry(row: tuple[str, str, str, int, str]) -> LedgerEntry:

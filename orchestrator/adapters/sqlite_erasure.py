@@ -1,4 +1,4 @@
-"""Erasure in the embedded engine: what a customer's past has left in the tables of the log and of the dispatcher."""
+"""Erasure in the embedded engine: what a customer's past has left in the tables of log, dispatcher and contact book."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sqlite3
 
 import msgspec
 
+from orchestrator.adapters import sqlite_contact_book
 from orchestrator.adapters.sqlite import SqliteDatabase
 from orchestrator.core.action import Action
 from orchestrator.core.decision import DecisionRecord
@@ -30,7 +31,7 @@ class SqliteErasure:
     """
 
     def __init__(self, database: SqliteDatabase) -> None:
-        """The database is opened and closed by its owner, with the schemas of log and dispatch queue in its own."""
+        """The database is opened and closed by its owner, with the schemas of all three in its own."""
         self._database = database
 
     async def forget(self, line: Record) -> None:
@@ -50,6 +51,7 @@ class SqliteErasure:
             connection.execute(
                 "DELETE FROM log WHERE topic = ? AND key = ? AND stamp_ms <= ?", (DEAD_LETTERS, line.key, line.stamp_ms)
             )
+            sqlite_contact_book.remove(connection, erased.customer_id)
             # What failed is kept whole in the ledger, to be sent again; it must not be.
             connection.execute(
                 "UPDATE dispatch_ledger SET outcome = 'cancelled', detail = '{}'"

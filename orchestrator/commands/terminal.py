@@ -31,7 +31,9 @@ Host = Annotated[str | None, typer.Option("--host", help="Address to bind to.")]
 Port = Annotated[int | None, typer.Option("--port", help="Port to serve on; 0 takes a free one.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Url = Annotated[str, typer.Option("--url", envvar="JOURNEY_URL", help="The gateway to talk to.")]
-Key = Annotated[str, typer.Option("--write-key", envvar="JOURNEY_WRITE_KEY", help="Key for the gateway.")]
+Key = Annotated[
+    str, typer.Option("--key", "--write-key", envvar=["JOURNEY_KEY", "JOURNEY_WRITE_KEY"], help="Key for the gateway.")
+]
 
 GATEWAY = "http://127.0.0.1:8080"
 
@@ -49,12 +51,18 @@ def settings_with(**overrides: Any) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as error:
-        lines = [f"JOURNEY_{'_'.join(map(str, one['loc'])).upper()}: {one['msg']}" for one in error.errors()]
+        lines = [_setting_problem(one["loc"], one["msg"]) for one in error.errors()]
         raise ConfigurationError("Settings are wrong.\n" + "\n".join(lines)) from None
     except SettingsError as error:
         field = re.search(r'field "(\w+)"', str(error))
         name = f"JOURNEY_{field.group(1).upper()}" if field else str(error)
         raise ConfigurationError(f'Settings are wrong.\n{name}: Input should be a JSON list, such as ["a"]') from None
+
+
+def _setting_problem(where: tuple[int | str, ...], message: str) -> str:
+    """Return one line; what is wrong between several settings has no place, and its message names them."""
+    message = message.removeprefix("Value error, ")
+    return f"JOURNEY_{'_'.join(map(str, where)).upper()}: {message}" if where else message
 
 
 def _refuse_unknown(environ: Mapping[str, str]) -> None:
@@ -68,7 +76,7 @@ def _refuse_unknown(environ: Mapping[str, str]) -> None:
 
 
 #: What the commands that talk to a gateway read besides the settings.
-CLIENT_VARIABLES = frozenset({"JOURNEY_URL", "JOURNEY_WRITE_KEY"})
+CLIENT_VARIABLES = frozenset({"JOURNEY_URL", "JOURNEY_KEY", "JOURNEY_WRITE_KEY"})
 
 
 def print_json(value: Any) -> None:

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import msgspec
 
-from orchestrator.core.definition import Rearm
+from orchestrator.core.definition import Rearm, Rule
+from orchestrator.core.emission import emitted_by
 from orchestrator.core.event import Event
 from orchestrator.core.play import end as end_plays
 from orchestrator.core.reason import Outcome, Reason
@@ -66,10 +67,21 @@ def _firings(arm: Arm) -> list[Firing]:
 
 
 def _take_back(turn: Turn, watch: Watch, firing: Firing) -> None:
-    """Undo a firing that this event, had it come in time, would have prevented."""
+    """Undo a firing that this event, had it come in time, would have prevented: its plays and all that they sent."""
     rules = {rule.id for rule in watch.group.rules}
     end_plays(turn, lambda play: play.rule in rules and play.cause == firing.timer, Reason.LATE_EVENT)
-    withdraw(turn, lambda action_id, _: action_id in firing.actions, Reason.LATE_EVENT)
+    # What a play sent later, after quiet hours or a wait, is known by the cause that its id is made of.
+    emitted = set(firing.actions)
+    for rule_id, run in {(entry.rule, entry.run) for entry in turn.state.pending.values() if entry.rule in rules}:
+        for rule in _editions(turn, rule_id):
+            emitted |= emitted_by(turn, rule, run, firing.timer)
+    withdraw(turn, lambda action_id, _: action_id in emitted, Reason.LATE_EVENT)
+
+
+def _editions(turn: Turn, rule_id: str) -> list[Rule]:
+    """Return a rule as the version in force and those that plays may be pinned to have it."""
+    books = (turn.rulebook, *turn.rulebook.earlier.values())
+    return [book.rules[rule_id] for book in books if rule_id in book.rules]
 
 
 def arm(turn: Turn, watch: Watch, event: Event, view: View) -> None:

@@ -34,7 +34,7 @@ class QuietWindow(msgspec.Struct, frozen=True, omit_defaults=True):
     zone: str
 
 
-class Action(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Action(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One record of ``journey.actions``; a later record with the same id and ``cancel`` withdraws it.
 
     Moments are epoch milliseconds, UTC. ``params`` are rendered: the connector needs nothing else.

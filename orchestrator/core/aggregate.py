@@ -44,11 +44,11 @@ def bucket_ms(within_ms: int) -> int:
 
 
 def _with_stamp(stamps: Sequence[int], at_ms: int, size: int) -> list[int]:
+    if not stamps or at_ms >= stamps[-1]:
+        # Events mostly come in order, and most rings are full.
+        return [*stamps[1 - size :], at_ms] if size > 1 else [at_ms]
     grown = list(stamps)
-    if not grown or at_ms >= grown[-1]:
-        grown.append(at_ms)
-    else:
-        insort(grown, at_ms)
+    insort(grown, at_ms)
     return grown[-size:]
 
 

@@ -23,8 +23,3 @@ def choose_arm(split: str, customer_id: str, arms: Sequence[tuple[str, float]]) 
         if drawn < 0:
             return arm
     return arms[-1][0]
-
-
-def event_hash(event_id: str) -> int:
-    """Return the 63-bit hash by which an event's id is remembered."""
-    return int.from_bytes(blake2b(event_id.encode(), digest_size=8).digest(), "big") >> 1

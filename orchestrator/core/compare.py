@@ -6,13 +6,10 @@ are never equal; asked for an order they have none, which is unknown.
 
 from __future__ import annotations
 
-import re
 from typing import Any, assert_never
 
 from orchestrator.core.condition import MISSING, Op
-
-#: Text longer than this is not searched by ``matches``: the answer is unknown.
-MATCH_CHARS_MAX = 2_000
+from orchestrator.core.pattern import Pattern, PatternFault, pattern_of
 
 
 def is_number(value: Any) -> bool:
@@ -70,9 +67,7 @@ def _compare_present(op: Op, left: Any, right: Any) -> bool | None:  # noqa: PLR
         case Op.STARTS_WITH:
             return left.startswith(right) if left.__class__ is str and right.__class__ is str else None
         case Op.MATCHES:
-            if left.__class__ is not str or len(left) > MATCH_CHARS_MAX:
-                return None
-            return re.search(right, left) is not None
+            return _matches(left, right)
         case Op.EXISTS | Op.MISSING:
             raise AssertionError("answered by compare")
         case _:
@@ -89,3 +84,15 @@ def _contains(left: Any, right: Any) -> bool | None:
     if left.__class__ is list:
         return any(same(one, right) for one in left)
     return None
+
+
+def _matches(left: Any, right: Any) -> bool | None:
+    if left.__class__ is not str:
+        return None
+    if isinstance(right, Pattern):
+        return right.found_in(left)
+    try:
+        return pattern_of(right).found_in(left) if right.__class__ is str else None
+    except PatternFault:
+        # A pattern that comes with an event may be none; rule files are checked.
+        return None

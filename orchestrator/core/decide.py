@@ -10,24 +10,31 @@ experiment and arbitration, and the winners act.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from orchestrator.core import absence, edit, erasure, identity, play, sequence, stage, trial
 from orchestrator.core.aggregate import updated
 from orchestrator.core.arbitration import Candidate, settled, slot_due, winner_of
-from orchestrator.core.chance import event_hash
 from orchestrator.core.decision import Decision
 from orchestrator.core.definition import HOLDOUT, Rule
-from orchestrator.core.event import ALIAS, CUSTOMER_ERASED, IDENTIFY, MERGE_REQUESTED, PROFILE_MERGED, Event
+from orchestrator.core.event import (
+    ALIAS,
+    CUSTOMER_ERASED,
+    IDENTIFY,
+    MERGE_REQUESTED,
+    PROFILE_MERGED,
+    Event,
+)
 from orchestrator.core.limit import cooldown_left_ms
 from orchestrator.core.profile import learn
 from orchestrator.core.propensity import BetaBernoulli, Propensity
 from orchestrator.core.reason import Outcome, Reason
-from orchestrator.core.receipt import settle, withdraw
+from orchestrator.core.receipt import settle, withdraw, withdraw_refused
 from orchestrator.core.rulebook import EventPlan, Rulebook, SequenceWatch
-from orchestrator.core.state import SEEN_MAX, CustomerState, Play
+from orchestrator.core.seen import mark_of, was_seen, with_mark
+from orchestrator.core.state import CustomerState, Play
 from orchestrator.core.turn import Turn, forked, timer_parts
 from orchestrator.core.view import View, dig
 
@@ -80,16 +87,16 @@ def due_timers(state: CustomerState, customer_id: str, until_ms: int) -> list[Ti
 
 
 def _decide_event(rulebook: Rulebook, state: CustomerState, event: Event, now_ms: int, model: Propensity) -> Decision:
-    seen = event_hash(event.id)
-    if seen in state.seen or erasure.is_forgotten(state, event):
+    mark = mark_of(event.id)
+    if was_seen(state.seen, mark) or erasure.is_forgotten(state, event):
         return Decision(state, [], [], duplicate=True)
     if state.merged_into and event.type != CUSTOMER_ERASED:
-        return identity.forward(state, event, event.customer_id, seen)
+        return identity.forward(state, event, event.customer_id, mark)
     now_ms = max(now_ms, state.clock_ms)
     at_ms = min(event.occurred_at_ms, now_ms)
     fork = forked(state)
     fork.clock_ms = now_ms
-    fork.seen = [*fork.seen[-SEEN_MAX + 1 :], seen]
+    fork.seen = with_mark(fork.seen, mark)
     turn = Turn(rulebook, fork, event.customer_id, now_ms, at_ms, event.id, event.properties, event.context, model)
     if (answer := _ANSWERS.get(event.type)) is not None:
         return answer(turn, event)
@@ -102,31 +109,41 @@ def _decide_event(rulebook: Rulebook, state: CustomerState, event: Event, now_ms
 
 def _apply(turn: Turn, event: Event, plan: EventPlan) -> None:
     edit.catch_up(turn)
-    withdrawn = set(learn(turn.state, event, turn.at_ms))
+    withdrawn = learn(turn.state, event, turn.at_ms)
     settle(turn, event)
     if withdrawn:
-        withdraw(turn, lambda _, entry: not withdrawn.isdisjoint(entry.consent), Reason.CONSENT_WITHDRAWN)
+        withdraw_refused(turn, withdrawn)
     view = turn.view()
     _count(turn, plan, view)
     if event.type == IDENTIFY and turn.state.runs:
         stage.follow_profile(turn)
-    moves = [move for entry in plan.stages if (move := stage.follow_event(turn, entry)) is not None]
+    moves = [move for entry in plan.stages if (move := stage.follow_event(turn, entry, view)) is not None]
     _continue_plays(turn, plan, view)
-    for version in play.versions(turn)[1:]:
-        with play.under(turn, version):
-            _continue_plays(turn, turn.rulebook.plan(event.type), turn.view())
+    if turn.state.plays:
+        for version in play.versions(turn)[1:]:
+            with play.under(turn, version):
+                _continue_plays(turn, turn.rulebook.plan(event.type), turn.view())
     for rule_id in trial.rewarding(turn.rulebook, event.type):
         trial.reward(turn, rule_id, view)
     for watch in plan.preventing:
         absence.prevent(turn, watch, view)
     for watch in plan.arming:
         absence.arm(turn, watch, event, view)
+    candidates = _candidates(turn, plan, event, view, moves)
+    if candidates:
+        _act(turn, [one for one in candidates if _in_time(turn, one)])
+
+
+def _candidates(
+    turn: Turn, plan: EventPlan, event: Event, view: View, moves: Sequence[stage.Transition]
+) -> list[Candidate]:
+    """Return the rules whose ``when`` is true, after everything that the event changed."""
     candidates = [_candidate(turn, rule, view) for rule in plan.group.candidates(view)]
     for ordered in plan.sequences:
         candidates += _sequence_candidates(turn, ordered, event, view)
     for move in moves:
         candidates += _stage_candidates(turn, move)
-    _act(turn, [one for one in candidates if _in_time(turn, one)])
+    return candidates
 
 
 def _count(turn: Turn, plan: EventPlan, view: View) -> None:
@@ -171,9 +188,11 @@ def _sequence_candidates(turn: Turn, watch: SequenceWatch, event: Event, view: V
 
 
 def _stage_candidates(turn: Turn, move: stage.Transition) -> list[Candidate]:
-    view = turn.view(pinned=move.run) if turn.event else turn.view({}, move.run)
     left = turn.rulebook.leaves.get((move.journey.id, move.left))
     entered = turn.rulebook.enters.get((move.journey.id, move.entered))
+    if left is None and entered is None:
+        return []
+    view = turn.view(pinned=move.run) if turn.event else turn.view({}, move.run)
     rules = [rule for group in (left, entered) if group is not None for rule in group.candidates(view)]
     return [Candidate(rule, move.run, turn.event, turn.cause) for rule in rules]
 

@@ -13,7 +13,7 @@ from orchestrator.core.reason import Outcome, Reason
 from orchestrator.core.state import CustomerState
 
 
-class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One line of the ledger (``journey.decisions``): what was decided about one rule and why.
 
     ``at`` is the log's moment of the decision, ``cause`` the id of the event or timer behind it, ``detail`` the
@@ -36,7 +36,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     detail: dict[str, Any] = {}
 
 
-class Decision(msgspec.Struct):
+class Decision(msgspec.Struct, gc=False):
     """The answer to one stimulus: the state after it, actions to emit (or withdraw), ledger lines, lessons.
 
     ``events`` go to ``journey.events``, each under the customer it names.

@@ -46,6 +46,8 @@ def catch_up(turn: Turn) -> None:
     rulebook = turn.rulebook
     for journey, stage_map in rulebook.stage_maps.items():
         stage.rename(turn, rulebook.journeys[journey], stage_map)
+    if not turn.state.plays:
+        return
     for key, play in list(turn.state.plays.items()):
         if play.version == rulebook.version:
             continue

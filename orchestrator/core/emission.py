@@ -10,9 +10,10 @@ from typing import Any, Protocol
 
 from orchestrator.core.action import Action, QuietWindow, action_id
 from orchestrator.core.definition import MissingTemplateValue, QuietThen, Rule, Send
-from orchestrator.core.limit import Verdict, judge, missing_consent, purposes, reserve, zones_of
+from orchestrator.core.limit import Verdict, counters_of, judge, judge_consent, purposes, reserve, zones_of
 from orchestrator.core.reason import Outcome, Reason
 from orchestrator.core.receipt import expect
+from orchestrator.core.state import Standby
 from orchestrator.core.turn import Turn
 from orchestrator.core.view import Properties
 
@@ -101,7 +102,9 @@ def _emit(turn: Turn, rule: Rule, send: Send, sender: Sender, reason: Reason) ->
             variable=str(missing),
         )
         return
-    expect(turn, action, reserve(turn, rule, send), purposes(rule, send))
+    counters = counters_of(turn, rule, send)
+    reserve(turn, counters)
+    expect(turn, action, counters, purposes(rule, send), _standbys(turn, rule, send, action))
     turn.actions.append(action)
     turn.record(
         rule,
@@ -148,7 +151,7 @@ def _fallbacks(turn: Turn, rule: Rule, send: Send, sender: Sender) -> list[Actio
     """Return what the dispatcher may send instead when the deadline cannot be met: whatever has consent."""
     actions: list[Action] = []
     for one in send.fallback:
-        if missing_consent(turn.state, purposes(rule, one)):
+        if judge_consent(turn.state, rule, one) is not None:
             continue
         try:
             actions.append(_action(turn, rule, one, sender, Reason.FALLBACK))
@@ -156,6 +159,33 @@ def _fallbacks(turn: Turn, rule: Rule, send: Send, sender: Sender) -> list[Actio
             # A fallback that cannot be rendered is no fallback; the next one may be.
             continue
     return actions
+
+
+def _standbys(turn: Turn, rule: Rule, send: Send, action: Action) -> list[Standby]:
+    """Return the fallbacks that went out with an action, each before those that stand behind it."""
+    sends = {one.step: one for one in send.fallback}
+    standbys: list[Standby] = []
+    for one in action.fallback:
+        own = sends[one.step]
+        counted = counters_of(turn, rule, own)
+        standbys.append(Standby(one.id, one.kind, counted, list(purposes(rule, own))))
+        standbys += _standbys(turn, rule, own, one)
+    return standbys
+
+
+def emitted_by(turn: Turn, rule: Rule, run: str, cause: str) -> set[str]:
+    """Return the ids of all actions that a play of ``rule`` can have emitted, fallbacks included.
+
+    A play that was brought along from another id of the customer emitted under that id.
+    """
+    sends = [step for step in rule.program if isinstance(step, Send)]
+    for send in sends:
+        sends += send.fallback  # The list grows while it is read, so fallbacks of fallbacks are found as well.
+    return {
+        action_id(turn.rulebook.workspace, customer, run, rule.id, send.step, cause)
+        for send in sends
+        for customer in (turn.customer_id, *turn.state.aliases)
+    }
 
 
 def _quiet_window(turn: Turn, rule: Rule, send: Send, facts: Properties) -> QuietWindow | None:

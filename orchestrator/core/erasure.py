@@ -3,16 +3,18 @@
 It is an event like any other, ``customer_erased``, so it has its place in the log: whatever was accepted before it is
 forgotten, whatever happens after it begins a new, empty customer. What stays of the old one is a tombstone, the log
 time of the erasure. Events that happened at or before that moment change nothing, however late they arrive, and
-neither do receipts of actions that were decided before it.
+neither do receipts of actions that were decided before it. What a provider reports of a delivery begins no customer
+either, unless it is that they no longer want to be written to.
 """
 
 from __future__ import annotations
 
 from orchestrator.core.decision import Decision, DecisionRecord
-from orchestrator.core.event import CUSTOMER_ERASED, RECEIPTS, Event
+from orchestrator.core.event import ACTION_SCHEDULED, CUSTOMER_ERASED, OUTCOMES, RECEIPTS, UNSUBSCRIBED, Event
 from orchestrator.core.identity import erasures
 from orchestrator.core.reason import Outcome, Reason
 from orchestrator.core.receipt import withdraw
+from orchestrator.core.seen import latest
 from orchestrator.core.state import CustomerState
 from orchestrator.core.turn import Turn
 
@@ -25,7 +27,17 @@ def is_forgotten(state: CustomerState, event: Event) -> bool:
         return True
     if state.merged_into:
         return False
+    if begins_nobody(event) and not state.first_seen_ms:
+        return True
     return event.type in RECEIPTS and event.properties.get("action_id") not in state.pending
+
+
+_REPORTS = (OUTCOMES | {ACTION_SCHEDULED}) - {UNSUBSCRIBED}
+
+
+def begins_nobody(event: Event) -> bool:
+    """Return whether an event only reports what became of an action, so that nobody is known by it alone."""
+    return event.type in _REPORTS and "action_id" in event.properties
 
 
 def erase(turn: Turn, event: Event) -> Decision:
@@ -46,5 +58,5 @@ def erase(turn: Turn, event: Event) -> Decision:
             rulebook_version=turn.rulebook.version,
         )
     ]
-    tombstone = CustomerState(clock_ms=turn.now_ms, seen=turn.state.seen[-1:], erased_at_ms=turn.now_ms)
+    tombstone = CustomerState(clock_ms=turn.now_ms, seen=latest(turn.state.seen), erased_at_ms=turn.now_ms)
     return Decision(tombstone, turn.actions, turn.records, events=erasures(turn, event))

@@ -18,12 +18,38 @@ ACTION_FAILED = "action_failed"
 ACTION_EXPIRED = "action_expired"
 ACTION_CANCELLED = "action_cancelled"
 ACTION_CANCEL_TOO_LATE = "action_cancel_too_late"
+#: The dispatcher has booked an action into a slot of the next opening. Its ``properties`` hold ``action_id``,
+#: ``slot_at`` (epoch ms), ``connector``, ``kind``, ``rule`` and ``journey``. It settles nothing: a receipt follows.
+ACTION_SCHEDULED = "action_scheduled"
 
 #: The dispatcher's receipts. Their ``properties`` hold at least ``action_id``.
 RECEIPTS = frozenset({ACTION_DELIVERED, ACTION_FAILED, ACTION_EXPIRED, ACTION_CANCELLED, ACTION_CANCEL_TOO_LATE})
-SYSTEM_TYPES = RECEIPTS | {
+
+MESSAGE_BOUNCED = "message_bounced"
+UNSUBSCRIBED = "unsubscribed"
+RESUBSCRIBED = "resubscribed"
+#: What providers report of a delivery, or hear from the customer. Their ``properties`` hold at least ``connector`` and
+#: ``kind``, and ``action_id`` where the provider names the delivery.
+OUTCOMES = frozenset(
+    {
+        "message_delivered",
+        "message_read",
+        "email_opened",
+        MESSAGE_BOUNCED,
+        "message_failed",
+        "link_clicked",
+        "message_received",
+        UNSUBSCRIBED,
+        RESUBSCRIBED,
+        "call_answered",
+        "call_missed",
+        "call_ended",
+    }
+)
+SYSTEM_TYPES = (RECEIPTS | OUTCOMES) | {
     IDENTIFY,
     ALIAS,
+    ACTION_SCHEDULED,
     CONSENT_CHANGED,
     CUSTOMER_ERASED,
     MERGE_REQUESTED,

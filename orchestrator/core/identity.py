@@ -23,8 +23,9 @@ from orchestrator.core import union
 from orchestrator.core.decision import Decision, DecisionRecord
 from orchestrator.core.event import ALIAS, CUSTOMER_ERASED, IDENTIFY, MERGE_REQUESTED, PROFILE_MERGED, Event
 from orchestrator.core.reason import Outcome, Reason
-from orchestrator.core.receipt import withdraw
-from orchestrator.core.state import ALIASES_MAX, SEEN_MAX, CustomerState, decode_state, encode_state
+from orchestrator.core.receipt import withdraw_refused
+from orchestrator.core.seen import with_mark
+from orchestrator.core.state import ALIASES_MAX, CustomerState, decode_state, encode_state
 from orchestrator.core.turn import Turn, forked
 
 
@@ -74,18 +75,18 @@ def absorb(turn: Turn, event: Event) -> Decision:
         return Decision(turn.state, [], [])
     refused = union.unite(turn, decode_state(b64decode(carried)))
     if refused:
-        withdraw(turn, lambda _, entry: not refused.isdisjoint(entry.consent), Reason.CONSENT_WITHDRAWN)
+        withdraw_refused(turn, refused)
     turn.records.append(_line(turn, previous_id=previous_id))
     return Decision(turn.state, turn.actions, turn.records)
 
 
-def forward(state: CustomerState, event: Event, customer_id: str, seen: int) -> Decision:
+def forward(state: CustomerState, event: Event, customer_id: str, mark: bytes) -> Decision:
     """Answer for a customer who has been merged: whatever is about them is about the customer they are now.
 
     A profile that comes after all changes hands once more: the next one has asked for this id, not for the first.
     """
     fork = forked(state)
-    fork.seen = [*fork.seen[-SEEN_MAX + 1 :], seen]
+    fork.seen = with_mark(fork.seen, mark)
     if event.type == MERGE_REQUESTED:
         return Decision(fork, [], [])
     properties = event.properties

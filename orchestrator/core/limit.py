@@ -1,6 +1,6 @@
 """Limits: what may hold an action back. All of them fail closed, and whatever blocks leaves its reason.
 
-The order is fixed: consent, caps, quiet hours. Cooldown is a property of the rule and is asked before a play
+The order is fixed: channel, consent, caps, quiet hours. Cooldown is a property of the rule and is asked before a play
 starts. Caps count reservations: a stamp is written when an action is decided and taken back when its
 receipt says that nothing was delivered.
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from orchestrator.core import channel
 from orchestrator.core.definition import Cap, QuietHours, QuietThen, Rule, Send
 from orchestrator.core.localtime import period_start_ms, quiet_until, zone_named, zones_of_phone
 from orchestrator.core.reason import Reason
@@ -38,9 +39,20 @@ _PASS = Verdict()
 
 def judge(turn: Turn, rule: Rule, send: Send, facts: Properties) -> Verdict:
     """Return whether an action may be sent now. ``facts`` are the properties of the event behind it."""
-    missing = missing_consent(turn.state, purposes(rule, send))
-    if missing:
-        return Verdict(Reason.CONSENT_MISSING, detail={"purpose": missing})
+    return judge_consent(turn.state, rule, send) or judge_contact(turn, rule, send, facts)
+
+
+def judge_consent(state: CustomerState, rule: Rule, send: Send) -> Verdict | None:
+    """Return what forbids an action whenever it were sent: a channel that is closed, a purpose without consent."""
+    shut = channel.closed(state.consents, send.kind)
+    if shut is not None:
+        return Verdict(Reason.CHANNEL_WITHDRAWN, detail={"channel": send.kind, "because": shut[0], "since": shut[1]})
+    missing = missing_consent(state, purposes(rule, send))
+    return Verdict(Reason.CONSENT_MISSING, detail={"purpose": missing}) if missing else None
+
+
+def judge_contact(turn: Turn, rule: Rule, send: Send, facts: Properties) -> Verdict:
+    """Return whether caps and quiet hours leave room for an action now."""
     for cap in rule.limits.caps:
         if covers(cap, rule.id, send):
             used = _used(turn, cap, facts)
@@ -74,8 +86,11 @@ def cooldown_left_ms(turn: Turn, rule: Rule) -> int:
     return 0 if not stamps else max(0, stamps[-1] + rule.limits.cooldown_ms - turn.now_ms)
 
 
+_REST = "rest:"
+
+
 def _cooldown_key(rule: Rule) -> str:
-    return f"rest:{rule.id}"
+    return _REST + rule.id
 
 
 def covers(cap: Cap, rule_id: str, send: Send) -> bool:
@@ -103,18 +118,17 @@ def _used(turn: Turn, cap: Cap, facts: Properties) -> int:
     return sum(stamp >= since for stamp in stamps)
 
 
-def reserve(turn: Turn, rule: Rule, send: Send) -> list[str]:
-    """Count an action that is about to be emitted; return the counters that hold a reservation for it."""
+def counters_of(turn: Turn, rule: Rule, send: Send) -> list[str]:
+    """Return the counters that an action counts against."""
     counters = [cap.key for cap in turn.rulebook.caps if covers(cap, rule.id, send) and _concerns(cap, rule)]
-    for cap_key in counters:
-        turn.state.sent[cap_key] = [*_kept(turn, cap_key), turn.now_ms]
-    if rule.limits.cooldown_ms:
+    return [*counters, _cooldown_key(rule)] if rule.limits.cooldown_ms else counters
+
+
+def reserve(turn: Turn, counters: Iterable[str]) -> None:
+    """Count an action that is about to be sent, now, against each of ``counters``."""
+    for counter in counters:
         # Earlier stamps stay while they count, so that releasing one action does not release the others.
-        rests = turn.state.sent.get(_cooldown_key(rule), ())
-        counting = [stamp for stamp in rests if stamp > turn.now_ms - rule.limits.cooldown_ms]
-        turn.state.sent[_cooldown_key(rule)] = [*counting, turn.now_ms]
-        counters.append(_cooldown_key(rule))
-    return counters
+        turn.state.sent[counter] = [*_kept(turn, counter), turn.now_ms]
 
 
 def _concerns(cap: Cap, rule: Rule) -> bool:
@@ -126,10 +140,16 @@ def _concerns(cap: Cap, rule: Rule) -> bool:
 _LONGEST_MS = 32 * 86_400_000
 
 
-def _kept(turn: Turn, cap_key: str) -> list[int]:
+def _kept(turn: Turn, counter: str) -> list[int]:
     """Return the stamps of a counter that some window may still look at."""
-    longest = max((cap.per_ms or _LONGEST_MS) for cap in turn.rulebook.caps if cap.key == cap_key)
-    return [stamp for stamp in turn.state.sent.get(cap_key, ()) if stamp > turn.now_ms - longest]
+    stamps = turn.state.sent.get(counter)
+    if not stamps:
+        return []
+    longest = max((cap.per_ms or _LONGEST_MS for cap in turn.rulebook.caps if cap.key == counter), default=_LONGEST_MS)
+    rested = turn.rulebook.rules.get(counter.removeprefix(_REST))
+    if counter.startswith(_REST) and rested is not None:
+        longest = rested.limits.cooldown_ms
+    return [stamp for stamp in stamps if stamp > turn.now_ms - longest]
 
 
 def release(state: CustomerState, counters: Iterable[str], decided_at_ms: int) -> None:

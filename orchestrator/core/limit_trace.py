@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
+from orchestrator.core.channel import closed, entries
 from orchestrator.core.definition import HOLDOUT, Cap, Limits, Rule, Send, Split
-from orchestrator.core.limit import cooldown_left_ms, covers, judge, missing_consent, purposes
+from orchestrator.core.limit import cooldown_left_ms, covers, judge_contact, missing_consent, purposes
 from orchestrator.core.play import first_outlook, play_key
 from orchestrator.core.turn import Turn
 from orchestrator.core.view import Properties
@@ -24,6 +25,7 @@ class LimitKind(Enum):
     IN_PLAY = "in_play"
     COOLDOWN = "cooldown"
     EXPERIMENT = "experiment"
+    CHANNEL = "channel"
     CONSENT = "consent"
     CAP = "cap"
     QUIET_HOURS = "quiet_hours"
@@ -60,6 +62,13 @@ def _first_send(rule: Rule) -> Send | None:
 
 
 def _of_send(turn: Turn, rule: Rule, send: Send, facts: Properties) -> Iterator[LimitTrace]:
+    stated = [given[1] for entry in entries(send.kind) if (given := turn.state.consents.get(entry)) is not None]
+    if stated:
+        shut = closed(turn.state.consents, send.kind)
+        because, since = (None, max(stated)) if shut is None else shut
+        yield LimitTrace(
+            LimitKind.CHANNEL, shut is not None, {"channel": send.kind, "because": because, "since": since}
+        )
     for purpose in purposes(rule, send):
         given = turn.state.consents.get(purpose)
         detail = {"purpose": purpose, "known": given is not None, "since": None if given is None else given[1]}
@@ -86,4 +95,4 @@ def _used(turn: Turn, rule: Rule, send: Send, cap: Cap, facts: Properties) -> in
 
 def _alone(turn: Turn, rule: Rule, send: Send, limits: Limits, facts: Properties) -> Any:
     """Return the verdict of some of a rule's limits, as if the rule had no others."""
-    return judge(turn, replace(rule, limits=limits), replace(send, consent=()), facts)
+    return judge_contact(turn, replace(rule, limits=limits), send, facts)

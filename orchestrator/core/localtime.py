@@ -8,7 +8,7 @@ whoever asks must fail closed.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
@@ -65,6 +65,19 @@ def next_local_minute(moment_ms: int, minute: int, zone: ZoneInfo) -> int:
             if instant_ms > moment_ms:
                 return instant_ms
     raise AssertionError("every local minute comes within two days")
+
+
+def local_instant_ms(day: date, minute: int, zone: ZoneInfo) -> int:
+    """Return the first moment at which the local clock of ``day`` shows ``minute`` of the day.
+
+    On a day whose clocks jump over that minute it is the first instant after the jump.
+    """
+    return _instant_ms(datetime(day.year, day.month, day.day, minute // 60, minute % 60, tzinfo=zone))
+
+
+def local_date(moment_ms: int, zone: ZoneInfo) -> date:
+    """Return the local calendar's day."""
+    return datetime.fromtimestamp(moment_ms / 1000, zone).date()
 
 
 def _instant_ms(wall: datetime) -> int:

@@ -9,32 +9,54 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.core.event import CONSENT_CHANGED, IDENTIFY, Event
+from orchestrator.core import channel
+from orchestrator.core.event import CONSENT_CHANGED, IDENTIFY, OUTCOMES, Event
 from orchestrator.core.state import CustomerState
 
 TRAITS_MAX = 200
 
 
 def learn(state: CustomerState, event: Event, at_ms: int) -> list[str]:
-    """Apply an event to traits and consents; return the purposes whose consent was withdrawn by it."""
+    """Apply an event to traits and consents; return the consents that it withdrew: purposes and channels' entries."""
     if event.type == IDENTIFY:
         for name, value in event.properties.items():
-            set_trait(state, name, value, at_ms)
+            if set_trait(state, name, value, at_ms) and name in channel.ADDRESSES:
+                _readdress(state, name, at_ms)
+    elif not event.context and event.type != CONSENT_CHANGED and event.type not in OUTCOMES:
+        return []
     withdrawn: list[str] = []
     for purpose, granted in _consents(event).items():
         if isinstance(granted, bool) and _set_consent(state, purpose, granted, at_ms) and not granted:
             withdrawn.append(purpose)
+    if event.type in OUTCOMES:
+        for entry, granted in channel.changes(event).items():
+            if _set_consent(state, entry, granted, at_ms) and not granted:
+                withdrawn.append(entry)
     return withdrawn
 
 
-def set_trait(state: CustomerState, name: str, value: Any, at_ms: int) -> None:
-    """Set a trait unless a newer value is known; null removes it; beyond the ceiling new names are ignored."""
+def set_trait(state: CustomerState, name: str, value: Any, at_ms: int) -> bool:
+    """Set a trait unless a newer value is known; return whether it has another value now.
+
+    Null removes it; beyond the ceiling new names are ignored.
+    """
     known = state.traits.get(name)
     if known is not None and known[1] > at_ms:
-        return
+        return False
     if known is None and len(state.traits) >= TRAITS_MAX:
-        return
+        return False
     state.traits[name] = (value, at_ms)
+    return known is None or bool(known[0] != value)
+
+
+def _readdress(state: CustomerState, trait: str, at_ms: int) -> None:
+    """Open the channels that were closed because nobody was at the address before this one."""
+    if state.traits[trait][0] is None:
+        return
+    for kind in channel.ADDRESSES[trait]:
+        _, reachable = channel.entries(kind.value)
+        if reachable in state.consents:
+            _set_consent(state, reachable, True, at_ms)
 
 
 def _consents(event: Event) -> Mapping[str, Any]:

@@ -26,6 +26,7 @@ class Reason(Enum):
     REVALIDATED = "revalidated"  # a deferred action woke and still holds
     FALLBACK = "fallback"  # sent in place of an action that could not be
     CONSENT_MISSING = "consent_missing"
+    CHANNEL_WITHDRAWN = "channel_withdrawn"  # the customer unsubscribed from it, or their address bounced
     COOLDOWN = "cooldown"
     CAP_REACHED = "cap_reached"
     QUIET_HOURS = "quiet_hours"

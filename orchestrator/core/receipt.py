@@ -1,23 +1,32 @@
-"""Receipts: what became of an emitted action, and taking one back that is no longer wanted."""
+"""Receipts: what became of an emitted action, and taking one back that is no longer wanted.
+
+A receipt that names a ``fallback`` says that the dispatcher sends that action in the first one's place. The fallback is
+then what is pending: the first one's reservations are released and the fallback counts against the limits of its own
+kind, as of the receipt, since it is the one that reaches the customer. A cap that is used up does not stop it; the
+dispatcher has it already.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
+from orchestrator.core import channel
 from orchestrator.core.action import Action
 from orchestrator.core.event import ACTION_CANCEL_TOO_LATE, ACTION_CANCELLED, ACTION_DELIVERED, RECEIPTS, Event
-from orchestrator.core.limit import release
+from orchestrator.core.limit import release, reserve
 from orchestrator.core.reason import Outcome, Reason
-from orchestrator.core.state import PENDING_MAX, Pending
+from orchestrator.core.state import PENDING_MAX, Pending, Standby
 from orchestrator.core.turn import Turn
 
 #: How long an action without a deadline is watched for its receipt.
 PENDING_MS = 7 * 86_400_000
 
 
-def expect(turn: Turn, action: Action, counted: list[str], consent: tuple[str, ...]) -> None:
+def expect(
+    turn: Turn, action: Action, counted: list[str], consent: tuple[str, ...], standbys: Sequence[Standby] = ()
+) -> None:
     """Remember an emitted action until its receipt; the oldest is forgotten beyond the ceiling."""
     pending = turn.state.pending
     for done in [one for one, entry in pending.items() if entry.until <= turn.now_ms]:
@@ -25,31 +34,73 @@ def expect(turn: Turn, action: Action, counted: list[str], consent: tuple[str, .
     while len(pending) >= PENDING_MAX:
         del pending[next(iter(pending))]
     until = max(action.deadline_at or 0, turn.now_ms) + PENDING_MS
-    pending[action.id] = Pending(action.rule, action.run, action.decided_at, until, counted, list(consent))
+    pending[action.id] = Pending(
+        action.rule,
+        action.run,
+        action.decided_at,
+        until,
+        counted,
+        list(consent),
+        kind=action.kind,
+        standbys=list(standbys),
+    )
 
 
 def settle(turn: Turn, event: Event) -> None:
-    """Apply a receipt: a delivery is noted, a failure releases what the action had reserved."""
-    if event.type not in RECEIPTS:
-        return
-    action_id = event.properties.get("action_id")
-    entry = turn.state.pending.get(action_id) if isinstance(action_id, str) else None
+    """Apply a receipt: a delivery is noted, a failure releases what was reserved or hands on to the fallback."""
+    action_id = event.properties.get("action_id") if event.type in RECEIPTS else None
+    entry = _pending(turn, action_id) if isinstance(action_id, str) else None
     if entry is None or not isinstance(action_id, str):
         return
     rule = turn.rulebook.rules.get(entry.rule)
     if event.type in _REACHED:
         watched = turn.now_ms + (rule.lateness_ms if rule else 0)
-        turn.state.pending[action_id] = msgspec.structs.replace(entry, delivered=True, until=watched)
+        turn.state.pending[action_id] = msgspec.structs.replace(entry, delivered=True, until=watched, standbys=[])
         if rule and event.type == ACTION_CANCEL_TOO_LATE:
             turn.record(rule, entry.run, Outcome.NOTED, Reason.TOO_LATE, action_id=action_id)
         return
-    release(turn.state, entry.counted, entry.decided_at)
-    del turn.state.pending[action_id]
+    fallback = event.properties.get("fallback")
+    if isinstance(fallback, str) and fallback:
+        _hand_on(turn, action_id, entry, fallback)
+    else:
+        _forget(turn, action_id, entry)
     if rule and event.type != ACTION_CANCELLED:
         turn.record(rule, entry.run, Outcome.NOTED, Reason.EXECUTION_FAILED, action_id=action_id, receipt=event.type)
 
 
 _REACHED = frozenset({ACTION_DELIVERED, ACTION_CANCEL_TOO_LATE})
+
+
+def _pending(turn: Turn, action_id: str) -> Pending | None:
+    """Return what is pending under an id; a fallback's own receipt may precede the one that hands on to it."""
+    for first, entry in list(turn.state.pending.items()) if action_id not in turn.state.pending else ():
+        if any(one.id == action_id for one in entry.standbys):
+            _hand_on(turn, first, entry, action_id)
+    return turn.state.pending.get(action_id)
+
+
+def _forget(turn: Turn, action_id: str, entry: Pending) -> None:
+    release(turn.state, entry.counted, entry.decided_at)
+    del turn.state.pending[action_id]
+
+
+def _hand_on(turn: Turn, action_id: str, entry: Pending, fallback: str) -> None:
+    """Let the fallback take the place of an action that could not be delivered."""
+    _forget(turn, action_id, entry)
+    place = next((place for place, one in enumerate(entry.standbys) if one.id == fallback), None)
+    # Of an action that an earlier release emitted it is only known that something takes its place.
+    standby = Standby(fallback, "", entry.counted, entry.consent) if place is None else entry.standbys[place]
+    if standby.withdrawn:
+        return
+    reserve(turn, standby.counted)
+    turn.state.pending[fallback] = msgspec.structs.replace(
+        entry,
+        decided_at=turn.now_ms,
+        counted=standby.counted,
+        consent=standby.consent,
+        kind=standby.kind,
+        standbys=[] if place is None else entry.standbys[place + 1 :],
+    )
 
 
 def withdraw(turn: Turn, wanted: Callable[[str, Pending], bool], reason: Reason) -> None:
@@ -70,6 +121,30 @@ def withdraw(turn: Turn, wanted: Callable[[str, Pending], bool], reason: Reason)
         turn.actions.append(_cancellation(turn, action_id, entry, reason))
         if rule:
             turn.record(rule, entry.run, Outcome.WITHDRAWN, reason, action_id=action_id)
+
+
+def withdraw_refused(turn: Turn, refused: Collection[str]) -> None:
+    """Take back every pending action that needs one of the consents in ``refused``, and fallbacks that do.
+
+    The dispatcher keeps in mind that a fallback was withdrawn before it was queued, and never sends it.
+    """
+    withdraw(turn, lambda _, entry: channel.needed(entry.kind, entry.consent, refused), Reason.CONSENT_WITHDRAWN)
+    for action_id, entry in list(turn.state.pending.items()):
+        unwanted = [
+            one for one in entry.standbys if not one.withdrawn and channel.needed(one.kind, one.consent, refused)
+        ]
+        if entry.withdrawn or not unwanted:
+            continue
+        turn.state.pending[action_id] = msgspec.structs.replace(
+            entry,
+            standbys=[
+                msgspec.structs.replace(one, withdrawn=True) if one in unwanted else one for one in entry.standbys
+            ],
+        )
+        for one in unwanted:
+            turn.actions.append(_cancellation(turn, one.id, entry, Reason.CONSENT_WITHDRAWN))
+            if rule := turn.rulebook.rules.get(entry.rule):
+                turn.record(rule, entry.run, Outcome.WITHDRAWN, Reason.CONSENT_WITHDRAWN, action_id=one.id)
 
 
 def _cancellation(turn: Turn, action_id: str, entry: Pending, reason: Reason) -> Action:

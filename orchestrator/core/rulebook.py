@@ -78,10 +78,11 @@ class SequenceWatch:
 
 @dataclass(frozen=True, slots=True)
 class StageEntry:
-    """The stages of one journey that an event may enter, last stage first."""
+    """The stages of one journey that an event may enter, last stage first; ``places`` has the index of every stage."""
 
     journey: Journey
     stages: tuple[tuple[Stage, Check | None], ...]
+    places: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +178,9 @@ class _Builder:
         for stage in sorted(journey.stages, key=lambda one: -one.index):
             if stage.on.event:
                 by_event.setdefault(stage.on.event, []).append((stage, self.check(journey.id, stage.on.where)))
+        places = {stage.name: stage.index for stage in journey.stages}
         for event_type, stages in by_event.items():
-            self.draft(event_type).stages.append(StageEntry(journey, tuple(stages)))
+            self.draft(event_type).stages.append(StageEntry(journey, tuple(stages), places))
 
     def index_rule(self, rule: Rule) -> None:
         for leaving in rule.exit_when:

@@ -29,6 +29,11 @@ from orchestrator.core.receipt import withdraw
 from orchestrator.core.rulebook import StageEntry
 from orchestrator.core.state import RUNS_PER_JOURNEY_MAX, Run
 from orchestrator.core.turn import Turn, timer_id, timer_parts
+from orchestrator.core.view import View
+
+#: Kinds of timers: those that a run's standing still sets, and that of a local time of day.
+_STANDSTILL = frozenset({"stage", "dwell"})
+_SCHEDULE = frozenset({"schedule"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +46,8 @@ class Transition:
     entered: str
 
 
-def follow_event(turn: Turn, entry: StageEntry) -> Transition | None:
+def follow_event(turn: Turn, entry: StageEntry, view: View) -> Transition | None:
     """Move the run that the event concerns, if the event enters a later stage of this journey."""
-    view = turn.view()
     key = view.run_key(entry.journey.id)
     if key is None:
         return None
@@ -51,7 +55,8 @@ def follow_event(turn: Turn, entry: StageEntry) -> Transition | None:
     if run is not None and run.ended_at and not _may_reenter(entry.journey, run, turn.at_ms):
         return None
     open_run = None if run is None or run.ended_at else run
-    reached = -1 if open_run is None else _index_of(entry.journey, open_run.stage)
+    # A stage that an edit has removed counts as standing before the first.
+    reached = -1 if open_run is None else entry.places.get(open_run.stage, -1)
     for stage, holds in entry.stages:
         if stage.index <= reached:
             return None
@@ -93,13 +98,8 @@ def _rename(turn: Turn, journey: Journey, key: str, run: Run, name: str) -> None
     stage = next(one for one in journey.stages if one.name == name)
     if (stage.goal or stage.final) and not run.ended_at:
         turn.state.runs[key] = msgspec.structs.replace(run, stage=name, ended_at=turn.at_ms)
-        _drop_timers(turn, key, {"stage", "dwell"})
+        _drop_timers(turn, key, _STANDSTILL)
         _end(turn, key, Reason.GOAL_REACHED if stage.goal else Reason.RUN_ENDED)
-
-
-def _index_of(journey: Journey, name: str) -> int:
-    """Return a stage's place; one that an edit has removed counts as standing before the first."""
-    return next((stage.index for stage in journey.stages if stage.name == name), -1)
 
 
 def _may_reenter(journey: Journey, run: Run, at_ms: int) -> bool:
@@ -122,7 +122,7 @@ def _move(turn: Turn, journey: Journey, key: str, run: Run | None, stage: Stage)
         entered_at=at_ms,
         ended_at=at_ms if ends else 0,
     )
-    _drop_timers(turn, key, {"stage", "dwell"})
+    _drop_timers(turn, key, _STANDSTILL)
     if ends:
         _end(turn, key, Reason.GOAL_REACHED if stage.goal else Reason.RUN_ENDED)
     else:
@@ -173,14 +173,14 @@ def follow_profile(turn: Turn) -> None:
 def _end(turn: Turn, key: str, reason: Reason) -> None:
     """End everything that lives by the run: plays, watched absences, timers, actions not yet delivered."""
     end_plays(turn, lambda play: play.run == key, reason)
-    _drop_timers(turn, key, {"schedule"})
+    _drop_timers(turn, key, _SCHEDULE)
     for name, arm in list(turn.state.arms.items()):
         if arm.run == key:
             turn.state.timers.pop(f"absence|{name}", None)
     withdraw(turn, lambda _, entry: entry.run == key, reason)
 
 
-def _drop_timers(turn: Turn, key: str, kinds: set[str]) -> None:
+def _drop_timers(turn: Turn, key: str, kinds: frozenset[str]) -> None:
     for timer in list(turn.state.timers):
         kind, _, instance = timer_parts(timer)
         if instance == key and kind in kinds:
@@ -195,7 +195,7 @@ def _make_room(turn: Turn, journey: str) -> None:
         oldest = min(runs, key=lambda key: (not runs[key].ended_at, runs[key].entered_at, key))
         for rule in _watching(turn, oldest):
             turn.record(rule, oldest, Outcome.BLOCKED, Reason.INSTANCE_CEILING)
-        _drop_timers(turn, oldest, {"stage", "dwell"})
+        _drop_timers(turn, oldest, _STANDSTILL)
         _end(turn, oldest, Reason.RUN_ENDED)
         del turn.state.runs[oldest]
 

@@ -2,6 +2,9 @@
 
 Encoded as positional msgpack, so fields are only ever appended. Timers live here and nowhere else; a
 store keeps only the earliest one per customer as an index. Every collection has a ceiling.
+
+Nothing here can be part of a cycle, so Python's collector of cycles need not know of it: with thousands of states in
+memory it would take a third of the worker's time.
 """
 
 from __future__ import annotations
@@ -10,7 +13,6 @@ from typing import Any
 
 import msgspec
 
-SEEN_MAX = 64
 RUNS_PER_JOURNEY_MAX = 32
 INSTANCES_MAX = 64
 FIRINGS_MAX = 4
@@ -21,7 +23,7 @@ BIDS_MAX = 32
 ALIASES_MAX = 32
 
 
-class Run(msgspec.Struct, array_like=True):
+class Run(msgspec.Struct, array_like=True, gc=False):
     """One customer's passage through one journey."""
 
     stage: str
@@ -31,7 +33,7 @@ class Run(msgspec.Struct, array_like=True):
     visited: list[str] = []
 
 
-class Firing(msgspec.Struct, array_like=True):
+class Firing(msgspec.Struct, array_like=True, gc=False):
     """An absence that has fired, as long as a late event may take it back."""
 
     armed_at: int  # event time of the arming event
@@ -39,7 +41,7 @@ class Firing(msgspec.Struct, array_like=True):
     actions: list[str]  # actions that it emitted
 
 
-class Arm(msgspec.Struct, array_like=True):
+class Arm(msgspec.Struct, array_like=True, gc=False):
     """An absence that is being watched: armed by one event, prevented by another."""
 
     armed_at: int  # event time of the arming event; 0 when only a preventing event is known
@@ -53,7 +55,7 @@ class Arm(msgspec.Struct, array_like=True):
     earlier: list[Firing] = []  # firings before the latest arming, oldest first
 
 
-class Play(msgspec.Struct, array_like=True):
+class Play(msgspec.Struct, array_like=True, gc=False):
     """A rule's program that has not ended: waiting for a moment, an event, or the end of quiet hours."""
 
     rule: str
@@ -69,7 +71,17 @@ class Play(msgspec.Struct, array_like=True):
     step: str = ""  # id of the step at ``pc``, by which a play finds its place in another version
 
 
-class Pending(msgspec.Struct, array_like=True):
+class Standby(msgspec.Struct, array_like=True, gc=False):
+    """A fallback that the dispatcher sends in place of an action when that one cannot be delivered."""
+
+    id: str
+    kind: str
+    counted: list[str]  # limit counters that it will count against
+    consent: list[str] = []
+    withdrawn: bool = False  # taken back before it was needed
+
+
+class Pending(msgspec.Struct, array_like=True, gc=False):
     """An action that was emitted and has no final receipt yet."""
 
     rule: str
@@ -80,9 +92,11 @@ class Pending(msgspec.Struct, array_like=True):
     consent: list[str] = []
     delivered: bool = False
     withdrawn: bool = False  # taken back; the receipt decides whether in time
+    kind: str = ""
+    standbys: list[Standby] = []  # in the order in which they are tried
 
 
-class Trial(msgspec.Struct, array_like=True):
+class Trial(msgspec.Struct, array_like=True, gc=False):
     """An action whose success is still open (see ``trial``)."""
 
     rule: str
@@ -91,7 +105,7 @@ class Trial(msgspec.Struct, array_like=True):
     segment: str
 
 
-class Bid(msgspec.Struct, array_like=True):
+class Bid(msgspec.Struct, array_like=True, gc=False):
     """A candidate that waits for the decision window of its slot to close."""
 
     rule: str
@@ -100,13 +114,13 @@ class Bid(msgspec.Struct, array_like=True):
     facts: dict[str, Any]
 
 
-class CustomerState(msgspec.Struct, array_like=True):
+class CustomerState(msgspec.Struct, array_like=True, gc=False):
     """The state machine of one customer. ``clock_ms`` is log time, ``frontier_ms`` the newest event time."""
 
     clock_ms: int = 0
     frontier_ms: int = 0
     first_seen_ms: int = 0
-    seen: list[int] = []  # ring of 64-bit hashes of event ids, oldest first
+    seen: bytes = b""  # marks of the latest event ids (see ``seen``)
     traits: dict[str, tuple[Any, int]] = {}  # value and the event time that set it
     consents: dict[str, tuple[bool, int]] = {}
     runs: dict[str, Run] = {}  # "journey/key"

@@ -24,7 +24,7 @@ def forked(state: CustomerState) -> CustomerState:
         state.clock_ms,
         state.frontier_ms,
         state.first_seen_ms,
-        state.seen.copy(),
+        state.seen,
         state.traits.copy(),
         state.consents.copy(),
         state.runs.copy(),

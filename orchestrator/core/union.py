@@ -18,9 +18,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from orchestrator.core.channel import closing
 from orchestrator.core.definition import SUM_BUCKETS, Aggregate, AggregateKind
 from orchestrator.core.profile import TRAITS_MAX
 from orchestrator.core.rulebook import Rulebook
+from orchestrator.core.seen import united
 from orchestrator.core.sequence import EVENTS_MAX
 from orchestrator.core.state import (
     ALIASES_MAX,
@@ -28,7 +30,6 @@ from orchestrator.core.state import (
     INSTANCES_MAX,
     PENDING_MAX,
     RUNS_PER_JOURNEY_MAX,
-    SEEN_MAX,
     STAMPS_MAX,
     TRIALS_MAX,
     CustomerState,
@@ -40,13 +41,15 @@ V = TypeVar("V")
 
 
 def unite(turn: Turn, other: CustomerState) -> set[str]:
-    """Bring ``other`` into the turn's state; return the purposes that one side had granted and the union refuses."""
+    """Bring ``other`` into the turn's state; return the consents that one side had and the union refuses.
+
+    A channel that either side has closed is among them: the other side may have used it without any entry.
+    """
     state = turn.state
     if other.first_seen_ms:
         state.first_seen_ms = min(state.first_seen_ms or other.first_seen_ms, other.first_seen_ms)
     state.frontier_ms = max(state.frontier_ms, other.frontier_ms)
-    own = set(state.seen)
-    state.seen = [*(one for one in other.seen if one not in own), *state.seen][-SEEN_MAX:]
+    state.seen = united(other.seen, state.seen)
     state.aliases = list(dict.fromkeys([*other.aliases, *state.aliases]))[-ALIASES_MAX:]
     _unite_traits(state, other)
     refused = _unite_consents(state, other)
@@ -56,7 +59,7 @@ def unite(turn: Turn, other: CustomerState) -> set[str]:
         state.sent[counter] = sorted([*state.sent.get(counter, ()), *stamps])[-STAMPS_MAX:]
     _adopt(state.pending, other.pending, PENDING_MAX)
     _adopt_clocks(state, other, moved)
-    return refused
+    return refused | closing(state.consents)
 
 
 def _unite_traits(state: CustomerState, other: CustomerState) -> None:

@@ -1,37 +1,179 @@
-"""Access: who may use the routes under ``/v1``."""
+"""Access: who is calling, and whether they may. Decided before a byte of the body is read."""
 
 from __future__ import annotations
 
 import binascii
+import math
 from base64 import b64decode
-from collections.abc import Iterable, Sequence
-from hmac import compare_digest
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
-from pydantic import SecretStr
-
+from orchestrator import metrics
+from orchestrator.errors import ConfigurationError
+from orchestrator.gateway.keys import Key, KeyRing
 from orchestrator.gateway.problem import Problem
+from orchestrator.gateway.rate import TokenBucket
+from orchestrator.gateway.roles import EVERYTHING, Role
+from orchestrator.runtime.ports import Clock
+from orchestrator.settings import Settings
+
+#: Where a request's scope says who is calling.
+CALLER = "journey.caller"
+Headers = Mapping[bytes, bytes]
 
 
-class WriteKeys:
-    """Accepts one of the keys as basic-auth user (as Segment libraries send it) or as bearer token.
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who makes a request: the name of the key ('' without keys) and what it may do."""
 
-    Without keys everyone is accepted. Every key is compared, in constant time, whichever matches.
+    name: str
+    roles: frozenset[Role]
+    bucket: TokenBucket | None = None
+
+    def must(self, role: Role, remedy: str = "") -> None:
+        """Raise ``Problem`` 403 unless the caller has the role."""
+        if role not in self.roles:
+            has = ", ".join(sorted(one.value for one in self.roles))
+            raise _forbidden(
+                "role",
+                "role_missing",
+                f'The key "{self.name}" may not do this: it needs the role {role.value} and has {has}.',
+                remedy or f"Use a key with the role {role.value}; `journey keys create --role {role.value}` makes one.",
+            )
+
+    def take(self, number: int) -> None:
+        """Count ``number`` events against the key's rate; raise ``Problem`` 429 when they are too many now."""
+        if self.bucket is not None:
+            self._within(self.bucket.take(number))
+
+    def within_rate(self) -> None:
+        """Raise ``Problem`` 429 when not even one event could be sent now; counts nothing."""
+        if self.bucket is not None:
+            self._within(self.bucket.wait_s())
+
+    def signed(self, author: str) -> str:
+        """Return what a record names as its author: what the caller says, and the key that vouches for it."""
+        if not self.name:
+            return author
+        return f"{author} (key {self.name})" if author else f"key {self.name}"
+
+    def _within(self, wait_s: float) -> None:
+        if wait_s > 0:
+            metrics.KEY_REFUSALS.labels("rate").inc()
+            raise Problem(
+                429,
+                "rate_exceeded",
+                f'The key "{self.name}" has sent as much as it may for now.',
+                remedy="Send again after Retry-After; nothing of this request was taken.",
+                headers={"Retry-After": str(math.ceil(wait_s))},
+            )
+
+
+#: Whoever calls a gateway that has no keys.
+ANYBODY = Caller("", EVERYTHING)
+
+
+class Access:
+    """Tells callers by their key, sent as basic-auth user (as Segment libraries send it) or as bearer token.
+
+    Without keys everyone may do everything. Then, and for what is not ingest, a browser is let in only from pages of
+    this gateway: other pages could otherwise use the reach, or the remembered key, of whoever looks at them.
     """
 
-    def __init__(self, keys: Sequence[SecretStr]) -> None:
-        self._keys = tuple(key.get_secret_value().encode() for key in keys)
+    def __init__(self, keys: KeyRing, workspace: str, clock: Clock, *, local: bool) -> None:
+        """``local``: the gateway is bound to the loopback address."""
+        self._keys = keys
+        self._workspace = workspace
+        self._clock = clock
+        self._local = local
 
-    def check(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Raise ``Problem`` 401 unless ``headers`` (names in lower case) carry a key."""
-        if not self._keys:
-            return
-        value = next((value for name, value in headers if name == b"authorization"), None)
+    @classmethod
+    def of(cls, settings: Settings, clock: Clock) -> Access:
+        """Return the access that the settings describe."""
+        return cls(KeyRing.of(settings), settings.workspace, clock, local=is_loopback(settings.host))
+
+    def check(self, headers: Headers, role: Role) -> Caller:
+        """Return the caller, or raise ``Problem``: 401 for who it is, 403 for what it may. Names are in lower case."""
+        if role is not Role.WRITE:
+            self._refuse_other_pages(headers)
+        caller = self._caller(headers)
+        caller.must(role)
+        return caller
+
+    def _caller(self, headers: Headers) -> Caller:
+        if not self._keys.needed:
+            return ANYBODY
+        value = headers.get(b"authorization")
         if value is None:
-            raise _unauthorised("A write key is needed.", "Send the write key as basic-auth user or bearer token.")
+            raise _unauthorised("missing", "A key is needed.", "Send the key as basic-auth user or bearer token.")
         sent = _sent_key(value)
-        matches = [compare_digest(sent, key) for key in self._keys]
-        if not sent or not any(matches):
-            raise _unauthorised("The write key is not known.", "Compare it with JOURNEY_WRITE_KEYS of the gateway.")
+        key = self._keys.find(sent) if sent else None
+        if key is None:
+            raise _unauthorised(
+                "unknown", "The key is not known.", "Compare it with the one you were given, or have another made."
+            )
+        self._refuse_ended(key)
+        return Caller(key.name, key.roles, key.bucket)
+
+    def _refuse_ended(self, key: Key) -> None:
+        if key.expires_at_ms is not None and self._clock.now_ms() >= key.expires_at_ms:
+            raise _unauthorised(
+                "expired", f'The key "{key.name}" has expired.', "Have another made with `journey keys create`."
+            )
+        if key.workspace not in {None, self._workspace}:
+            raise _forbidden(
+                "workspace",
+                "other_workspace",
+                f'The key "{key.name}" is not for this workspace.',
+                "Send to the gateway of the key's workspace.",
+            )
+
+    def _refuse_other_pages(self, headers: Headers) -> None:
+        """Refuse what a browser sends for a page of another origin, or for a name that was bent to this machine."""
+        site, origin, host = (headers.get(name, b"") for name in (b"sec-fetch-site", b"origin", b"host"))
+        if not site and not origin:
+            return  # No browser: programs send neither.
+        foreign = site in {b"cross-site", b"same-site"} or (origin and _authority(origin) != host.lower())
+        rebound = self._local and not self._keys.needed and not is_loopback(_host(host))
+        if foreign or rebound:
+            raise _forbidden(
+                "origin", "other_origin", "A page of another origin may not do this.", "Call from your own server."
+            )
+
+
+def refuse_exposure(settings: Settings) -> None:
+    """Raise ``ConfigurationError`` when other machines could call and nothing would tell them apart."""
+    if settings.write_keys or settings.keys_file or settings.allow_anonymous or is_loopback(settings.host):
+        return
+    raise ConfigurationError(
+        f"Serving on {settings.host} without keys would let in everybody who reaches this machine. "
+        "Make a key with `journey keys create --role write --name NAME --file keys.yaml` and set "
+        "JOURNEY_KEYS_FILE=keys.yaml; or bind to 127.0.0.1; or, where the network itself keeps others out, set "
+        "JOURNEY_ALLOW_ANONYMOUS=true."
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach a server that is bound to ``host``."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _authority(origin: bytes) -> bytes:
+    return origin.partition(b"://")[2].lower()
+
+
+def _host(header: bytes) -> str:
+    try:
+        return urlsplit(f"//{header.decode('latin-1')}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _sent_key(value: bytes) -> bytes:
@@ -48,7 +190,8 @@ def _sent_key(value: bytes) -> bytes:
             return b""
 
 
-def _unauthorised(detail: str, remedy: str) -> Problem:
+def _unauthorised(reason: str, detail: str, remedy: str) -> Problem:
+    metrics.KEY_REFUSALS.labels(reason).inc()
     return Problem(
         401,
         "unauthorised",
@@ -56,3 +199,8 @@ def _unauthorised(detail: str, remedy: str) -> Problem:
         remedy=remedy,
         headers={"WWW-Authenticate": 'Basic realm="journey", charset="UTF-8"'},
     )
+
+
+def _forbidden(reason: str, code: str, detail: str, remedy: str) -> Problem:
+    metrics.KEY_REFUSALS.labels(reason).inc()
+    return Problem(403, code, detail, remedy=remedy)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
@@ -12,14 +12,16 @@ from starlette.responses import Response
 
 from orchestrator import __version__
 from orchestrator.errors import Unavailable
-from orchestrator.gateway.access import WriteKeys
+from orchestrator.gateway.access import Access
 from orchestrator.gateway.backend import Backend
 from orchestrator.gateway.customers import customer_router
+from orchestrator.gateway.guard import REMEDY, Guard
 from orchestrator.gateway.in_flight import InFlight
 from orchestrator.gateway.ingest import Door, ingest_routes
 from orchestrator.gateway.lookups import lookup_router
 from orchestrator.gateway.observation import Observation
 from orchestrator.gateway.openapi import describe
+from orchestrator.gateway.outcomes import Reception, outcome_routes
 from orchestrator.gateway.problem import Problem, unavailable
 from orchestrator.runtime.intake import HttpIntake, Intake
 from orchestrator.runtime.ports import Clock
@@ -36,18 +38,18 @@ def create_app(
     clock: Clock,
     *,
     in_flight: InFlight | None = None,
+    outcomes: Reception | None = None,
     routers: Sequence[APIRouter] = (),
 ) -> FastAPI:
     """Return the gateway over ``backend``.
 
-    Ingest routes bypass FastAPI's parsing. ``routers`` are further routes behind the same write keys, each with its
-    whole path as prefix. ``/`` is left to whoever mounts a console there.
+    Ingest routes bypass FastAPI's parsing, and so does that of ``outcomes``, if providers report here. ``routers`` are further routes, each with its whole path as prefix; what is
+    under ``/v1`` needs a row in ``gateway.roles``. ``/`` is left to whoever mounts a console there.
     """
-    keys = WriteKeys(settings.write_keys)
+    access = Access.of(settings, clock)
     door = Door(
         log=backend.log,
         clock=clock,
-        keys=keys,
         in_flight=in_flight or InFlight(REQUESTS_IN_FLIGHT_MAX, BYTES_IN_FLIGHT_MAX),
         body_bytes_max=settings.body_bytes_max,
     )
@@ -57,15 +59,16 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        routes=list(ingest_routes(door, HttpIntake(intake))),
+        routes=[
+            *ingest_routes(door, HttpIntake(intake)),
+            *(outcome_routes(door, outcomes) if outcomes is not None else ()),
+        ],
     )
 
-    def authorised(request: Request) -> None:
-        keys.check(request.scope["headers"])
-
     for router in (lookup_router(backend), customer_router(backend.log, intake, clock), *routers):
-        app.include_router(router, dependencies=[Depends(authorised)])
+        app.include_router(router)
     app.include_router(_health_router(backend))
+    app.add_middleware(Guard, access=access, body_bytes_max=settings.body_bytes_max)
     app.add_middleware(Observation)
     _answer_with_problems(app)
     describe(app, event_bytes_max=settings.event_bytes_max, body_bytes_max=settings.body_bytes_max)
@@ -104,8 +107,7 @@ def _answer_with_problems(app: FastAPI) -> None:
             404: ("unknown_path", f"There is nothing at {request.url.path}."),
             405: ("method_not_allowed", f"{request.method} is not answered at {request.url.path}."),
         }.get(error.status_code, ("http_error", str(error.detail)))
-        remedy = "GET /openapi.json lists what there is."
-        return Problem(error.status_code, code, detail, remedy=remedy, headers=error.headers).response()
+        return Problem(error.status_code, code, detail, remedy=REMEDY, headers=error.headers).response()
 
     @app.exception_handler(RequestValidationError)
     async def invalid_request(_request: Request, error: RequestValidationError) -> Response:

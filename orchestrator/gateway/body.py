@@ -28,6 +28,16 @@ def header(headers: list[tuple[bytes, bytes]], name: bytes) -> bytes:
     return next((value for each, value in headers if each == name), b"")
 
 
+async def read_as_sent(headers: list[tuple[bytes, bytes]], receive: Receive, bytes_max: int, held: Held) -> bytes:
+    """Return the body of any content type, byte for byte: what a signature was made over.
+
+    Raise ``Problem`` 413 (too large) or 415 (encoded), and ``ClientDisconnect`` when the client goes away.
+    """
+    if header(headers, b"content-encoding").strip().lower() not in {b"", b"identity"}:
+        raise Problem(415, "unknown_encoding", "The body is encoded.", remedy="Send the body as it was signed.")
+    return await _plain(receive, bytes_max, held)
+
+
 async def read_body(headers: list[tuple[bytes, bytes]], receive: Receive, bytes_max: int, held: Held) -> bytes:
     """Return the body, inflated. Never holds more than ``bytes_max`` of it.
 
@@ -44,7 +54,7 @@ async def read_body(headers: list[tuple[bytes, bytes]], receive: Receive, bytes_
         )
     length = header(headers, b"content-length")
     if length.isdigit() and int(length[:12]) > bytes_max:
-        raise _too_large(bytes_max)
+        raise too_large(bytes_max)
     encoding = header(headers, b"content-encoding").strip().lower()
     if encoding in {b"", b"identity"}:
         return await _plain(receive, bytes_max, held)
@@ -67,7 +77,7 @@ async def _plain(receive: Receive, bytes_max: int, held: Held) -> bytes:
         piece, more = await _next(receive)
         size += len(piece)
         if size > bytes_max:
-            raise _too_large(bytes_max)
+            raise too_large(bytes_max)
         held.add(len(piece))
         pieces.append(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -82,7 +92,7 @@ async def _inflated(receive: Receive, bytes_max: int, held: Held) -> bytes:
         piece, more = await _next(receive)
         received += len(piece)
         if received > bytes_max:
-            raise _too_large(bytes_max)
+            raise too_large(bytes_max)
         while piece:
             if stream.eof:  # A gzip body may have several members.
                 stream = zlib.decompressobj(_GZIP)
@@ -93,7 +103,7 @@ async def _inflated(receive: Receive, bytes_max: int, held: Held) -> bytes:
             held.add(len(inflated))
             body += inflated
             if len(body) > bytes_max:
-                raise _too_large(bytes_max)
+                raise too_large(bytes_max)
             piece = stream.unconsumed_tail or stream.unused_data
     if not stream.eof:
         raise _broken_gzip()
@@ -107,7 +117,8 @@ async def _next(receive: Receive) -> tuple[bytes, bool]:
     return message.get("body", b""), message.get("more_body", False)
 
 
-def _too_large(bytes_max: int) -> Problem:
+def too_large(bytes_max: int) -> Problem:
+    """Return the problem of a body that is larger than allowed."""
     return Problem(
         413,
         "too_large",

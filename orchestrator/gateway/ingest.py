@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from orchestrator import metrics
 from orchestrator.errors import EventRefused, LogUnavailable
-from orchestrator.gateway.access import WriteKeys
+from orchestrator.gateway.access import CALLER, Caller
 from orchestrator.gateway.body import read_body
 from orchestrator.gateway.in_flight import InFlight
 from orchestrator.gateway.observation import TEMPLATE
@@ -51,7 +51,6 @@ class Door:
 
     log: EventLog
     clock: Clock
-    keys: WriteKeys
     in_flight: InFlight
     body_bytes_max: int
 
@@ -76,10 +75,9 @@ class Ingest:
         started = perf_counter()
         scope[TEMPLATE] = self._route
         try:
-            self._door.keys.check(scope["headers"])
             with self._door.in_flight.hold() as held:
                 body = await read_body(scope["headers"], receive, self._door.body_bytes_max, held)
-                response = await self._ingest(body, scope["headers"])
+                response = await self._ingest(body, scope["headers"], scope[CALLER])
             self._seconds.observe(perf_counter() - started)
         except Problem as problem:
             response = problem.response()
@@ -87,7 +85,7 @@ class Ingest:
             return
         await response(scope, receive, send)
 
-    async def _ingest(self, body: bytes, raw_headers: list[tuple[bytes, bytes]]) -> Response:
+    async def _ingest(self, body: bytes, raw_headers: list[tuple[bytes, bytes]], caller: Caller) -> Response:
         now_ms = self._door.clock.now_ms()
         try:
             admission = self._take(body, [(name.decode("latin-1"), value) for name, value in raw_headers], now_ms)
@@ -98,6 +96,7 @@ class Ingest:
             metrics.EVENTS_REFUSED.labels("gateway", str(each.error.code)).inc()
         if admission.refused and not self._keeps_refused:
             raise refused_events(admission.refused, len(admission.refused) + len(admission.ids))
+        caller.take(len(admission.records) + len(admission.refused))
         await self._append(admission, now_ms)
         return Response(msgspec.json.encode(self._accepted(admission)), self._status, media_type="application/json")
 

@@ -8,6 +8,9 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from orchestrator.gateway import problem
+from orchestrator.gateway.outcomes import PATH as OUTCOMES_PATH
+from orchestrator.gateway.problem import RULEBOOK_PROBLEM
+from orchestrator.gateway.roles import TABLE
 from orchestrator.runtime.intake.admission import EVENTS_PER_REQUEST_MAX
 from orchestrator.runtime.intake.cloudevents import BATCHED, STRUCTURED
 from orchestrator.runtime.intake.limits import ID_CHARS_MAX, TYPE_CHARS_MAX
@@ -51,10 +54,16 @@ def describe(app: FastAPI, *, event_bytes_max: int, body_bytes_max: int) -> None
         if app.openapi_schema is None:
             built = get_openapi(title=app.title, version=app.version, routes=app.routes, description=_DESCRIPTION)
             built["paths"] = {**_ingest_paths(body_bytes_max), **built.get("paths", {})}
+            if any(getattr(route, "path", "") == OUTCOMES_PATH for route in app.routes):
+                built["paths"][OUTCOMES_PATH] = {
+                    "get": _outcomes("Answer a provider that checks the address, or who wants no more mail"),
+                    "post": _outcomes("Take what a provider reports"),
+                }
             components = built.setdefault("components", {})
             components["schemas"] = {**components.get("schemas", {}), **_schemas(event_bytes_max)}
             components["securitySchemes"] = _SECURITY
             _complete_lookups(built["paths"])
+            _name_roles(built["paths"])
             app.openapi_schema = built
         return app.openapi_schema
 
@@ -68,8 +77,8 @@ under the same id whenever no answer came. An event without an id gets a random 
 another event. Every refusal is a problem document (RFC 9457) that names the field and the remedy."""
 
 _SECURITY: Schema = {
-    "basic": {"type": "http", "scheme": "basic", "description": "Write key as user, empty password."},
-    "bearer": {"type": "http", "scheme": "bearer", "description": "Write key as token."},
+    "basic": {"type": "http", "scheme": "basic", "description": "Key as user, empty password."},
+    "bearer": {"type": "http", "scheme": "bearer", "description": "Key as token."},
 }
 _KEYS: list[Schema] = [{"basic": []}, {"bearer": []}, {}]
 
@@ -104,6 +113,36 @@ _BATCH_NOTE = """Good calls are taken. Refused ones go to the dead letters and a
 200 all the same, because Segment's libraries would otherwise drop or repeat the whole batch. Bodies may be gzipped."""
 
 
+def _outcomes(summary: str) -> Schema:
+    named = {"name": "connector", "in": "path", "required": True, "schema": {"type": "string"}}
+    return {
+        "summary": summary,
+        "description": _OUTCOMES_NOTE.replace("\n", " "),
+        "tags": ["outcomes"],
+        "security": [{}],
+        "parameters": [{**named, "description": "Name of the connector in connectors.yaml."}],
+        "responses": {
+            "200": {"description": "The reports are durable; the body is what the provider expects."},
+            **{str(code): _problem_answer(text) for code, text in _OUTCOME_PROBLEMS.items()},
+        },
+    }
+
+
+_OUTCOMES_NOTE = """The body and its signature are the provider's own. Every report becomes an event of its customer,
+such as `message_bounced` or `call_answered`; its id is the connector's name, a colon and the report's id. A report that
+concerns nobody we know goes to the dead letters."""
+_OUTCOME_PROBLEMS = {
+    400: "The callback is not understood.",
+    401: "The callback is not signed.",
+    403: "The signature is not the provider's.",
+    404: "No connector of this name takes reports.",
+    413: "The body is too large.",
+    415: "The body is encoded.",
+    429: "Too many requests are in flight; Retry-After says when to come back.",
+    503: "The reports cannot be read or kept now; nothing was acknowledged.",
+}
+
+
 def _operation(summary: str, note: str, content: Schema, status: str, answer: str) -> Schema:
     responses: Schema = {
         status: {
@@ -123,10 +162,11 @@ def _operation(summary: str, note: str, content: Schema, status: str, answer: st
 
 _PROBLEMS = {
     400: "The body is not JSON, or an event is refused.",
-    401: "A write key is needed, or the one sent is not known.",
+    401: "A key is needed, or the one sent is not known.",
+    408: "The request did not arrive in time.",
     413: "The body or an event is too large.",
     415: "The content type is not JSON, or the encoding is not gzip.",
-    429: "Too many requests are in flight; Retry-After says when to come back.",
+    429: "The key's rate is used up or too many requests are in flight; Retry-After says when to come back.",
     503: "The log cannot take events now; nothing was acknowledged.",
 }
 
@@ -161,12 +201,26 @@ def _complete_lookups(paths: Schema) -> None:
         for operation in operations.values():
             if operation["responses"].pop("422", None) is not None:
                 operation["responses"]["400"] = _problem_answer("A parameter is not as described.")
-            if path.startswith("/v1/") and "ingest" not in operation.get("tags", ()):
+            if path.startswith("/v1/") and not {"ingest", "outcomes"} & set(operation.get("tags", ())):
                 operation["security"] = _KEYS
                 operation["responses"]["401"] = _problem_answer(_PROBLEMS[401])
                 operation["responses"]["503"] = _problem_answer("A dependency does not answer now.")
                 if "{" in path:
                     operation["responses"]["404"] = _problem_answer("There is no such thing.")
+                if "requestBody" in operation:
+                    operation["responses"]["400"] = _problem_answer("The body is not as described.")
+                    operation["responses"] |= {str(status): _problem_answer(_PROBLEMS[status]) for status in (408, 413)}
+    paths["/readyz"]["get"]["responses"]["503"] = _problem_answer("The process cannot take events now.")
+
+
+def _name_roles(paths: Schema) -> None:
+    """Say which role each operation needs, from the table that decides it."""
+    for row in TABLE:
+        operation = paths.get(row.path.replace(":path}", "}"), {}).get(row.method.lower())
+        if operation is not None and row.role is not None:
+            operation["x-journey-role"] = row.role.value
+            operation["responses"]["403"] = _problem_answer(f"The key lacks the role {row.role.value}.")
+            operation["responses"]["429"] = _problem_answer(_PROBLEMS[429])
 
 
 def _object(required: list[str], properties: Schema, description: str) -> Schema:
@@ -249,7 +303,9 @@ def _segment_call(name: Schema, facts: Schema, moment: Schema) -> Schema:
 def _answer_schemas() -> Schema:
     number: Schema = {"type": "integer", "minimum": 0}
     text: Schema = {"type": "string"}
-    refused = {"index": number, "code": {"enum": list(RefusalCode)}, "field": text, "detail": text, "remedy": text}
+    # A refused rulebook lists its problems in the same way.
+    codes = [*RefusalCode, RULEBOOK_PROBLEM]
+    refused = {"index": number, "code": {"enum": codes}, "field": text, "detail": text, "remedy": text}
     return {
         "Accepted": _object(
             ["accepted", "ids", "success"],
@@ -269,5 +325,5 @@ def _answer_schemas() -> Schema:
             },
             "The calls that are not in refused are durable.",
         ),
-        "RefusedEvent": _object(list(refused), refused, "A refused event; index counts from 0 in the order sent."),
+        "RefusedEvent": _object(list(refused), refused, "A refused event or a rulebook's problem; index is from 0."),
     }

@@ -82,7 +82,7 @@ class ConditionView(Explaining):
 class LimitView(Explaining):
     """What one limit said."""
 
-    kind: str = Field(description="in_play, cooldown, experiment, consent, cap or quiet_hours.")
+    kind: str = Field(description="in_play, cooldown, experiment, channel, consent, cap or quiet_hours.")
     text: str = Field(description="What it said, in words.")
     blocks: bool = Field(description="True when it alone held the action back.")
     detail: dict[str, Any] = Field(description="Its figures; moments and spans in milliseconds.")
@@ -221,7 +221,9 @@ def _decision_entry(record: DecisionRecord) -> TimelineEntry:
 
 
 def _plain(value: Any) -> Any:
-    """Return structs as objects with named fields, whatever form they are stored in."""
+    """Return structs as objects with named fields and bytes as hexadecimal, whatever form they are stored in."""
+    if isinstance(value, bytes):
+        return value.hex()
     if isinstance(value, msgspec.Struct):
         return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
     if isinstance(value, dict):

@@ -15,6 +15,8 @@ from orchestrator.runtime.intake import Refusal, RefusalCode
 MEDIA_TYPE = "application/problem+json"
 #: A problem document names at most this many refused events; ``detail`` says how many there are.
 ERRORS_SHOWN_MAX = 100
+#: The code of each error when a rulebook is refused; those of events are ``RefusalCode``.
+RULEBOOK_PROBLEM = "rulebook_problem"
 
 
 class ProblemError(msgspec.Struct, frozen=True):

@@ -11,7 +11,9 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.errors import RulebookRefused
-from orchestrator.gateway.problem import ERRORS_SHOWN_MAX, Problem, ProblemError
+from orchestrator.gateway.access import CALLER, Caller
+from orchestrator.gateway.problem import ERRORS_SHOWN_MAX, RULEBOOK_PROBLEM, Problem, ProblemError
+from orchestrator.gateway.roles import Role
 from orchestrator.gateway.views import RulebookVersion, View, moment, version_view
 from orchestrator.rulebook.load import load_rulebook_files
 from orchestrator.rulebook.problem import Problem as RuleProblem
@@ -113,7 +115,14 @@ async def _body(request: Request) -> bytes:
     return b"".join(pieces)
 
 
+def _caller(request: Request) -> Caller:
+    """Return who the guard has let in."""
+    found: Caller = request.scope[CALLER]
+    return found
+
+
 Body = Annotated[bytes, Depends(_body)]
+Who = Annotated[Caller, Depends(_caller)]
 
 
 def _described(model: type[_Body]) -> dict[str, object]:
@@ -128,11 +137,13 @@ def rulebook_router(rulebooks: PublishedRulebooks, planner: Planner, now_ms: Now
         return version_view(published, active=published.version == rulebooks.current.version)
 
     @router.post("", status_code=201, summary="Publish a rulebook", openapi_extra=_described(Publication))
-    async def publish(body: Body) -> RulebookVersion:
+    async def publish(body: Body, caller: Who) -> RulebookVersion:
         asked = _read(Publication, body)
+        if asked.activate:
+            caller.must(Role.PUBLISHER, "Send activate: false (`journey publish --no-activate`) to publish a draft.")
         try:
             published = await rulebooks.publish(
-                asked.encoded(), author=asked.author, note=asked.note, activate=asked.activate
+                asked.encoded(), author=caller.signed(asked.author), note=asked.note, activate=asked.activate
             )
         except RulebookRefused as refused:
             raise _refused(refused) from refused
@@ -166,9 +177,9 @@ def rulebook_router(rulebooks: PublishedRulebooks, planner: Planner, now_ms: Now
         return VersionView(**shown(published).model_dump(), files=files)
 
     @router.post("/{version}/activate", summary="Put a version into force", openapi_extra=_described(Activation))
-    async def activate(version: str, body: Body) -> RulebookVersion:
+    async def activate(version: str, body: Body, caller: Who) -> RulebookVersion:
         asked = _read(Activation, body or b"{}")
-        published = await rulebooks.activate(version, author=asked.author)
+        published = await rulebooks.activate(version, author=caller.signed(asked.author))
         if published is None:
             raise _unknown(version)
         return shown(published)
@@ -206,7 +217,7 @@ def _refused(refused: RulebookRefused) -> Problem:
         f"The rulebook has {number}; the version in force stays.",
         remedy="Mend what errors names; `journey lint` finds the same.",
         errors=[
-            ProblemError(index, "rulebook_problem", f"{one.file}:{one.line}", ": ".join([*one.trail, one.message]), "")
+            ProblemError(index, RULEBOOK_PROBLEM, f"{one.file}:{one.line}", ": ".join([*one.trail, one.message]), "")
             for index, one in enumerate(problems[:ERRORS_SHOWN_MAX])
         ],
     )

@@ -5,15 +5,70 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from orchestrator.errors import ConfigurationError
+from orchestrator.gateway.connection import BoundedConnection
+from orchestrator.settings import Settings
 
 SHUTDOWN_TIMEOUT_S = 10
+#: Connections at once; what comes beyond is answered 503 and not read.
+CONNECTIONS_MAX = 4_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """On which terms a server speaks: over TLS or not, how patiently, and whose word about clients it takes.
+
+    Nobody's word is taken unless ``trusted_proxies`` names them: X-Forwarded-* headers of others are only headers.
+    """
+
+    certificate: Path | None = None
+    key: Path | None = None
+    trusted_proxies: tuple[str, ...] = ()
+    request_timeout_s: float = 30
+
+    @classmethod
+    def of(cls, settings: Settings) -> Terms:
+        """Return the terms of the gateway that the settings describe."""
+        return cls(
+            certificate=settings.tls_certificate,
+            key=settings.tls_key,
+            trusted_proxies=settings.trusted_proxies,
+            request_timeout_s=settings.request_timeout_s,
+        )
+
+    def options(self) -> dict[str, Any]:
+        """Return them as uvicorn's."""
+        options: dict[str, Any] = {
+            "http": partial(BoundedConnection, request_timeout_s=self.request_timeout_s),
+            "limit_concurrency": CONNECTIONS_MAX,
+            "proxy_headers": bool(self.trusted_proxies),
+            "forwarded_allow_ips": list(self.trusted_proxies),
+        }
+        if self.certificate is not None and self.key is not None:
+            _check_pair(self.certificate, self.key)
+            options |= {"ssl_certfile": str(self.certificate), "ssl_keyfile": str(self.key)}
+        return options
+
+
+def _check_pair(certificate: Path, key: Path) -> None:
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, password="")
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(
+            f"The certificate {certificate} and the key {key} cannot be used ({error}). Correct "
+            "JOURNEY_TLS_CERTIFICATE and JOURNEY_TLS_KEY: two PEM files that belong together, the key without password."
+        ) from None
 
 
 class _Server(uvicorn.Server):
@@ -29,10 +84,12 @@ class GatewayServer:
     """A running gateway: ``async with GatewayServer(app, host, port) as server: server.url``.
 
     Port 0 takes a free port. Leaving the context stops taking connections and answers what was begun, for at most
-    ``SHUTDOWN_TIMEOUT_S``. Raises ``ConfigurationError`` when the address cannot be bound.
+    ``SHUTDOWN_TIMEOUT_S``. Raises ``ConfigurationError`` when the address cannot be bound or a certificate not used.
     """
 
-    def __init__(self, app: ASGIApp, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(self, app: ASGIApp, host: str = "127.0.0.1", port: int = 0, terms: Terms | None = None) -> None:
+        terms = terms or Terms()
+        self._scheme = "http" if terms.certificate is None else "https"
         self._host = host
         self._port = port
         config = uvicorn.Config(
@@ -42,6 +99,7 @@ class GatewayServer:
             lifespan="on",
             server_header=False,
             timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
+            **terms.options(),
         )
         self._server = _Server(config)
         self._socket: socket.socket | None = None
@@ -56,7 +114,7 @@ class GatewayServer:
     def url(self) -> str:
         """The address that is served, without a trailing slash."""
         host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"http://{host}:{self.port}"
+        return f"{self._scheme}://{host}:{self.port}"
 
     async def __aenter__(self) -> GatewayServer:
         """Return once connections are accepted."""

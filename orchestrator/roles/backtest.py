@@ -10,6 +10,7 @@ from typing import Any
 
 from orchestrator.adapters import sqlite_log
 from orchestrator.adapters.clock import SystemClock
+from orchestrator.adapters.kafka_client import Brokers, Where
 from orchestrator.adapters.kafka_log import KafkaLogReader
 from orchestrator.adapters.kafka_topics import partition_of
 from orchestrator.adapters.sqlite import SqliteDatabase
@@ -117,7 +118,7 @@ async def _backtest_of(
     if source != "topic":
         found = read_events(Path(source), intake)
     elif kafka:
-        found = await events_of_kafka(settings.kafka_bootstrap, intake)
+        found = await events_of_kafka(Brokers.of(settings), intake)
     else:
         found = await events_of_embedded(settings.data, intake)
 
@@ -196,7 +197,7 @@ def backtest(
     )
 
 
-async def events_of_kafka(bootstrap: str, intake: Intake) -> list[Event | RefusedLine]:
+async def events_of_kafka(bootstrap: Where, intake: Intake) -> list[Event | RefusedLine]:
     """Return what ``journey.events`` holds now, in order of the log's stamps; order per customer is kept."""
     reader = KafkaLogReader(bootstrap)
     firsts, ends = await reader.beginning_offsets(EVENTS), await reader.end_offsets(EVENTS)
@@ -210,7 +211,7 @@ async def events_of_kafka(bootstrap: str, intake: Intake) -> list[Event | Refuse
             if batch[-1].offset + 1 >= end:
                 break
     records.sort(key=lambda record: (record.stamp_ms, record.partition, record.offset))
-    return [one for record in records for one in _decoded(record, intake)]
+    return [one for record in intake.keys.own(records) for one in _decoded(record, intake)]
 
 
 async def events_of_embedded(data: Path, intake: Intake) -> list[Event | RefusedLine]:

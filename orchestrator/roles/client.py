@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from time import sleep
 from typing import Any
 from urllib.parse import quote
 
@@ -17,6 +18,14 @@ BATCH_MAX = 500
 TIMEOUT_S = 30.0
 
 Progress = Callable[[int, int], None]
+
+
+class _SlowDown(LogUnavailable):
+    """The gateway takes no more from this key for ``wait_s``."""
+
+    def __init__(self, text: str, wait_s: float) -> None:
+        super().__init__(text)
+        self.wait_s = wait_s
 
 
 def _client(url: str, write_key: str) -> httpx.Client:
@@ -41,8 +50,12 @@ def _answer(client: httpx.Client, method: str, path: str, **options: Any) -> Any
         f"{one.get('field', '')}: {one.get('detail', '')} {one.get('remedy', '')}".removeprefix(": ").strip()
         for one in faults
     )
+    if response.status_code == 429 and response.headers.get("retry-after", "").isdigit():
+        raise _SlowDown(text, float(response.headers["retry-after"]))
     if response.status_code in {429, 503}:
         raise LogUnavailable(text)
+    if response.status_code in {401, 403}:
+        raise ConfigurationError(f"{text} Give a key with --key or JOURNEY_KEY.")
     raise EventRefused("refused", "", text, "Mend what is named and send again: nothing of this batch was taken.")
 
 
@@ -57,10 +70,20 @@ def send_file(path: Path, url: str, write_key: str, progress: Progress) -> int:
     with _client(url, write_key) as client:
         for batch in _batches(lines):
             body = b"[" + b",".join(line.value for line in batch) + b"]"
-            _answer(client, "POST", "/v1/events", content=body, headers={"content-type": "application/json"})
+            _paced(client, body)
             done += len(batch)
             progress(done, len(lines))
     return done
+
+
+def _paced(client: httpx.Client, body: bytes) -> None:
+    """Post a batch; a key that has sent as much as it may for now is waited for, as the gateway asks."""
+    while True:
+        try:
+            _answer(client, "POST", "/v1/events", content=body, headers={"content-type": "application/json"})
+            return
+        except _SlowDown as slow:
+            sleep(slow.wait_s)
 
 
 def _batches(lines: Sequence[Line]) -> Iterator[Sequence[Line]]:
@@ -88,6 +111,13 @@ def customer(customer_id: str, what: str, url: str, write_key: str, **asked: Any
     with _client(url, write_key) as client:
         path = f"/v1/customers/{quote(customer_id, safe='')}/{what}"
         found: dict[str, Any] = _answer(client, "GET", path, params=params)
+    return found
+
+
+def known_customer(customer_id: str, url: str, write_key: str) -> dict[str, Any]:
+    """Return what the gateway knows of a customer: traits, consents, runs."""
+    with _client(url, write_key) as client:
+        found: dict[str, Any] = _answer(client, "GET", f"/v1/customers/{quote(customer_id, safe='')}")
     return found
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from connectors.errors import ConnectorMisconfigured
 from connectors.protocol import Connector
+from connectors.reach import Reach
 from connectors.registry import build, expand_environment
 from orchestrator.errors import ConfigurationError
 from orchestrator.rulebook.connector_entry import ConnectorEntry
@@ -20,13 +21,20 @@ log = logging.getLogger(__name__)
 def connectors_of(entries: Iterable[ConnectorEntry], environ: Mapping[str, str] | None = None) -> dict[str, Connector]:
     """Build every connector; raise ``ConfigurationError`` naming connector, setting and remedy.
 
-    ``environ`` fills in ``${NAME}`` references; the process's own environment when None.
+    ``environ`` fills in ``${NAME}`` references, holds the secrets and says what may be reached; the process's own
+    environment when None. What begins with ``JOURNEY_`` is the engine's and no connector gets it: a rulebook
+    could otherwise send the engine's own secrets to a target of its choice.
     """
     environ = os.environ if environ is None else environ
+    reach = _reach(environ)
+    theirs = {name: value for name, value in environ.items() if not name.startswith("JOURNEY_")}
     try:
         return {
             entry.name: build(
-                entry.name, {"type": entry.type, **expand_environment(entry.settings, environ, connector=entry.name)}
+                entry.name,
+                {"type": entry.type, **expand_environment(entry.settings, theirs, connector=entry.name)},
+                environ=theirs,
+                reach=reach,
             )
             for entry in entries
         }
@@ -34,10 +42,19 @@ def connectors_of(entries: Iterable[ConnectorEntry], environ: Mapping[str, str] 
         raise ConfigurationError(str(error)) from error
 
 
+def _reach(environ: Mapping[str, str]) -> Reach:
+    """Return where connectors may connect: what JOURNEY_PRIVATE_TARGETS permits, and RECEIVER_URL."""
+    try:
+        permitted = Reach.of_environment(environ)
+    except ValueError as error:
+        raise ConfigurationError(f"JOURNEY_PRIVATE_TARGETS: {error}. Write 10.0.0.0/8, a host or host:port.") from None
+    return permitted.and_url(environ.get("RECEIVER_URL", ""))
+
+
 def restart_notice(entries: Iterable[ConnectorEntry]) -> Callable[[Loaded], None]:
     """Return a listener that says so when a rulebook brings other connectors than those that run, ``entries``.
 
-    Connections, slots and rates belong to the process: they change when it is restarted, and not under way.
+    Connections and policies belong to the process: they change when it is restarted, and not under way.
     """
     running = {entry.name: entry for entry in entries}
 
@@ -74,4 +91,5 @@ def _policy(entry: ConnectorEntry) -> DeliveryPolicy:
         breaker_after=written.breaker_failures,
         breaker_open_s=written.breaker_pause_ms / 1000,
         lease_s=written.lease_ms / 1000,
+        capacity=written.capacity,
     )

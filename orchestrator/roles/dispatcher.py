@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from orchestrator import __version__, metrics
+from orchestrator.adapters.kafka_client import Brokers
 from orchestrator.adapters.kafka_group import KafkaGroupReader
+from orchestrator.adapters.redis_contact_book import RedisContactBook
 from orchestrator.adapters.redis_dispatch_queue import RedisDispatchQueue
 from orchestrator.gateway.server import GatewayServer
+from orchestrator.roles.callbacks import reporting
 from orchestrator.roles.delivery import connectors_of, policies_of, restart_notice
 from orchestrator.roles.distributed import event_log, redis_client, rulebooks_of, system_clock
 from orchestrator.roles.health import health_app
 from orchestrator.roles.stopping import until_first_ends
-from orchestrator.runtime.dispatch import Dispatcher
-from orchestrator.runtime.ports import ACTIONS
+from orchestrator.runtime.contacts import noting
+from orchestrator.runtime.dispatch import Dispatcher, own_records
+from orchestrator.runtime.ports import ACTIONS, Record
+from orchestrator.runtime.workspace import KeySpace
 from orchestrator.settings import Settings
 
 GROUP = "journey-dispatcher"
@@ -25,18 +30,24 @@ async def run_dispatcher(settings: Settings, *, on_ready: Callable[[str], None])
     metrics.PROCESS.info({"role": "dispatcher", "version": __version__, "workspace": settings.workspace})
     log, client = event_log(settings), redis_client(settings)
     rulebooks = await rulebooks_of(settings, log)
-    connectors = connectors_of(rulebooks.loaded.connectors)
-    rulebooks.listeners.append(restart_notice(rulebooks.loaded.connectors))
+    contacts = RedisContactBook(client, settings.workspace)
+    entries = rulebooks.loaded.connectors
+    connectors = noting(connectors_of(entries), contacts, system_clock(), reporting(entries))
+    rulebooks.listeners.append(restart_notice(entries))
     dispatcher = Dispatcher(
         queue=RedisDispatchQueue(client, settings.workspace),
         log=log,
         clock=system_clock(),
         connectors=connectors,
-        policies=policies_of(rulebooks.loaded.connectors),
+        policies=policies_of(entries),
     )
     reader = KafkaGroupReader(
-        settings.kafka_bootstrap, group=GROUP, topic=ACTIONS, session_timeout_s=settings.session_timeout_s
+        Brokers.of(settings),
+        group=settings.group(GROUP),
+        topic=ACTIONS,
+        session_timeout_s=settings.session_timeout_s,
     )
+    keys = KeySpace(settings.workspace, settings.neighbours)
     joined = asyncio.Event()
     await log.start()
     await dispatcher.start()
@@ -44,13 +55,16 @@ async def run_dispatcher(settings: Settings, *, on_ready: Callable[[str], None])
         health = health_app(joined.is_set)
         async with GatewayServer(health, settings.host, settings.metrics_port) as server:
 
+            async def accept(records: Sequence[Record]) -> None:
+                await dispatcher.accept(own_records(records, keys))
+
             def ready() -> None:
                 if not joined.is_set():
                     on_ready(server.url)
                 joined.set()
 
             await until_first_ends(
-                reader.run(dispatcher.accept, ready),
+                reader.run(accept, ready),
                 dispatcher.join(),
                 rulebooks.follow(),
                 server.wait(),

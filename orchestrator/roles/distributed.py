@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 
 from orchestrator.adapters.clock import SystemClock
+from orchestrator.adapters.kafka_client import Brokers, Where, client_tls
 from orchestrator.adapters.kafka_log import KafkaEventLog, KafkaLogReader
 from orchestrator.adapters.kafka_topics import KafkaTopics
+from orchestrator.adapters.redis_connection import packed_client
 from orchestrator.errors import ConfigurationError, EventRefused
 from orchestrator.rulebook.load import Loaded
 from orchestrator.rulebook.tracking_plan import TrackingPlan
@@ -28,26 +31,56 @@ CONNECTIONS_MAX = 64
 
 def redis_client(settings: Settings) -> redis.Redis:
     """Return a client; a broken connection is tried anew once, and then the caller hears of it."""
+    url = settings.redis_url.get_secret_value()
     try:
-        return redis.Redis.from_url(
-            settings.redis_url,
+        return packed_client(
+            url,
+            **_redis_tls(url, settings),
             max_connections=CONNECTIONS_MAX,
             socket_timeout=10,
             socket_connect_timeout=5,
             retry=Retry(ExponentialBackoff(), 1),
         )
     except ValueError as error:
-        raise ConfigurationError(f"JOURNEY_REDIS_URL is no address of a Redis: {error}.") from error
+        # The library's message may quote the address, and the address may hold a password.
+        said = "user, password or port cannot be read" if "@" in url else str(error)
+        raise ConfigurationError(f"JOURNEY_REDIS_URL is no address of a Redis: {said}.") from None
+
+
+def _redis_tls(url: str, settings: Settings) -> dict[str, Any]:
+    """Return what a connection over TLS is told; rediss:// asks for one, which verifies the other side."""
+    if not url.startswith("rediss://"):
+        if settings.redis_ca_file or settings.redis_certificate:
+            raise ConfigurationError(
+                "JOURNEY_REDIS_CA_FILE and _CERTIFICATE are for TLS, but JOURNEY_REDIS_URL does not begin with rediss://"
+            )
+        return {}
+    client_tls("REDIS", settings.redis_ca_file, settings.redis_certificate, settings.redis_key)
+    files = {
+        "ssl_ca_certs": settings.redis_ca_file,
+        "ssl_certfile": settings.redis_certificate,
+        "ssl_keyfile": settings.redis_key,
+    }
+    return {"ssl_cert_reqs": "required", "ssl_check_hostname": True} | {
+        name: str(path) for name, path in files.items() if path is not None
+    }
+
+
+def masked(url: str) -> str:
+    """Return an address without what is secret in it: user, password and parameters."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}" if parts.scheme and host else "(an address that cannot be read)"
 
 
 def topics_of(settings: Settings) -> KafkaTopics:
     """Return the deployment's topics."""
-    return KafkaTopics(settings.kafka_bootstrap, partitions=settings.partitions, replication=settings.kafka_replication)
+    return KafkaTopics(Brokers.of(settings), partitions=settings.partitions, replication=settings.kafka_replication)
 
 
 def event_log(settings: Settings) -> KafkaEventLog:
     """Return the producer."""
-    return KafkaEventLog(settings.kafka_bootstrap)
+    return KafkaEventLog(Brokers.of(settings))
 
 
 def system_clock() -> Clock:
@@ -85,7 +118,7 @@ def intake_of(settings: Settings, rulebooks: RulebookInForce, *, beside_others: 
         depth_max=settings.depth_max,
         future_tolerance_ms=round(settings.future_tolerance_s * 1000),
     )
-    intake = Intake(rulebooks.loaded.plan, settings.workspace, limits)
+    intake = Intake(rulebooks.loaded.plan, settings.workspace, limits, settings.neighbours)
 
     def follow(loaded: Loaded) -> None:
         before = rulebooks.loaded.plan
@@ -97,7 +130,7 @@ def intake_of(settings: Settings, rulebooks: RulebookInForce, *, beside_others: 
 
 async def rulebooks_of(settings: Settings, log: EventLog) -> PublishedRulebooks:
     """Return the rulebook in force, as the topic says it; the folder's as long as nothing was ever published."""
-    topic = KafkaRulebookTopic(settings.kafka_bootstrap)
+    topic = KafkaRulebookTopic(Brokers.of(settings))
     return await PublishedRulebooks.opened(topic, log, settings.workspace, settings.rules)
 
 
@@ -109,7 +142,7 @@ def relayed(batches: AsyncIterator[list[Record]]) -> aclosing[AsyncGenerator[lis
 class KafkaRulebookTopic:
     """``journey.rulebooks`` in Kafka."""
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, bootstrap: Where) -> None:
         self._reader = KafkaLogReader(bootstrap)
 
     async def bounds(self) -> tuple[int, int]:
@@ -129,7 +162,7 @@ class KafkaExtents:
 
     def __init__(self, settings: Settings) -> None:
         self._topics = topics_of(settings)
-        self._reader = KafkaLogReader(settings.kafka_bootstrap)
+        self._reader = KafkaLogReader(Brokers.of(settings))
 
     async def extent(self, partition: int) -> Extent:
         """Return identity, first and end offset of a partition."""

@@ -10,7 +10,7 @@ import contextlib
 import fcntl
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +19,16 @@ from fastapi import FastAPI
 from connectors.protocol import Connector
 from connectors.receiver.app import create_app as create_receiver
 from orchestrator import __version__, metrics
-from orchestrator.adapters import sqlite_dispatch_queue, sqlite_log, sqlite_positions, sqlite_state_store
+from orchestrator.adapters import (
+    sqlite_contact_book,
+    sqlite_dispatch_queue,
+    sqlite_log,
+    sqlite_positions,
+    sqlite_state_store,
+)
 from orchestrator.adapters.clock import SystemClock
 from orchestrator.adapters.sqlite import SqliteDatabase
+from orchestrator.adapters.sqlite_contact_book import SqliteContactBook
 from orchestrator.adapters.sqlite_dispatch_queue import SqliteDispatchQueue
 from orchestrator.adapters.sqlite_erasure import SqliteErasure
 from orchestrator.adapters.sqlite_log import SqliteEventLog
@@ -29,16 +36,19 @@ from orchestrator.adapters.sqlite_positions import SqlitePositions
 from orchestrator.adapters.sqlite_state_store import SqliteStateStore
 from orchestrator.adapters.sqlite_timeline import SqliteTimeline
 from orchestrator.errors import ConfigurationError, RulebookRefused, Unavailable
+from orchestrator.gateway.access import refuse_exposure
 from orchestrator.gateway.app import create_app
 from orchestrator.gateway.backend import Backend
 from orchestrator.gateway.rulebooks import rulebook_router
-from orchestrator.gateway.server import GatewayServer
+from orchestrator.gateway.server import GatewayServer, Terms
+from orchestrator.roles.callbacks import reception_of, reporting
 from orchestrator.roles.delivery import connectors_of, policies_of, restart_notice
 from orchestrator.roles.demo import play_demo
 from orchestrator.roles.distributed import intake_of, relayed
 from orchestrator.roles.lookups import RecentActions, RulebookJourneys, StoredCustomers, StoredDeadLetters
 from orchestrator.roles.past import past_router
 from orchestrator.roles.stopping import until_first_ends
+from orchestrator.runtime.contacts import noting
 from orchestrator.runtime.dispatch import Dispatcher
 from orchestrator.runtime.intake import HttpIntake, Intake
 from orchestrator.runtime.plan import Planner
@@ -47,17 +57,26 @@ from orchestrator.runtime.rulebooks import PublishedRulebooks
 from orchestrator.runtime.surroundings import Extent, Surroundings
 from orchestrator.runtime.timeline import marks_erasure
 from orchestrator.runtime.worker import Worker
-from orchestrator.settings import Settings
+from orchestrator.settings import DEFAULT_WORKSPACE, Settings
 
 log = logging.getLogger(__name__)
 
 SCHEMA = "\n".join(
-    (sqlite_log.SCHEMA, sqlite_state_store.SCHEMA, sqlite_dispatch_queue.SCHEMA, sqlite_positions.SCHEMA)
+    (
+        sqlite_log.SCHEMA,
+        sqlite_state_store.SCHEMA,
+        sqlite_dispatch_queue.SCHEMA,
+        sqlite_positions.SCHEMA,
+        sqlite_contact_book.SCHEMA,
+    )
 )
 #: The embedded log has one partition: one writer has nothing to gain from more.
 PARTITION = 0
 TICK_S = 0.05
+#: The local receiver shows what customers were sent: to nobody but this machine.
+LOOPBACK = "127.0.0.1"
 RULES_POLL_S = 0.5
+DATABASE = "journey.sqlite3"
 _READER = "dispatcher"
 _ERASER = "eraser"
 #: Ledger lines that are read again after a crash at most, for want of a saved position.
@@ -75,6 +94,8 @@ class Embedded:
     queue: SqliteDispatchQueue
     positions: SqlitePositions
     erasure: SqliteErasure
+    contacts: SqliteContactBook
+    environ: Mapping[str, str]  # what connectors see of the environment
     rulebooks: PublishedRulebooks
     intake: Intake
     worker: Worker
@@ -260,6 +281,18 @@ def _sole_owner(data: Path) -> Iterator[None]:
         yield
 
 
+def _claim(data: Path, workspace: str) -> None:
+    """Bind a data folder to its workspace for good: a database holds customers of one, under their bare ids."""
+    owner, database = data / "workspace", data / DATABASE
+    known = owner.read_text(encoding="utf-8").strip() if owner.exists() else DEFAULT_WORKSPACE
+    if (owner.exists() or database.exists()) and known != workspace:
+        raise ConfigurationError(
+            f'The data folder {data} belongs to the workspace "{known}", not to "{workspace}". '
+            "Name another folder with --data, or correct JOURNEY_WORKSPACE."
+        )
+    owner.write_text(f"{workspace}\n", encoding="utf-8")
+
+
 @contextlib.asynccontextmanager
 async def embedded(settings: Settings, receiver_url: str) -> AsyncIterator[Embedded]:
     """Put the engine together over ``settings.data``; closes everything at the end.
@@ -267,7 +300,8 @@ async def embedded(settings: Settings, receiver_url: str) -> AsyncIterator[Embed
     Connectors that name ``RECEIVER_URL`` deliver to ``receiver_url``, unless the environment says otherwise.
     """
     with _sole_owner(settings.data):
-        database = SqliteDatabase(settings.data / "journey.sqlite3", SCHEMA)
+        _claim(settings.data, settings.workspace)
+        database = SqliteDatabase(settings.data / DATABASE, SCHEMA)
         await database.open()
         connectors: dict[str, Connector] = {}
         try:
@@ -276,8 +310,11 @@ async def embedded(settings: Settings, receiver_url: str) -> AsyncIterator[Embed
                 SqliteRulebookTopic(event_log), event_log, settings.workspace, settings.rules
             )
             await take_folder(rulebooks, settings.rules)
-            connectors.update(connectors_of(rulebooks.loaded.connectors, {"RECEIVER_URL": receiver_url, **os.environ}))
-            yield _assembled(settings, rulebooks, database, event_log, connectors)
+            environ = {"RECEIVER_URL": receiver_url, **os.environ}
+            entries = rulebooks.loaded.connectors
+            built = connectors_of(entries, environ)
+            connectors.update(noting(built, SqliteContactBook(database), SystemClock(), reporting(entries)))
+            yield _assembled(settings, rulebooks, database, event_log, connectors, environ)
         finally:
             for connector in connectors.values():
                 await connector.close()
@@ -290,6 +327,7 @@ def _assembled(
     database: SqliteDatabase,
     event_log: SqliteEventLog,
     connectors: dict[str, Connector],
+    environ: Mapping[str, str],
 ) -> Embedded:
     clock = SystemClock()
     rulebooks.listeners.append(restart_notice(rulebooks.loaded.connectors))
@@ -322,6 +360,8 @@ def _assembled(
         queue=queue,
         positions=SqlitePositions(database),
         erasure=SqliteErasure(database),
+        contacts=SqliteContactBook(database),
+        environ=environ,
         rulebooks=rulebooks,
         intake=intake,
         worker=Worker(surroundings),
@@ -338,9 +378,9 @@ def backend_of(engine: Embedded) -> Backend:
         log=engine.log,
         customers=StoredCustomers(engine.store, engine.intake.key, lambda _: PARTITION),
         journeys=journeys,
-        actions=RecentActions(tail, engine.queue),
+        actions=RecentActions(tail, engine.queue, engine.intake.keys),
         dead_letters=StoredDeadLetters(
-            tail, engine.log, HttpIntake(engine.intake), engine.clock, engine.dispatcher.redrive
+            tail, engine.log, HttpIntake(engine.intake), engine.clock, engine.dispatcher.redrive, engine.contacts
         ),
         rulebooks=journeys,
         readiness=_Ready(),
@@ -353,17 +393,21 @@ def app_of(engine: Embedded) -> FastAPI:
     past = past_router(SqliteTimeline(engine.database), engine.intake, engine.rulebooks, backend, engine.clock)
     planner = Planner(engine.rulebooks, engine.store, [PARTITION])
     publishing = rulebook_router(engine.rulebooks, planner, engine.clock.now_ms)
-    return create_app(backend, engine.intake, engine.settings, engine.clock, routers=[past, publishing])
+    reception = reception_of(engine.rulebooks, engine.intake, engine.contacts, engine.queue.release, engine.environ)
+    return create_app(
+        backend, engine.intake, engine.settings, engine.clock, outcomes=reception, routers=[past, publishing]
+    )
 
 
 async def run_embedded(settings: Settings, *, demo: bool, on_ready: Callable[[str, str], None]) -> None:
     """Run until cancelled; ``on_ready`` gets the gateway's and the receiver's URL once both answer."""
+    refuse_exposure(settings)
     metrics.PROCESS.info({"role": "dev", "version": __version__, "workspace": settings.workspace})
     receiver = create_receiver(record_path=settings.data / "received.jsonl")
     async with (
-        GatewayServer(receiver, settings.host, settings.receiver_port) as received,
+        GatewayServer(receiver, LOOPBACK, settings.receiver_port) as received,
         embedded(settings, received.url) as engine,
-        GatewayServer(app_of(engine), settings.host, settings.port) as served,
+        GatewayServer(app_of(engine), settings.host, settings.port, Terms.of(settings)) as served,
     ):
         on_ready(served.url, received.url)
         work = [engine.run(), served.wait(), received.wait()]

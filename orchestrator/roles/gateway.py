@@ -6,17 +6,21 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from orchestrator import __version__, metrics
+from orchestrator.adapters.kafka_client import Brokers
 from orchestrator.adapters.kafka_group import KafkaTail
 from orchestrator.adapters.kafka_topics import partition_of
+from orchestrator.adapters.redis_contact_book import RedisContactBook
 from orchestrator.adapters.redis_dispatch_queue import RedisDispatchQueue
 from orchestrator.adapters.redis_state_store import RedisStateStore
 from orchestrator.adapters.redis_timeline import RedisTimeline
 from orchestrator.errors import Unavailable
+from orchestrator.gateway.access import refuse_exposure
 from orchestrator.gateway.app import create_app
 from orchestrator.gateway.backend import Backend
 from orchestrator.gateway.customers import UnforgottenActions
 from orchestrator.gateway.rulebooks import rulebook_router
-from orchestrator.gateway.server import GatewayServer
+from orchestrator.gateway.server import GatewayServer, Terms
+from orchestrator.roles.callbacks import reception_of
 from orchestrator.roles.distributed import (
     event_log,
     intake_of,
@@ -51,12 +55,13 @@ class _TopicsThere:
 
 async def run_gateway(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
     """Serve until cancelled."""
+    refuse_exposure(settings)
     metrics.PROCESS.info({"role": "gateway", "version": __version__, "workspace": settings.workspace})
     log, client, clock = event_log(settings), redis_client(settings), system_clock()
     rulebooks = await rulebooks_of(settings, log)
     intake = intake_of(settings, rulebooks, beside_others=clock)
     queue = RedisDispatchQueue(client, settings.workspace)
-    store, tail = RedisStateStore(client, settings.workspace), KafkaTail(settings.kafka_bootstrap)
+    store, tail = RedisStateStore(client, settings.workspace), KafkaTail(Brokers.of(settings))
     journeys = RulebookJourneys(rulebooks, clock.now_ms())
     shard_of = partial(partition_of, partitions=settings.partitions)
     timeline = RedisTimeline(client, settings.workspace, shard_of)
@@ -64,24 +69,26 @@ async def run_gateway(settings: Settings, *, on_ready: Callable[[str], None]) ->
     async def redrive_actions(action_ids: Sequence[str]) -> Sequence[object]:
         return await redrive(queue, action_ids)
 
+    contacts = RedisContactBook(client, settings.workspace)
     customers = StoredCustomers(store, intake.key, shard_of)
     backend = Backend(
         log=log,
         customers=customers,
         journeys=journeys,
-        actions=UnforgottenActions(RecentActions(tail, queue), customers),
-        dead_letters=StoredDeadLetters(tail, log, HttpIntake(intake), clock, redrive_actions),
+        actions=UnforgottenActions(RecentActions(tail, queue, intake.keys), customers),
+        dead_letters=StoredDeadLetters(tail, log, HttpIntake(intake), clock, redrive_actions, contacts),
         rulebooks=journeys,
         readiness=_TopicsThere(settings),
     )
+    reception = reception_of(rulebooks, intake, contacts, queue.release)
     await log.start()
     try:
         past = past_router(timeline, intake, rulebooks, backend, clock)
         publishing = rulebook_router(rulebooks, Planner(rulebooks, store, range(settings.partitions)), clock.now_ms)
-        app = create_app(backend, intake, settings, clock, routers=[past, publishing])
-        async with GatewayServer(app, settings.host, settings.port) as server:
+        app = create_app(backend, intake, settings, clock, outcomes=reception, routers=[past, publishing])
+        async with GatewayServer(app, settings.host, settings.port, Terms.of(settings)) as server:
             on_ready(server.url)
-            await until_first_ends(server.wait(), rulebooks.follow(), keep_timeline(settings, timeline))
+            await until_first_ends(server.wait(), rulebooks.follow(), keep_timeline(settings, timeline, contacts))
     finally:
         await log.close()
         await client.aclose()

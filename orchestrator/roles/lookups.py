@@ -21,7 +21,9 @@ from orchestrator.gateway.views import (
     moment,
     version_view,
 )
+from orchestrator.runtime.contacts import ContactBook
 from orchestrator.runtime.intake import DeadLetter, HttpIntake, decode_dead_letter
+from orchestrator.runtime.outcomes import attributed
 from orchestrator.runtime.ports import (
     ACTIONS,
     DEAD_LETTERS,
@@ -33,6 +35,7 @@ from orchestrator.runtime.ports import (
     StateStore,
 )
 from orchestrator.runtime.rulebooks import FOLDER, PublishedRulebooks
+from orchestrator.runtime.workspace import KeySpace
 
 log = logging.getLogger(__name__)
 
@@ -96,17 +99,19 @@ class RulebookJourneys:
 class RecentActions:
     """The latest actions with what became of them: the topic says what was decided, the ledger how it ended."""
 
-    def __init__(self, tail: LogTail, queue: DispatchQueue) -> None:
+    def __init__(self, tail: LogTail, queue: DispatchQueue, keys: KeySpace) -> None:
         self._tail = tail
         self._queue = queue
+        self._keys = keys
 
     async def recent(self, limit: int, customer_id: str | None) -> Sequence[ActionView]:
         """Return the latest actions, newest first; of one customer when given."""
-        records = await self._tail.latest(ACTIONS, TAIL_MAX if customer_id else 2 * limit)
+        records = await self._tail.latest(ACTIONS, TAIL_MAX if customer_id or self._keys.shared else 2 * limit)
         actions: dict[str, Action] = {}
         for record in records:
             action = msgspec.json.decode(record.value or b"{}", type=Action)
-            if not action.cancel and customer_id in {None, action.customer_id}:
+            ours = action.workspace == self._keys.workspace
+            if ours and not action.cancel and customer_id in {None, action.customer_id}:
                 actions.setdefault(action.id, action)
         shown = list(actions.values())[:limit]
         entries = await self._queue.ledger([action.id for action in shown])
@@ -123,34 +128,48 @@ class StoredDeadLetters:
     """Dead letters of events and of actions, newest first, named by where they stand in their topic."""
 
     def __init__(
-        self, tail: LogTail, log: EventLog, intake: HttpIntake, clock: Clock, redrive_actions: Redrive
+        self,
+        tail: LogTail,
+        log: EventLog,
+        intake: HttpIntake,
+        clock: Clock,
+        redrive_actions: Redrive,
+        contacts: ContactBook,
     ) -> None:
         self._tail = tail
         self._log = log
         self._intake = intake
         self._clock = clock
         self._redrive_actions = redrive_actions
+        self._contacts = contacts
+        self._keys = intake.keys
 
     async def recent(self, limit: int) -> Sequence[DeadLetterView]:
         """Return the latest dead letters."""
-        return [_view(record) for record in await self._tail.latest(DEAD_LETTERS, limit)]
+        return [_view(record) for record in (await self._own(TAIL_MAX if self._keys.shared else limit))[:limit]]
 
     async def redrive(self, ids: Sequence[str] | None) -> int:
-        """Send dead letters again and return how many: events to their topic, actions to their connector's queue."""
+        """Send dead letters again and return how many: events to their topic, actions to their connector's queue.
+
+        Reports of providers that concerned nobody go to whom the contact book names by now.
+        """
         wanted = None if ids is None else set(ids)
         events: list[Outgoing] = []
         actions: list[str] = []
-        for record in await self._tail.latest(DEAD_LETTERS, TAIL_MAX):
+        for record in await self._own(TAIL_MAX):
             if wanted is not None and _name(record) not in wanted:
                 continue
             letter = _letter(record)
             if letter is None:
                 actions += _action_ids(record)
             elif letter.value is not None:
-                events += self._again(letter)
+                events += self._again(await attributed(letter, self._contacts))
         if events:
             await self._log.append(events)
         return len(events) + len(await self._redrive_actions(list(dict.fromkeys(actions))))
+
+    async def _own(self, limit: int) -> list[Record]:
+        return self._keys.own(await self._tail.latest(DEAD_LETTERS, limit))
 
     def _again(self, letter: DeadLetter) -> list[Outgoing]:
         """Return the records of a dead letter; none while the reason for its refusal stands."""

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
+import msgspec
 from fastapi import APIRouter
 
+from orchestrator.adapters.kafka_client import Brokers
 from orchestrator.adapters.kafka_group import KafkaGroupReader
+from orchestrator.core.decision import DecisionRecord
 from orchestrator.core.rulebook import Rulebook
 from orchestrator.gateway.backend import Backend
 from orchestrator.gateway.explain import explain_router
 from orchestrator.roles.stopping import until_first_ends
+from orchestrator.runtime.contacts import ContactBook
 from orchestrator.runtime.intake import Intake
-from orchestrator.runtime.ports import Clock
+from orchestrator.runtime.ports import DECISIONS, EVENTS, Clock, Record
 from orchestrator.runtime.surroundings import Rulebooks
-from orchestrator.runtime.timeline import TOPICS, History, Timeline, TimelineKeeper, history_of
+from orchestrator.runtime.timeline import History, Timeline, TimelineKeeper, history_of, marks_erasure
+from orchestrator.runtime.workspace import KeySpace
 from orchestrator.settings import Settings
 
 #: The projector's consumer groups: one a topic, named after it.
@@ -43,18 +49,42 @@ def past_router(timeline: Timeline, intake: Intake, rulebooks: Rulebooks, backen
     return explain_router(StoredPast(timeline, intake, rulebooks), backend.customers, backend.actions, clock)
 
 
-async def keep_timeline(settings: Settings, timeline: TimelineKeeper) -> None:
+_decode_line = msgspec.json.Decoder(DecisionRecord).decode
+
+Keep = Callable[[Sequence[Record]], Awaitable[None]]
+
+
+async def _keep_own(keys: KeySpace, keep: Keep, records: Sequence[Record]) -> None:
+    """Keep the records of one workspace: what passes by of others is none of its business."""
+    if own := keys.own(records):
+        await keep(own)
+
+
+async def keep_timeline(settings: Settings, timeline: TimelineKeeper, contacts: ContactBook) -> None:
     """Follow events and decisions into the timeline, for ever, as one of several gateways.
 
-    Outages of Kafka and of the timeline are waited out; what comes again after one changes nothing.
+    An erasure's line in the ledger also removes the customer from the contact book. Outages of Kafka and of the
+    stores are waited out; what comes again after one changes nothing.
     """
+
+    async def keep_decisions(records: Sequence[Record]) -> None:
+        await timeline.keep(DECISIONS, records)
+        for record in records:
+            if marks_erasure(DECISIONS, record.value):
+                await contacts.forget(_decode_line(record.value or b"{}").customer_id)
+
+    keys = KeySpace(settings.workspace, settings.neighbours)
+    keepers: dict[str, Keep] = {
+        EVENTS: partial(timeline.keep, EVENTS),
+        DECISIONS: keep_decisions,
+    }
     readers = [
         KafkaGroupReader(
-            settings.kafka_bootstrap,
-            group=f"{GROUP}-{topic}",
+            Brokers.of(settings),
+            group=settings.group(f"{GROUP}-{topic}"),
             topic=topic,
             session_timeout_s=settings.session_timeout_s,
-        ).run(partial(timeline.keep, topic))
-        for topic in TOPICS
+        ).run(partial(_keep_own, keys, keep))
+        for topic, keep in keepers.items()
     ]
     await until_first_ends(*readers)

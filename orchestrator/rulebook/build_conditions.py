@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +25,7 @@ from orchestrator.core.condition import (
     SumOf,
 )
 from orchestrator.core.definition import Aggregate, AggregateKind
+from orchestrator.core.pattern import PatternFault, pattern_of
 from orchestrator.core.state import STAMPS_MAX
 from orchestrator.rulebook.canonical import canonical_name
 from orchestrator.rulebook.models import condition as written
@@ -38,9 +38,6 @@ from orchestrator.rulebook.problem import unknown
 SCORES_TRAIT = "scores"
 
 _RUN_FACTS = ("stage", "started_at", "entered_at", "key")
-_PATTERN_CHARS_MAX = 200
-#: A repeated group that itself repeats can take exponential time: (a+)+, (a*)*, (a|b+){2,}.
-_NESTED_REPEAT = re.compile(r"\([^()]*[+*}][^()]*\)[+*{]")
 
 _NO_VALUE = frozenset({Op.EXISTS, Op.MISSING})
 _LISTS = frozenset({Op.IN, Op.NOT_IN})
@@ -245,12 +242,8 @@ def _between_fault(value: Any) -> str:
 
 
 def _pattern_fault(pattern: str) -> str:
-    if len(pattern) > _PATTERN_CHARS_MAX:
-        return f"the pattern is longer than {_PATTERN_CHARS_MAX} characters"
     try:
-        re.compile(pattern)
-    except re.error as fault:
-        return f"not a valid pattern: {fault}"
-    if _NESTED_REPEAT.search(pattern):
-        return "the pattern repeats a group that itself repeats, which can take for ever; write it without"
+        pattern_of(pattern)
+    except PatternFault as fault:
+        return str(fault)
     return ""

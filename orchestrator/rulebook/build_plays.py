@@ -133,7 +133,7 @@ class PlayBuilder:
         known = self._names.known("connector", part.connector, part.origin, "connector")
         kind = self._names.connectors[part.connector].kind if known else ""
         check_consents(self._names, part, part.consent)
-        template = self._templates.built(part, kind)
+        template = self._templates.built(part)
         fallback = [self._send(one, f"{step}.fallback.{index}") for index, one in enumerate(part.fallback)]
         if not known or template is None:
             return None

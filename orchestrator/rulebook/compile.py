@@ -11,7 +11,6 @@ oracle that the generated functions are tested against.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -39,6 +38,7 @@ from orchestrator.core.condition import (
     SumOf,
 )
 from orchestrator.core.interpret import Matcher, first_ever, since
+from orchestrator.core.pattern import pattern_of
 from orchestrator.core.view import View, dig
 
 _SIGNS = {Op.EQ: "==", Op.NE: "!=", Op.LT: "<", Op.LTE: "<=", Op.GT: ">", Op.GTE: ">="}
@@ -228,7 +228,7 @@ class Source:
         if op is Op.STARTS_WITH and value.__class__ is str:
             test = f"{local}.startswith({self.constant(value)})"
             return f"({kind} is str and {test if wanted else f'not {test}'})"
-        bound = re.compile(value) if op is Op.MATCHES else value
+        bound = pattern_of(value) if op is Op.MATCHES else value
         return f"(compare({self.constant(op)}, {local}, {self.constant(bound)}) is {wanted})"
 
     def _operand(self, condition: Compare, journey: str) -> tuple[str, str]:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
+
+from connectors.connector_type import ConnectorType
+from connectors.registry import connector_types
+from orchestrator.rulebook.capacity import Capacity
+
+#: The param that is HTML in whatever goes out as this kind.
+_HTML_OF_KIND = {"email": "html"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +40,7 @@ class DeliveryPolicy:
     breaker_failures: int = 5
     breaker_pause_ms: int = 30_000
     on_unknown: str = "retry"
+    capacity: Capacity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +57,20 @@ class ConnectorEntry:
     settings: Mapping[str, Any] = field(default_factory=dict)
     delivery: DeliveryPolicy = field(default_factory=DeliveryPolicy)
     description: str = ""
+
+
+@lru_cache(maxsize=1)
+def types_by_name() -> Mapping[str, ConnectorType]:
+    """Return the connector types that are installed."""
+    return {one.type: one for one in connector_types()}
+
+
+def html_params(kind: str, connector_type: str) -> frozenset[str]:
+    """Return the params whose text is HTML, so that the values in it are escaped.
+
+    They are those that the connector's type names, and ``html`` in whatever is an e-mail, also when a webhook carries
+    it: a type that takes any params cannot tell, and what escapes too much is seen, what escapes too little is not.
+    """
+    known = types_by_name().get(connector_type)
+    own = frozenset() if known is None else known.action_params.html_params
+    return own | {_HTML_OF_KIND[kind]} if kind in _HTML_OF_KIND else own

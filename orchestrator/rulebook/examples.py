@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from orchestrator.rulebook.models import case, companion, condition, journey, limit, play, trigger
+from orchestrator.rulebook.models import capacity, case, companion, condition, journey, limit, play, trigger
 from orchestrator.rulebook.models.part import Part
 
 #: What no rule of the rulebook shows, or shows only over many lines.
@@ -233,6 +233,27 @@ PARTS_BY_HAND: Mapping[type[Part], str] = {
         on_unknown: drop
         """,
     companion.BreakerPart: "{failures: 5, pause: 30s}",
+    capacity.CapacityPart: """
+        lines: 20
+        line_hold: 5m
+        call_min: 30s
+        group_by: agent
+        groups: {sales: {lines: 5}}
+        opening_hours: {zone: Asia/Kolkata, windows: {from: "09:00", to: "18:00"}}
+        slot: 15m
+        """,
+    capacity.LineGroupPart: """
+        lines: 5
+        opening_hours: {zone: Asia/Kolkata, windows: {days: [sat], from: "10:00", to: "14:00"}}
+        """,
+    capacity.OpeningHoursPart: """
+        zone: Asia/Kolkata
+        windows:
+          - {days: [mon, tue, wed, thu, fri], from: "09:00", to: "18:00"}
+          - {days: [sat], from: "10:00", to: "14:00"}
+        closed: ["2026-12-25", "2027-01-26"]
+        """,
+    capacity.WindowPart: '{days: [mon, tue, wed, thu, fri], from: "09:00", to: "18:00"}',
 }
 
 #: Examples of keys that the example of their part leaves out.
@@ -243,6 +264,10 @@ KEYS_BY_HAND: Mapping[tuple[type[Part], str], str] = {
     (trigger.SequenceTrigger, "sequence"): "{steps: [{event: search}, {event: search}], within: 5m}",
     (case.CasesFile, "cases"): "[{case: a hello, events: […], expect: {actions: []}}]",
     (condition.FieldCondition, "default"): "web",
+    (companion.ConnectorPart, "capacity"): "{lines: 20, line_hold: 5m}",
+    (capacity.CapacityPart, "opening_hours"): "{zone: UTC, windows: {from: '09:00', to: '18:00'}}",
+    (capacity.LineGroupPart, "opening_hours"): "{zone: UTC, windows: {from: '10:00', to: '14:00'}}",
+    (capacity.OpeningHoursPart, "windows"): "{days: [sat, sun], from: '10:00', to: '14:00'}",
     (companion.PropertyPart, "enum"): "[IN, SG, AE]",
     (play.StepPart, "send"): "{connector: sms, template: hello}",
     (play.StepPart, "wait_for"): "{event: email_opened, within: 1d}",

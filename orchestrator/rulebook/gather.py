@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
+from orchestrator.rulebook.build_capacity import built_capacity
 from orchestrator.rulebook.connector_entry import ConnectorEntry, DeliveryPolicy, Rate
+from orchestrator.rulebook.lint_capacity import lint_capacity
 from orchestrator.rulebook.models.companion import (
     ConnectorPart,
     ConnectorsFile,
-    DeliveryPart,
     EventPart,
     LimitsFile,
     PropertyPart,
@@ -24,7 +25,7 @@ from orchestrator.rulebook.names import JourneySource, Names
 from orchestrator.rulebook.problem import Report
 from orchestrator.rulebook.reading import parsed, read_part
 from orchestrator.rulebook.source import Map, Seq
-from orchestrator.rulebook.tracking_plan import EventType, Property, TrackingPlan
+from orchestrator.rulebook.tracking_plan import CLASSES, EventType, Property, TrackingPlan
 
 #: Companion files by their name without extension; ``templates`` may also be a folder of such files.
 PLAN, CONNECTORS, TEMPLATES, SEGMENTS, LIMITS = "tracking_plan", "connectors", "templates", "segments", "limits"
@@ -119,15 +120,17 @@ def _connectors(source: Map, names: Names) -> None:
         if name in names.connectors:
             names.report.error(part.origin, None, f'the connector "{name}" is already declared')
             continue
+        lint_capacity(names, part)
         names.connector_origins[name] = part.origin
         names.connectors[name] = ConnectorEntry(
-            name, part.type, part.kind, plain(part.settings), _policy(part.delivery), part.description
+            name, part.type, part.kind, plain(part.settings), _policy(part), part.description
         )
 
 
-def _policy(part: DeliveryPart | None) -> DeliveryPolicy:
+def _policy(connector: ConnectorPart) -> DeliveryPolicy:
+    part, capacity = connector.delivery, built_capacity(connector.capacity)
     if part is None:
-        return DeliveryPolicy()
+        return DeliveryPolicy(capacity=capacity)
     breaker = DeliveryPolicy() if part.breaker is None else part.breaker
     opened = (
         (breaker.breaker_failures, breaker.breaker_pause_ms)
@@ -145,6 +148,7 @@ def _policy(part: DeliveryPart | None) -> DeliveryPolicy:
         breaker_failures=opened[0],
         breaker_pause_ms=opened[1],
         on_unknown=part.on_unknown,
+        capacity=capacity,
     )
 
 
@@ -184,11 +188,26 @@ class _Plan:
             self._consents[name] = purpose
 
     def built(self) -> TrackingPlan:
+        for declared in (*(part.properties for part in self._events.values()), self._traits):
+            _check_enums(declared, self._names.report)
         events = {
             name: EventType(name, _properties(part.properties), part.closed, part.description)
             for name, part in self._events.items()
         }
         return TrackingPlan(events, _properties(self._traits), self._consents)
+
+
+def _check_enums(parts: Mapping[str, PropertyPart], report: Report) -> None:
+    """Report values that are enumerated and can never be there."""
+    for name, part in parts.items():
+        _check_enums(part.properties, report)
+        allowed = CLASSES[part.type]
+        for value in part.enum or ():
+            if part.type in {"array", "object"}:
+                report.error(part.origin, "enum", f"{name}: an enum is for text, numbers, true and false")
+                break
+            if value.__class__ not in allowed:
+                report.error(part.origin, "enum", f"{name} is {part.type}, which {shown(value)} is not")
 
 
 def _properties(parts: Mapping[str, PropertyPart]) -> dict[str, Property]:

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Iterator
 
-from connectors.connector_type import ConnectorType
 from connectors.errors import ConnectorMisconfigured
-from connectors.registry import connector_types, expand_environment, settings_problems
+from connectors.registry import expand_environment, settings_problems
+from orchestrator.rulebook.connector_entry import types_by_name
 from orchestrator.rulebook.models.play import SendPart, StepPart
 from orchestrator.rulebook.names import Names
 from orchestrator.rulebook.problem import unknown
-
-
-@lru_cache(maxsize=1)
-def _types() -> Mapping[str, ConnectorType]:
-    return {one.type: one for one in connector_types()}
 
 
 def lint_connectors(names: Names) -> None:
     """Check every connector's settings and every send's params against its type."""
     for name, entry in names.connectors.items():
         at = names.connector_origins[name]
-        known = _types().get(entry.type)
+        known = types_by_name().get(entry.type)
         if known is None:
-            names.report.error(at, "type", unknown("connector type", entry.type, _types()))
+            names.report.error(at, "type", unknown("connector type", entry.type, types_by_name()))
             continue
         if entry.kind not in known.kinds:
             message = f'type "{entry.type}" carries {", ".join(known.kinds)}, not {entry.kind}'
@@ -43,14 +37,14 @@ def _settings(names: Names, name: str) -> None:
     except ConnectorMisconfigured:
         # A variable without a default is known only where the dispatcher runs; `journey doctor` checks there.
         return
-    for problem in settings_problems(name, {"type": entry.type, **settings}, tuple(_types().values())):
+    for problem in settings_problems(name, {"type": entry.type, **settings}, tuple(types_by_name().values())):
         inner = at.get("settings")
         names.report.error(inner if isinstance(inner, type(at)) else at, problem.subject, str(problem))
 
 
 def _params(names: Names, send: SendPart) -> None:
     entry = names.connectors.get(send.connector)
-    known = None if entry is None else _types().get(entry.type)
+    known = None if entry is None else types_by_name().get(entry.type)
     if known is None or (send.template is not None and send.template not in names.templates):
         return
     own = names.templates[send.template].params if send.template else {}

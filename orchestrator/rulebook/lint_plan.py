@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.core.condition import Op, Path, Root
-from orchestrator.core.event import SYSTEM_TYPES
 from orchestrator.rulebook.build_conditions import SCORES_TRAIT, leaves
+from orchestrator.rulebook.lint_templates import EventTypes, TemplateLint
 from orchestrator.rulebook.models import condition as written
 from orchestrator.rulebook.models import trigger as triggers
 from orchestrator.rulebook.models.journey import JourneyHead, RulePart, StageDwell
 from orchestrator.rulebook.models.part import Part, shown
-from orchestrator.rulebook.models.play import SendPart, StepPart, WaitUntil
+from orchestrator.rulebook.models.play import StepPart, WaitUntil
 from orchestrator.rulebook.models.scalars import is_path, parsed_path
 from orchestrator.rulebook.names import Names
 from orchestrator.rulebook.problem import listed, unknown
 from orchestrator.rulebook.send_templates import SendTemplates
-from orchestrator.rulebook.template import Reads
 from orchestrator.rulebook.tracking_plan import Property
 
 _OPS: Mapping[str, frozenset[Op]] = {
@@ -35,11 +34,6 @@ _RUN_TYPES = {
     "started_at": Property("integer"),
     "entered_at": Property("integer"),
 }
-#: Properties of these are not declared, so any name may be read.
-_OPEN_TYPES = SYSTEM_TYPES
-
-# What ``event.`` means somewhere: the types it may be; empty when there is no event; None when anything goes.
-_Events = tuple[str, ...] | None
 
 
 def lint_plan(names: Names, templates: SendTemplates) -> None:
@@ -47,8 +41,8 @@ def lint_plan(names: Names, templates: SendTemplates) -> None:
     linter = _PlanLint(names, templates)
     for segment in names.segments.values():
         linter.condition(segment.when, None)
-    for name, template in names.templates.items():
-        linter.template_traits(template, templates.reads(name))
+    for template in names.templates.values():
+        linter.templates.traits(template)
     for source in names.journeys.values():
         linter.journey(source.head)
         for rule in source.rules:
@@ -58,7 +52,7 @@ def lint_plan(names: Names, templates: SendTemplates) -> None:
 class _PlanLint:
     def __init__(self, names: Names, templates: SendTemplates) -> None:
         self._names = names
-        self._templates = templates
+        self.templates = TemplateLint(names, templates)
         self._plan = names.plan
         self._report = names.report
 
@@ -85,7 +79,7 @@ class _PlanLint:
             for lever in rule.arbitrate.context.levers:
                 self.condition(lever.when, events)
 
-    def _trigger(self, head: JourneyHead, on: triggers.Trigger) -> _Events:
+    def _trigger(self, head: JourneyHead, on: triggers.Trigger) -> EventTypes:
         """Check a trigger and return the events whose properties the rule can read."""
         match on:
             case triggers.EventTrigger():
@@ -114,11 +108,11 @@ class _PlanLint:
             self.condition(where, (event,))
             if absence.same is not None:
                 self._property_of(absence.same, absence, "same", event)
-            elif head.key is not None and self._lacks(head.key, event):
+            elif head.key is not None and self._plan.lacks(event, parsed_path(head.key).parts):
                 message = f'{event} has no {head.key}, which ties it to a run; name another property with "same"'
                 self._report.error(absence.origin, key, message)
 
-    def _sequence(self, sequence: triggers.Sequence) -> _Events:
+    def _sequence(self, sequence: triggers.Sequence) -> EventTypes:
         events = []
         for step in sequence.steps:
             if isinstance(step, triggers.SequenceGap):
@@ -130,7 +124,7 @@ class _PlanLint:
             events.append(step.event)
         return tuple(dict.fromkeys(events))
 
-    def _steps(self, steps: list[StepPart], events: _Events) -> None:
+    def _steps(self, steps: list[StepPart], events: EventTypes) -> None:
         for step in steps:
             self.condition(step.if_, events)
             if isinstance(step.wait, WaitUntil):
@@ -144,9 +138,9 @@ class _PlanLint:
             for block in (step.do, step.then, step.else_):
                 self._steps(block, events)
             for send in (step.send, *step.send.fallback) if step.send is not None else ():
-                self._send(send, events)
+                self.templates.send(send, events)
 
-    def _until(self, waiting: WaitUntil, events: _Events) -> None:
+    def _until(self, waiting: WaitUntil, events: EventTypes) -> None:
         if not is_path(waiting.until):
             return  # A time of day; or neither, which is reported where the step is built.
         declared = self._declared(waiting.until, waiting, "until", events)
@@ -162,34 +156,9 @@ class _PlanLint:
             if declared is not None and (fault := _value_fault(declared, f"profile.{name}", value)):
                 self._report.error(at, name, fault)
 
-    # --------------------------------------------------------------------------------------- templates
-
-    def _send(self, send: SendPart, events: _Events) -> None:
-        if not events:
-            return
-        reads = self._templates.reads(send.template) if send.template else None
-        for path in sorted((reads or Reads()).paths):
-            if (
-                path[0] == Root.EVENT.value
-                and len(path) > 1
-                and all(self._lacks(".".join(path), one) for one in events)
-            ):
-                known = {name for event in events for name in self._plan.events[event].properties}
-                message = f'template "{send.template}" reads {".".join(path)}: {unknown("property", path[1], known)}'
-                self._report.error(send.origin, "template", message)
-
-    def template_traits(self, template: Part, reads: Reads | None) -> None:
-        for path in sorted((reads or Reads()).paths):
-            if path[0] != Root.PROFILE.value or len(path) < 2 or path[1] in self._plan.traits:
-                continue
-            if "trait" not in self._names.broken:
-                at = template.origin["params"]
-                key = next((name for name, text in at.items() if f"profile.{path[1]}" in str(text)), None)
-                self._report.error(at, key, unknown("trait", path[1], self._plan.traits))
-
     # -------------------------------------------------------------------------------------- conditions
 
-    def condition(self, part: written.Condition | None, events: _Events) -> None:
+    def condition(self, part: written.Condition | None, events: EventTypes) -> None:
         """Check every leaf of a condition; ``events`` are those that ``event.`` may mean here."""
         for leaf in leaves(part):
             match leaf:
@@ -220,7 +189,7 @@ class _PlanLint:
         if declared is not None and declared.type not in ("number", "integer"):
             self._report.error(part.origin, "of", f"{part.of} is {declared.type}; only numbers add up")
 
-    def _field(self, part: written.FieldCondition, events: _Events) -> None:
+    def _field(self, part: written.FieldCondition, events: EventTypes) -> None:
         declared = self._declared(part.field, part, "field", events)
         if declared is None or declared.type not in _OPS:
             return
@@ -242,7 +211,9 @@ class _PlanLint:
                 at, key = (part.origin["value"], index) if many else (part.origin, "value")
                 self._report.error(at, key, fault)
 
-    def _other(self, part: written.FieldCondition, own: Property, other: written.OtherField, events: _Events) -> None:
+    def _other(
+        self, part: written.FieldCondition, own: Property, other: written.OtherField, events: EventTypes
+    ) -> None:
         declared = self._declared(other.field, other, "field", events)
         if declared is None:
             return
@@ -256,14 +227,14 @@ class _PlanLint:
     def _event(self, event: str, part: Part, key: str) -> None:
         self._names.known("event type", event, part.origin, key)
 
-    def _declared(self, text: str, part: Part, key: str, events: _Events) -> Property | None:
+    def _declared(self, text: str, part: Part, key: str, events: EventTypes) -> Property | None:
         """Return what the plan says of a field, after reporting a field that cannot be there."""
         path = parsed_path(text)
         match path.root:
             case Root.PROFILE:
                 if not self._names.known("trait", path.parts[0], part.origin, key):
                     return None
-                return _inner(self._plan.traits[path.parts[0]], path.parts[1:])
+                return self._plan.traits[path.parts[0]].inside(path.parts[1:])
             case Root.EVENT:
                 return self._event_property(text, path, part, key, events)
             case Root.RUN:
@@ -273,17 +244,17 @@ class _PlanLint:
                     self._report.warning(part.origin, key, f"{text} is never there: no event sets this rule off")
                 return None
 
-    def _event_property(self, text: str, path: Path, part: Part, key: str, events: _Events) -> Property | None:
+    def _event_property(self, text: str, path: Path, part: Part, key: str, events: EventTypes) -> Property | None:
         if events is None:
             return None
         if not events:
             self._report.error(part.origin, key, f"{text} is never there: no event sets this rule off")
             return None
-        found = [one for event in events if (one := self._property(event, path)) is not None]
+        found = [one for event in events if (one := self._plan.property_of(event, path.parts)) is not None]
         if found:
             return found[0] if len(found) == 1 else None
-        if all(self._lacks(text, event) for event in events):
-            known = {name for event in events for name in self._plan.events[event].properties}
+        if all(self._plan.lacks(event, path.parts) for event in events):
+            known = {name for event in events for name in self._plan.described[event].properties}
             names = " or ".join(events)
             message = unknown(f"property of {names}", path.parts[0], known)
             self._report.error(part.origin, key, message)
@@ -291,36 +262,10 @@ class _PlanLint:
 
     def _property_of(self, text: str, part: Part, key: str, event: str) -> Property | None:
         path = parsed_path(text)
-        if self._lacks(text, event):
-            known = self._plan.events[event].properties
+        if self._plan.lacks(event, path.parts):
+            known = self._plan.described[event].properties
             self._report.error(part.origin, key, unknown(f"property of {event}", path.parts[0], known))
-        return self._property(event, path)
-
-    def _property(self, event: str, path: Path) -> Property | None:
-        declared = self._plan.events.get(event)
-        first = declared.properties.get(path.parts[0]) if declared else None
-        return None if first is None else _inner(first, path.parts[1:])
-
-    def _lacks(self, text: str, event: str) -> bool:
-        """Return whether a declared event is known not to carry the property."""
-        declared = self._plan.events.get(event)
-        if declared is None or event in _OPEN_TYPES:
-            return False
-        return self._property(event, parsed_path(text)) is None
-
-
-def _inner(declared: Property, parts: Iterable[str]) -> Property | None:
-    """Return the property inside an object; an object without declared properties may hold anything."""
-    here = declared
-    for part in parts:
-        if here.type != "object":
-            return None
-        if not here.properties:
-            return Property("anything")
-        if part not in here.properties:
-            return None
-        here = here.properties[part]
-    return here
+        return self._plan.property_of(event, path.parts)
 
 
 def _value_fault(declared: Property, field: str, value: Any, *, enum: bool = True) -> str:

@@ -15,7 +15,7 @@ from orchestrator.rulebook.names import Names
 from orchestrator.rulebook.span import shown_span
 
 #: Kinds of action that reach a person; the others reach a system.
-PERSONAL = frozenset({Kind.CALL.value, Kind.SMS.value, Kind.EMAIL.value, Kind.PUSH.value})
+PERSONAL = frozenset(kind.value for kind in (Kind.CALL, Kind.SMS, Kind.WHATSAPP, Kind.EMAIL, Kind.PUSH))
 
 #: Connectors that a customer in an arm ("" without a split) has been sent something by since the last wait.
 _Sent = dict[str, frozenset[str]]

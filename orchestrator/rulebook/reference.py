@@ -16,11 +16,12 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 from yaml.nodes import MappingNode, Node
 
+from orchestrator.rulebook import outcome_events
 from orchestrator.rulebook.examples import KEYS_BY_HAND, PARTS_BY_HAND
 from orchestrator.rulebook.grammar import OfPart, file_part, parts_in
 from orchestrator.rulebook.layout import composed
 from orchestrator.rulebook.load import folder_files
-from orchestrator.rulebook.models import case, companion, condition, journey, limit, play, scalars, trigger
+from orchestrator.rulebook.models import capacity, case, companion, condition, journey, limit, play, scalars, trigger
 from orchestrator.rulebook.models.part import ByKey, OneOrMore, Part
 from orchestrator.rulebook.span import shown_clock, shown_span
 
@@ -92,6 +93,10 @@ SECTIONS: Mapping[str, tuple[type[Part], ...]] = {
         companion.DeliveryPart,
         companion.RatePart,
         companion.BreakerPart,
+        capacity.CapacityPart,
+        capacity.LineGroupPart,
+        capacity.OpeningHoursPart,
+        capacity.WindowPart,
     ),
 }
 
@@ -109,6 +114,7 @@ _WORDS: tuple[tuple[Any, str], ...] = (
     (scalars.Lever, "percentage"),
     (play.Waiting, "span or [wait until](#wait-until)"),
     (play.SplitPart, "id, and a percentage for each arm"),
+    (capacity.Day, "day"),
     (limit.Per, "span, or day, week, month"),
     (limit.Propensity, "number from 0 to 1, or [learn](#learn)"),
     (condition.Operand, "value, list of values, or [other field](#other-field)"),
@@ -125,6 +131,7 @@ def reference(rules: Path) -> str:
         lines += [f"### {section}", ""]
         for part in parts:
             lines += [*_described(part, shown), ""]
+    lines += ["### Outcomes", "", "#### Outcome events", "", *outcome_events.described(), ""]
     return "\n".join(lines)
 
 

@@ -109,23 +109,29 @@ def read_source(file: str, content: bytes) -> Map | Seq | None:
         finally:
             parser.dispose()
     except yaml.MarkedYAMLError as fault:
-        raise _syntax_fault(fault) from None
+        raise _syntax_fault(fault, text) from None
     except yaml.reader.ReaderError as fault:
         line = text.count("\n", 0, fault.position) + 1
         character = fault.character if isinstance(fault.character, int) else ord(fault.character)
         raise SourceFault(line, f"the character #x{character:02x} is not allowed in YAML") from None
 
 
-def _syntax_fault(fault: yaml.MarkedYAMLError) -> SourceFault:
+def _syntax_fault(fault: yaml.MarkedYAMLError, text: str) -> SourceFault:
     mark = fault.problem_mark or fault.context_mark
     line = mark.line + 1 if mark else 1
     parts = [part for part in (fault.problem, fault.context) if part]
     message = f"not valid YAML: {', '.join(parts)}"
-    if fault.problem and "'\\t'" in fault.problem:
+    # The parser in C does not name the character that it stumbles over.
+    if fault.problem and "cannot start any token" in fault.problem and _begins_with_tab(text, line):
         message += "; indent with spaces, not tabs"
     elif fault.problem and "mapping values are not allowed" in fault.problem:
         message += '; put text that contains ": " in quotes'
     return SourceFault(line, message)
+
+
+def _begins_with_tab(text: str, line: int) -> bool:
+    lines = text.split("\n", line)
+    return lines[line - 1].lstrip(" ").startswith("\t") if line <= len(lines) else False
 
 
 class _Builder:

@@ -1,71 +1,31 @@
 """Templates: params with Liquid in their texts, compiled once, rendered without side effects.
 
 A text that is exactly one ``{{ path }}`` keeps the type of the value; every other text becomes text; constants
-pass through untouched. A value that is not there (null counts as not there) is never rendered as nothing:
-give it a ``default`` or ask for it with ``if``. Rendering is a pure function of the facts: there is no "now",
-no inclusion of other files, and loops and output have ceilings.
+pass through untouched. In a param that is HTML every value is escaped, and what the author wrote stays as it is.
+A value that is not there (null counts as not there) is never rendered as nothing: give it a ``default`` or ask
+for it with ``if``. What the texts may say, and how much work they may do, is ``liquid_dialect``'s.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
-from zoneinfo import ZoneInfo
 
-from liquid import Environment
-from liquid.exceptions import FilterArgumentError, LiquidError
-from liquid.static_analysis import Variable
+from liquid.exceptions import LiquidError
+from liquid.static_analysis import TemplateAnalysis, Variable
 from liquid.template import BoundTemplate
-from liquid.undefined import FalsyStrictUndefined
 
 from orchestrator.core.definition import MissingTemplateValue
+from orchestrator.rulebook import liquid_dialect as dialect
+from orchestrator.rulebook.plain_text import PlainText, pieces_of
 from orchestrator.rulebook.problem import did_you_mean
 
 _LONE_PATH = re.compile(r"\s*\{\{-?\s*([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\s*-?\}\}\s*")
 _NOW = re.compile(r"""["'](?:now|today)["']\s*\|\s*date""")
 _ROOTS_WITH_NULLS = ("event", "profile", "context")
-
-
-class _Undefined(FalsyStrictUndefined):
-    """A value that is not there: false in ``if``, replaced by ``default``, an error when it is printed."""
-
-    __slots__ = ()
-    force_liquid_default = True
-
-
-class _Liquid(Environment):
-    loop_iteration_limit = 10_000
-    output_stream_limit = 200_000
-    local_namespace_limit = 200_000
-
-
-def _date(value: Any, form: Any = "%Y-%m-%d", zone: Any = None) -> str:
-    """Format a moment: an RFC 3339 text keeps its own offset, epoch milliseconds are UTC, ``zone`` overrides."""
-    try:
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            moment = datetime.fromtimestamp(value / 1000, UTC)
-        else:
-            moment = datetime.fromisoformat(str(value))
-        if zone is not None:
-            moment = moment.astimezone(ZoneInfo(str(zone)))
-    except (ValueError, OverflowError, KeyError) as fault:
-        raise FilterArgumentError(f"date: {fault}", token=None) from None
-    return moment.strftime(str(form))
-
-
-def _environment() -> Environment:
-    liquid = _Liquid(undefined=_Undefined, strict_filters=True, autoescape=False)
-    for tag in ("include", "render"):
-        liquid.tags.pop(tag, None)
-    liquid.filters["date"] = _date
-    return liquid
-
-
-_LIQUID = _environment()
 
 
 class TemplateFault(Exception):
@@ -143,7 +103,7 @@ class _List:
         return [node.render(facts) for node in self.items]
 
 
-_Node = _Constant | _Lone | _Text | _Mapping | _List
+_Node = _Constant | _Lone | PlainText | _Text | _Mapping | _List
 
 
 @dataclass(slots=True, eq=False)
@@ -152,24 +112,56 @@ class LiquidTemplate:
 
     name: str
     reads: Reads
+    html: frozenset[str]
     _params: dict[str, _Node] = field(repr=False)
     _arguments: dict[str, _Node] = field(repr=False)
 
     def render(self, facts: dict[str, Any]) -> dict[str, Any]:
         """Return the action's params. Raise ``MissingTemplateValue`` naming what is not there or cannot be shown."""
-        seen = _without_nulls(facts)
-        name = ""
+        seen = self._facts(facts)
+        return {name: self._rendered(name, node, seen) for name, node in self._params.items()}
+
+    def preview(self, facts: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """Return the params that can be rendered, and what is wrong with each of the others."""
         try:
-            if self._arguments:
-                seen["params"] = {name: node.render(seen) for name, node in self._arguments.items()}
-            rendered = {}
-            for name, node in self._params.items():
-                rendered[name] = node.render(seen)
-        except LiquidError as fault:
-            raise MissingTemplateValue(f"template {self.name}, param {name}: {fault.message}") from None
+            seen = self._facts(facts)
         except MissingTemplateValue as fault:
-            raise MissingTemplateValue(f"template {self.name}, param {name}: {fault} is undefined") from None
-        return rendered
+            return {}, (str(fault),)
+        rendered, faults = {}, []
+        for name, node in self._params.items():
+            try:
+                rendered[name] = self._rendered(name, node, seen)
+            except MissingTemplateValue as fault:
+                faults.append(str(fault))
+        return rendered, tuple(faults)
+
+    @property
+    def arguments(self) -> frozenset[str]:
+        """The params that the send gives, or that the template reads as ``params.NAME``."""
+        return frozenset(self._arguments).union(path[1] for path in self.reads.paths if path[:1] == ("params",) != path)
+
+    def with_arguments(self, values: Mapping[str, Any]) -> LiquidTemplate:
+        """Return the template with other values for the params that the send gives; each stands as it is."""
+        arguments = {**self._arguments, **{name: _Constant(value) for name, value in values.items()}}
+        own = {name: arguments[name] if name in values else node for name, node in self._params.items()}
+        return replace(self, _params=own, _arguments=arguments)
+
+    def _facts(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        seen = _without_nulls(facts)
+        if self._arguments:
+            seen["params"] = {name: self._rendered(name, node, seen) for name, node in self._arguments.items()}
+        return seen
+
+    def _rendered(self, param: str, node: _Node, facts: Mapping[str, Any]) -> Any:
+        try:
+            return node.render(facts)
+        except LiquidError as fault:
+            why = str(fault.message)
+        except MissingTemplateValue as fault:
+            why = f"{fault} is undefined"
+        except Exception as fault:  # A text must not stop the worker, whatever its filters raise.
+            why = f"cannot be rendered: {fault}"
+        raise MissingTemplateValue(f"template {self.name}, param {param}: {why}")
 
 
 def _without_nulls(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,28 +174,35 @@ def _without_nulls(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def compiled_template(
-    name: str, params: Mapping[str, Any], arguments: Mapping[str, Any] | None = None
+    name: str,
+    params: Mapping[str, Any],
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    html: frozenset[str] = frozenset(),
 ) -> LiquidTemplate:
-    """Return the template of ``params``, which may read ``arguments`` as ``params.NAME``. Raise ``TemplateFault``."""
+    """Return the template of ``params``, which may read ``arguments`` as ``params.NAME``. Raise ``TemplateFault``.
+
+    ``html`` names the params that are HTML. Arguments are plain text, so that HTML escapes them like any other value.
+    """
     reads = Reads()
     nodes: list[dict[str, _Node]] = []
-    for mapping in (params, arguments or {}):
+    for mapping, escaped in ((params, html), (arguments or {}, frozenset[str]())):
         compiled = {}
         for key, value in mapping.items():
-            compiled[key], read = _compiled(value)
+            compiled[key], read = _compiled(value, key in escaped)
             reads = reads | read
         nodes.append(compiled)
-    return LiquidTemplate(name, reads, nodes[0], nodes[1])
+    return LiquidTemplate(name, reads, html.intersection(params), nodes[0], nodes[1])
 
 
-def _compiled(value: Any) -> tuple[_Node, Reads]:
+def _compiled(value: Any, html: bool) -> tuple[_Node, Reads]:
     if isinstance(value, str):
-        return _compiled_text(value)
+        return _compiled_text(value, html)
     if isinstance(value, dict):
-        parts = {key: _compiled(item) for key, item in value.items()}
+        parts = {key: _compiled(item, html) for key, item in value.items()}
         return _folded(_Mapping({key: node for key, (node, _) in parts.items()}), value, list(parts.values()))
     if isinstance(value, list):
-        items = [_compiled(item) for item in value]
+        items = [_compiled(item, html) for item in value]
         return _folded(_List([node for node, _ in items]), value, items)
     return _Constant(value), Reads()
 
@@ -225,25 +224,40 @@ def _plain(value: Any) -> Any:
 
 
 @lru_cache(maxsize=4096)
-def _compiled_text(text: str) -> tuple[_Node, Reads]:
+def _compiled_text(text: str, html: bool) -> tuple[_Node, Reads]:
+    if fault := dialect.length_fault(text):
+        raise TemplateFault(fault)
     if "{{" not in text and "{%" not in text:
         return _Constant(text), Reads()
-    if lone := _LONE_PATH.fullmatch(text):
+    lone = _LONE_PATH.fullmatch(text)
+    if lone and not html:
         node = _Lone(lone[1])
         whole = frozenset({node.parts[0]}) if len(node.parts) == 1 else frozenset()
         return node, Reads(frozenset({node.parts}), frozenset(), whole)
     if _NOW.search(text):
         raise TemplateFault('"now" has no meaning here: the same decision must always render the same text')
+    compiled, analysis = _parsed(text, html)
+    filters = dialect.TEXT.filters
+    for name in analysis.filters:
+        if name == "safe":
+            raise TemplateFault('there is no filter "safe": in HTML every value is escaped, in other texts none is')
+        if name not in filters:
+            raise TemplateFault(f'unknown filter "{name}".{did_you_mean(name, filters)}')
+    reads = _reads_of(analysis.globals, text)
+    pieces = None if html else pieces_of(text)
+    return (_Text(compiled) if pieces is None else PlainText(pieces, compiled)), reads
+
+
+def _parsed(text: str, html: bool) -> tuple[BoundTemplate, TemplateAnalysis]:
     try:
-        compiled = _LIQUID.from_string(text)
+        compiled = (dialect.HTML if html else dialect.TEXT).from_string(text)
+        return compiled, compiled.analyze()
     except LiquidError as fault:
         raise TemplateFault(f"not valid Liquid: {fault.message}") from None
-    analysis = compiled.analyze()
-    for name in analysis.filters:
-        if name not in _LIQUID.filters:
-            hint = did_you_mean(name, _LIQUID.filters)
-            raise TemplateFault(f'unknown filter "{name}".{hint}')
-    return _Text(compiled), _reads_of(analysis.globals, text)
+    except RecursionError:
+        raise TemplateFault("not valid Liquid: its brackets are nested too deep") from None
+    except Exception as fault:  # Whatever the library raises for a text is that text's fault.
+        raise TemplateFault(f"not valid Liquid: {fault}") from None
 
 
 def _reads_of(variables_by_root: Mapping[str, list[Variable]], text: str) -> Reads:
@@ -255,6 +269,8 @@ def _reads_of(variables_by_root: Mapping[str, list[Variable]], text: str) -> Rea
             if len(names) < min(2, len(variable.segments)) or len(variable.segments) == 1:
                 dynamic.add(root)
             paths.add(tuple(names))
+    if len(paths) > dialect.PATHS_MAX:
+        raise TemplateFault(f"the text reads {len(paths)} different values; at most {dialect.PATHS_MAX} are allowed")
     return Reads(frozenset(paths), frozenset(path for path in paths if _is_guarded(path, text)), frozenset(dynamic))
 
 

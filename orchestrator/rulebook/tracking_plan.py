@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.core.event import SYSTEM_TYPES
+from orchestrator.core.event import OUTCOMES, SYSTEM_TYPES
 from orchestrator.errors import EventRefused
+from orchestrator.rulebook import outcome_events
 from orchestrator.rulebook.problem import did_you_mean, listed
 
 #: An event that the engine itself reports when the friction of a customer in a stage changes.
@@ -15,7 +16,8 @@ FRICTION_SCORED = "friction_scored"
 
 _KNOWN_ALWAYS = SYSTEM_TYPES | {FRICTION_SCORED}
 
-_CLASSES: dict[str, tuple[type, ...]] = {
+#: The classes of JSON values that each declared type has.
+CLASSES: dict[str, tuple[type, ...]] = {
     "string": (str,),
     "number": (int, float),
     "integer": (int,),
@@ -34,6 +36,19 @@ class Property:
     required: bool = False
     description: str = ""
     properties: Mapping[str, Property] = field(default_factory=dict)
+
+    def inside(self, parts: Iterable[str]) -> Property | None:
+        """Return the property inside an object; an object without declared properties may hold anything."""
+        here = self
+        for part in parts:
+            if here.type != "object":
+                return None
+            if not here.properties:
+                return Property("anything")
+            if part not in here.properties:
+                return None
+            here = here.properties[part]
+        return here
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +77,8 @@ class TrackingPlan:
         self.events = dict(events or {})
         self.traits = dict(traits or {})
         self.consents = dict(consents or {})
+        #: Declared events, and outcomes with the properties that they have without a declaration.
+        self.described = {**self.events, **{name: _outcome(name, self.events.get(name)) for name in OUTCOMES}}
         self._types = _KNOWN_ALWAYS.union(self.events)
         self._rows = {name: _rows(declared) for name, declared in self.events.items()}
 
@@ -73,6 +90,18 @@ class TrackingPlan:
     def types(self) -> frozenset[str]:
         """Every event type there is, the engine's own included."""
         return self._types
+
+    def property_of(self, event_type: str, parts: tuple[str, ...]) -> Property | None:
+        """Return what is declared of a property of an event, or None."""
+        declared = self.described.get(event_type)
+        first = declared.properties.get(parts[0]) if declared else None
+        return None if first is None else first.inside(parts[1:])
+
+    def lacks(self, event_type: str, parts: tuple[str, ...]) -> bool:
+        """Return whether an event is known not to carry a property; the engine's own, but outcomes, carry any."""
+        if event_type not in self.described or event_type in SYSTEM_TYPES - OUTCOMES:
+            return False
+        return self.property_of(event_type, parts) is None
 
     def check(self, event_type: str, properties: Mapping[str, Any]) -> EventRefused | None:
         """Return why an event does not keep to the plan, or None. Properties that are not declared are allowed.
@@ -90,7 +119,7 @@ class TrackingPlan:
             elif value.__class__ not in classes or (allowed is not None and value not in allowed):
                 return self._wrong(event_type, name, properties)
         declared = self.events[event_type]
-        if declared.closed and not properties.keys() <= declared.properties.keys():
+        if declared.closed and event_type not in OUTCOMES and not properties.keys() <= declared.properties.keys():
             return self._undeclared(declared, properties)
         return None
 
@@ -110,7 +139,7 @@ class TrackingPlan:
         if value is None:
             message = f'{event_type} needs the property "{name}"'
             return EventRefused("wrong_property", where, message, f"Send {name} as {_article(declared.type)}.")
-        if value.__class__ not in _CLASSES[declared.type]:
+        if value.__class__ not in CLASSES[declared.type]:
             message = f'"{name}" of {event_type} is {_json_type(value)}, not {_article(declared.type)}'
             return EventRefused("wrong_property", where, message, f"Send {name} as {_article(declared.type)}.")
         hint = did_you_mean(value, [str(one) for one in declared.enum]) if isinstance(value, str) else ""
@@ -125,11 +154,19 @@ class TrackingPlan:
         return EventRefused("wrong_property", f"properties.{name}", message, f"Leave it out, or declare it.{hint}")
 
 
+def _outcome(name: str, declared: EventType | None) -> EventType:
+    """Return an outcome with its own properties and those that a plan adds; providers may always add more."""
+    known = {**outcome_events.COMMON, **outcome_events.EVENTS[name].own}
+    own = {one: Property(each.type, each.enum, description=each.description) for one, each in known.items()}
+    added = declared.properties if declared is not None else {}
+    return EventType(name, {**own, **added}, description=outcome_events.EVENTS[name].description)
+
+
 def _rows(declared: EventType) -> tuple[_Row, ...]:
     return tuple(
-        (name, _CLASSES[one.type], one.required, frozenset(one.enum) if one.enum else None, one.type)
+        (name, CLASSES[one.type], one.required, frozenset(one.enum) if one.enum else None, one.type)
         for name, one in declared.properties.items()
-        if one.type in _CLASSES
+        if one.type in CLASSES
     )
 
 
@@ -140,7 +177,7 @@ def _article(json_type: str) -> str:
 
 
 def _json_type(value: Any) -> str:
-    for name, classes in _CLASSES.items():
+    for name, classes in CLASSES.items():
         if value.__class__ in classes:
             return "a number" if name in ("number", "integer") else _article(name)
     return "of an unknown type"

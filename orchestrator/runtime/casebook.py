@@ -157,17 +157,16 @@ def template_of(rulebook: Rulebook, action: Action) -> str:
     """Return the name of the template that rendered an action, or ''."""
     rule = rulebook.rules.get(action.rule)
     sends = (
-        []
-        if rule is None
-        else [one for step in rule.program if isinstance(step, Send) for one in _with_fallbacks(step)]
+        [] if rule is None else [one for step in rule.program if isinstance(step, Send) for one in with_fallbacks(step)]
     )
     return next((send.template.name for send in sends if send.step == action.step), "")
 
 
-def _with_fallbacks(send: Send) -> Iterator[Send]:
+def with_fallbacks(send: Send) -> Iterator[Send]:
+    """Yield a send and what may go out in its place, in order."""
     yield send
     for fallback in send.fallback:
-        yield from _with_fallbacks(fallback)
+        yield from with_fallbacks(fallback)
 
 
 def _stage_differences(case: CaseDefinition, done: Replayed) -> Iterator[Difference]:

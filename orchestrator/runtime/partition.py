@@ -122,7 +122,11 @@ class Partition:
         if not fresh:
             return
         batch = _Batch(next_offset=fresh[-1].offset + 1)
+        keys = self._in.intake.keys
         for record in fresh:
+            if keys.shared and keys.foreign(record.key):
+                metrics.RECORDS_FOREIGN.inc()
+                continue
             try:
                 events = self._in.intake.events_from_record(record)
                 batch.stimuli += [(record.stamp_ms, record.offset, event) for event in events]
@@ -202,7 +206,11 @@ class Partition:
         """P1, P2, P3."""
         outbox = [*self._outgoing(outcome), *letters]
         touched = {customer_id: self._states[customer_id] for customer_id in outcome.touched}
-        wakes = {customer_id: state.next_wake_ms() for customer_id, state in touched.items()}
+        wakes = {
+            customer_id: wake
+            for customer_id, before in outcome.touched.items()
+            if (wake := touched[customer_id].next_wake_ms()) != before
+        }
         commit = Commit(
             epoch=self._epoch,
             sequence=self._sequence + 1,

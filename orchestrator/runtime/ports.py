@@ -145,7 +145,11 @@ class StateStore(Protocol):
 
 
 class Queued(msgspec.Struct, frozen=True, kw_only=True):
-    """An action in a connector's queue. ``body`` is the encoded Action; moments are epoch milliseconds."""
+    """An action in a connector's queue. ``body`` is the encoded Action; moments are epoch milliseconds.
+
+    ``group`` is the part of the connector's capacity that it needs (a voice connector's agent group), '' when it
+    has no parts.
+    """
 
     id: str
     connector: str
@@ -155,6 +159,7 @@ class Queued(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     attempts: int = 0
     history: tuple[str, ...] = ()
+    group: str = ""
 
 
 class Put(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,6 +167,61 @@ class Put(msgspec.Struct, frozen=True, kw_only=True):
 
     queued: int
     known: int
+
+
+class Quota(msgspec.Struct, frozen=True, kw_only=True):
+    """What all dispatchers together may have under way for one connector, and how fast they may begin.
+
+    ``slots`` bounds what is claimed or held at once over the whole connector, ``group_slots`` the same per group; a
+    group that is not named has only ``slots``. At most ``rate_max`` claims begin in any ``rate_per_s`` seconds (None:
+    no such limit): a tenth of it may begin at once, the rest flows evenly, and a queue that has never been
+    claimed from starts with room for one and earns the rest (``dispatch/rate.py``).
+    """
+
+    slots: int
+    group_slots: Mapping[str, int] = {}
+    rate_max: int | None = None
+    rate_per_s: float = 1.0
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """What a claim brought, and when another one may bring something.
+
+    ``again_at_ms`` is the first moment at which it could, if nobody puts, settles, gives back or releases anything
+    until then: now when only ``limit`` ended this claim, else the next readiness, end of a lease or of a hold, or
+    token of the rate. None when time alone brings nothing, as with an empty queue.
+    """
+
+    actions: list[Queued]
+    again_at_ms: int | None
+
+
+class GroupLoad(msgspec.Struct, frozen=True, kw_only=True):
+    """The load of one group: ``queued`` counts the unclaimed (waiting and ready), ``busy`` the claimed and held.
+
+    ``oldest_ready_at_ms`` is since when the longest waiting of the ready ones has been ready, None without any.
+    """
+
+    queued: int = 0
+    ready: int = 0
+    busy: int = 0
+    oldest_ready_at_ms: int | None = None
+
+
+class Occupancy(msgspec.Struct, frozen=True):
+    """The load of a connector's groups; a group that has none may be missing."""
+
+    groups: Mapping[str, GroupLoad] = {}
+
+    @property
+    def queued(self) -> int:
+        """How many actions nobody has claimed."""
+        return sum(one.queued for one in self.groups.values())
+
+    @property
+    def busy(self) -> int:
+        """How many slots are taken, by claims and holds."""
+        return sum(one.busy for one in self.groups.values())
 
 
 class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -175,10 +235,11 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DispatchQueue(Protocol):
-    """A durable priority queue per connector with leases, and the idempotency ledger beside it.
+    """A durable priority queue per connector with leases, its quota, and the idempotency ledger beside it.
 
     A claimed action is invisible until its lease ends; a dispatcher that dies gives it back by silence. The
-    ledger remembers settled ids for at least seven days.
+    ledger remembers settled ids for at least seven days. Slots, rate and bookings are facts of the queue: they hold
+    over all processes that claim, and outlive them.
     """
 
     async def put(self, actions: Sequence[Queued]) -> Put:
@@ -186,22 +247,53 @@ class DispatchQueue(Protocol):
         ...
 
     async def withdraw(self, action_ids: Sequence[str], now_ms: int) -> list[str]:
-        """Remove queued, unclaimed actions, settle them as cancelled and return their ids.
+        """Remove queued, unclaimed actions, settle them as cancelled, free their bookings and return their ids.
 
         An id that is not known yet is remembered as cancelled, so that a later ``put`` does not queue it.
         """
         ...
 
-    async def claim(self, connector: str, limit: int, now_ms: int, lease_ms: int) -> list[Queued]:
-        """Lease up to ``limit`` actions whose ``not_before`` has come: highest priority, then earliest deadline."""
+    async def claim(self, connector: str, quota: Quota, limit: int, now_ms: int, lease_ms: int) -> Claim:
+        """Lease up to ``limit`` actions whose ``not_before`` has come, as far as the quota allows, in one atomic step.
+
+        Highest priority first, then the earliest deadline, then whoever has been ready longest; actions of a group
+        whose slots are all taken are passed over. Each takes a slot until it is settled, given back or its lease
+        ends, and a token of the rate.
+        """
         ...
 
-    async def settle(self, entry: LedgerEntry) -> None:
-        """Take the action out of the queue and write its ledger entry."""
+    async def settle(self, entry: LedgerEntry, *, hold_until_ms: int | None = None, unspent: bool = False) -> None:
+        """Take the action out of the queue, write its ledger entry and free its booking.
+
+        With ``hold_until_ms`` a claimed action keeps its slot until then or until ``release``: a telephone line is
+        busy for the call, not for the request. It does not when the release came first. ``unspent`` gives the
+        token of the rate back, because nothing was sent.
+        """
         ...
 
-    async def retry(self, queued: Queued, at_ms: int) -> None:
-        """Give a claimed action back, with its new ``attempts`` and ``history``, not before ``at_ms``."""
+    async def retry(self, queued: Queued, at_ms: int, *, unspent: bool = False) -> None:
+        """Give a claimed action back, with its new ``attempts``, ``history`` and ``group``, not before ``at_ms``.
+
+        Its slot is free at once; ``unspent`` gives the token of the rate back as well, because nothing was sent.
+        """
+        ...
+
+    async def release(self, action_id: str) -> bool:
+        """Free the slot that a settled action holds; return whether there was one.
+
+        For an action that is still claimed, it is remembered that its settlement is to hold nothing (True too).
+        """
+        ...
+
+    async def book(
+        self, connector: str, group: str, action_id: str, starts: Sequence[int], per_slot: int
+    ) -> int | None:
+        """Book the first of ``starts`` (epoch ms) that fewer than ``per_slot`` others of the group have booked.
+
+        Returns it, or None when all are full. An id that has a booking gets the same answer again, whatever the
+        starts. Withdrawing or settling the id frees the booking; a settled id is given the first start and books
+        nothing, for a ``put`` will tell that it is known. A day after its start a booking is forgotten.
+        """
         ...
 
     async def redrive(self, actions: Sequence[Queued]) -> list[str]:
@@ -212,10 +304,6 @@ class DispatchQueue(Protocol):
         """
         ...
 
-    async def next_ready_ms(self, connector: str) -> int | None:
-        """Return when the connector's queue next has something to claim (a lease's end counts), or None."""
-        ...
-
     async def ledger(self, action_ids: Sequence[str]) -> list[LedgerEntry | None]:
         """Return the settled entries of the ids, in the order asked."""
         ...
@@ -224,8 +312,15 @@ class DispatchQueue(Protocol):
         """Return the latest settled entries, newest first."""
         ...
 
-    async def depth(self, connector: str) -> int:
-        """Return how many actions of the connector are queued or leased."""
+    async def occupancy(self, connector: str, now_ms: int) -> Occupancy:
+        """Return the load of the connector per group. Its cost grows with the groups, not with the actions."""
+        ...
+
+    async def ahead(self, connector: str, group: str, priority: int, now_ms: int) -> int:
+        """Return how many ready actions of the group a new one of ``priority`` would find before it.
+
+        Those of the same priority count as before it, whatever their deadlines: for estimating a wait.
+        """
         ...
 
 

@@ -35,7 +35,10 @@ class Failure:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a run of stimuli came to; ``stamps`` has one entry per action, the log time behind it."""
+    """What a run of stimuli came to; ``stamps`` has one entry per action, the log time behind it.
+
+    ``touched`` are the customers whose state changed, each with when its earliest timer was due before.
+    """
 
     actions: list[Action] = field(default_factory=list)
     stamps: list[int] = field(default_factory=list)
@@ -44,7 +47,7 @@ class Outcome:
     failures: list[Failure] = field(default_factory=list)
     fired: list[TimerDue] = field(default_factory=list)
     lessons: int = 0
-    touched: set[str] = field(default_factory=set)
+    touched: dict[str, int | None] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)  # "events", "duplicates"
 
 
@@ -107,8 +110,9 @@ class Sequencer:
         if decision.duplicate:
             self.outcome.counts["duplicates"] += 1
             return
-        self.outcome.actions += decision.actions
-        self.outcome.stamps += [now_ms] * len(decision.actions)
+        if decision.actions:
+            self.outcome.actions += decision.actions
+            self.outcome.stamps += [now_ms] * len(decision.actions)
         self.outcome.records += decision.records
         self.outcome.events += decision.events
         for lesson in decision.lessons:
@@ -117,8 +121,9 @@ class Sequencer:
         self._set(customer_id, decision.state)
 
     def _set(self, customer_id: str, state: CustomerState) -> None:
+        if customer_id not in self.outcome.touched:
+            self.outcome.touched[customer_id] = self.states[customer_id].next_wake_ms()
         self.states[customer_id] = state
-        self.outcome.touched.add(customer_id)
         wake_ms = state.next_wake_ms()
         if wake_ms is not None and (self._end is None or (wake_ms, customer_id) < self._end):
             heapq.heappush(self._wakes, (wake_ms, customer_id))

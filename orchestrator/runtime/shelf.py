@@ -25,8 +25,8 @@ import msgspec
 
 from orchestrator.errors import RulebookRefused
 from orchestrator.rulebook.load import Loaded
-from orchestrator.runtime.intake.intake import DEFAULT_WORKSPACE
 from orchestrator.runtime.ports import RULEBOOKS, Outgoing, Record
+from orchestrator.runtime.workspace import DEFAULT_WORKSPACE
 
 log = logging.getLogger(__name__)
 

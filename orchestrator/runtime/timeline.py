@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import dropwhile
 from typing import Protocol
 
 import msgspec
 
 from orchestrator.core.decision import DecisionRecord
+from orchestrator.core.erasure import begins_nobody
 from orchestrator.core.event import CUSTOMER_ERASED, RECEIPTS, Event
 from orchestrator.core.reason import Reason
 from orchestrator.errors import EventRefused
@@ -26,8 +28,6 @@ from orchestrator.runtime.ports import DECISIONS, EVENTS, Record
 ENTRIES_MAX = 200
 #: A customer of whom nothing was heard for so long is forgotten by a projected timeline.
 KEPT_MS = 90 * 86_400_000
-#: The topics of which a timeline is made.
-TOPICS = (EVENTS, DECISIONS)
 
 
 class Timeline(Protocol):
@@ -78,12 +78,13 @@ _decode_decision = msgspec.json.Decoder(DecisionRecord).decode
 def _since(erasure: Event, events: Sequence[Event], decisions: Sequence[DecisionRecord]) -> list[Event]:
     """Return the events that belong to the customer who began after the erasure, as the core sees it."""
     own = {record.action_id for record in decisions}
-    return [
+    later = [
         event
         for event in events
         if event.occurred_at_ms > erasure.received_at_ms
         and (event.type not in RECEIPTS or event.properties.get("action_id") in own)
     ]
+    return list(dropwhile(begins_nobody, later))
 
 
 class _Mark(msgspec.Struct):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, assert_never
@@ -39,6 +38,7 @@ from orchestrator.core.definition import (
 from orchestrator.core.event import Event
 from orchestrator.core.explain import Gap, Trace
 from orchestrator.core.limit_trace import LimitKind, LimitTrace
+from orchestrator.core.pattern import Pattern
 from orchestrator.core.reason import Reason
 from orchestrator.rulebook.span import shown_clock, shown_span
 
@@ -56,8 +56,8 @@ def value_text(value: Any) -> str:
     """Return a value as JSON; lists of an author without quotes where nothing is lost by it."""
     if isinstance(value, tuple):
         return f"[{', '.join(value_text(one) for one in value)}]"
-    if isinstance(value, re.Pattern):
-        return f"/{value.pattern}/"
+    if isinstance(value, Pattern):
+        return f"/{value.text}/"
     if isinstance(value, FieldValue):
         return str(value.path) if value.times == 1 else f"{value.times:g} x {value.path}"
     if isinstance(value, str) and value.isidentifier():
@@ -234,6 +234,16 @@ def _lost(detail: Detail) -> str:
     return f"{detail.get('winner', 'another rule')} won the slot {detail.get('slot', '')}, {scores}"
 
 
+_CLOSED = {"unsubscribed": "the customer unsubscribed from it", "bounced": "their address bounced"}
+
+
+def _shut(detail: Detail) -> str:
+    since = f" on {moment_text(detail['since'])}" if "since" in detail else ""
+    return (
+        f"the channel {detail.get('channel')} is closed: {_CLOSED.get(detail.get('because', ''), 'withdrawn')}{since}"
+    )
+
+
 def _wait(detail: Detail) -> str:
     until = detail.get("until")
     return "waiting for a moment" if until is None else f"waiting until {moment_text(until)}"
@@ -245,6 +255,7 @@ _REASONS: dict[Reason, Callable[[Detail], str]] = {
     Reason.REVALIDATED: lambda detail: "the deferred action still held",
     Reason.FALLBACK: lambda detail: "as the fallback",
     Reason.CONSENT_MISSING: lambda detail: f"there is no consent for {detail.get('purpose', 'its purpose')}",
+    Reason.CHANNEL_WITHDRAWN: _shut,
     Reason.COOLDOWN: lambda detail: f"it rests for another {shown_span(detail.get('left_ms', 0))}",
     Reason.CAP_REACHED: lambda detail: (
         f"the cap of {detail.get('max')} for {detail.get('cap')} is used up ({detail.get('used')} used)"
@@ -290,6 +301,8 @@ def limit_text(traced: LimitTrace) -> str:
             return f"cooldown of {shown_span(detail['cooldown_ms'])}: {rested}"
         case LimitKind.EXPERIMENT:
             return f"experiment {detail['split']}: the customer is in arm {detail['arm']}"
+        case LimitKind.CHANNEL:
+            return f"channel {detail['channel']}: {_channel_text(traced)}"
         case LimitKind.CONSENT:
             return f"consent for {detail['purpose']}: {_consent_text(traced)}"
         case LimitKind.CAP:
@@ -300,6 +313,11 @@ def limit_text(traced: LimitTrace) -> str:
             return f"{window}: {_quiet_text(traced)}"
         case _:
             assert_never(traced.kind)
+
+
+def _channel_text(traced: LimitTrace) -> str:
+    since = moment_text(traced.detail["since"])
+    return f"{_CLOSED[traced.detail['because']]} on {since}" if traced.blocks else f"open since {since}"
 
 
 def _consent_text(traced: LimitTrace) -> str:

@@ -7,21 +7,30 @@ kept, as a process does that starts anew; ``open`` beside an open one is a secon
 from __future__ import annotations
 
 import asyncio
+import shutil
+import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
 
-from orchestrator.adapters import sqlite_log, sqlite_state_store
+from load_tests.servers import LocalRedis, free_port
+from orchestrator.adapters import sqlite_dispatch_queue, sqlite_log, sqlite_state_store
+from orchestrator.adapters.memory_dispatch_queue import MemoryDispatchQueue
 from orchestrator.adapters.memory_log import MemoryEventLog
 from orchestrator.adapters.memory_state_store import MemoryStateStore
+from orchestrator.adapters.redis_dispatch_queue import RedisDispatchQueue
 from orchestrator.adapters.redis_state_store import RedisStateStore
 from orchestrator.adapters.sqlite import SqliteDatabase
+from orchestrator.adapters.sqlite_dispatch_queue import SqliteDispatchQueue
 from orchestrator.adapters.sqlite_log import SqliteEventLog
 from orchestrator.adapters.sqlite_state_store import SqliteStateStore
+from orchestrator.runtime.dispatch import DeliveryQueue
 from orchestrator.runtime.ports import StateStore
 
 
@@ -176,3 +185,114 @@ async def logs(request: pytest.FixtureRequest) -> AsyncIterator[EventLogs]:
 @pytest.fixture
 async def log(logs: EventLogs) -> Any:
     return await logs.open()
+
+
+# ------------------------------------------------------------------------------------------ dispatch queues
+
+
+@pytest.fixture
+async def memory() -> DeliveryQueue:
+    return MemoryDispatchQueue()
+
+
+@pytest.fixture
+async def sqlite(tmp_path: Path) -> AsyncIterator[DeliveryQueue]:
+    database = SqliteDatabase(tmp_path / "queue.db", sqlite_dispatch_queue.SCHEMA)
+    await database.open()
+    yield SqliteDispatchQueue(database)
+    await database.close()
+
+
+@pytest.fixture
+def workspace() -> str:
+    return f"test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+async def client(redis_url: str, workspace: str) -> AsyncIterator[Redis]:
+    client = Redis.from_url(redis_url)
+    yield client
+    async for key in client.scan_iter(match=f"*journey:{workspace}:*", count=1000):
+        await client.delete(key)
+    await client.aclose()
+
+
+@pytest.fixture
+async def redis(client: Redis, workspace: str) -> DeliveryQueue:
+    return RedisDispatchQueue(client, workspace)
+
+
+class RedisClusterNode(LocalRedis):
+    """A cluster of one node with all slots: it refuses every script whose keys are not of one slot."""
+
+    def command(self) -> list[str]:
+        return [*super().command(), "--cluster-enabled", "yes", "--cluster-port", str(free_port())]
+
+
+@pytest.fixture(scope="session")
+def cluster_port() -> Iterator[int]:
+    if shutil.which("redis-server") is None:
+        pytest.fail("A cluster of one node needs redis-server: run tests/install-debian, or install it.")
+    with RedisClusterNode() as node, BlockingRedis(port=node.port) as blocking:
+        blocking.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+        deadline = time.monotonic() + 10
+        while blocking.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
+            assert time.monotonic() < deadline, "The cluster of one node did not become ready."
+        yield node.port
+
+
+@pytest.fixture
+async def cluster(cluster_port: int, workspace: str) -> AsyncIterator[DeliveryQueue]:
+    client = RedisCluster(host="127.0.0.1", port=cluster_port)
+    yield RedisDispatchQueue(client, workspace)
+    await client.aclose()
+
+
+@pytest.fixture(
+    params=[
+        "memory",
+        "sqlite",
+        pytest.param("redis", marks=pytest.mark.integration),
+        pytest.param("cluster", marks=pytest.mark.integration),
+    ]
+)
+def implementation(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def queue(implementation: str, request: pytest.FixtureRequest) -> DeliveryQueue:
+    return request.getfixturevalue(implementation)
+
+
+@pytest.fixture
+def another_memory(memory: DeliveryQueue) -> DeliveryQueue:
+    return memory
+
+
+@pytest.fixture
+async def another_sqlite(sqlite: DeliveryQueue, tmp_path: Path) -> AsyncIterator[DeliveryQueue]:
+    database = SqliteDatabase(tmp_path / "queue.db", sqlite_dispatch_queue.SCHEMA)
+    await database.open()
+    yield SqliteDispatchQueue(database)
+    await database.close()
+
+
+@pytest.fixture
+async def another_redis(redis: DeliveryQueue, redis_url: str, workspace: str) -> AsyncIterator[DeliveryQueue]:
+    client = Redis.from_url(redis_url)
+    yield RedisDispatchQueue(client, workspace)
+    await client.aclose()
+
+
+@pytest.fixture
+async def another_cluster(cluster_port: int, workspace: str) -> AsyncIterator[DeliveryQueue]:
+    client = RedisCluster(host="127.0.0.1", port=cluster_port)
+    yield RedisDispatchQueue(client, workspace)
+    await client.aclose()
+
+
+@pytest.fixture
+def another(implementation: str, request: pytest.FixtureRequest) -> DeliveryQueue:
+    """The contents of ``queue``, as another process sees them."""
+    return request.getfixturevalue(f"another_{implementation}")

@@ -2,106 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
-import time
-import uuid
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
-from redis.asyncio.cluster import RedisCluster
 
-from load_tests.servers import LocalRedis, free_port
-from orchestrator.adapters.memory_dispatch_queue import MemoryDispatchQueue
 from orchestrator.adapters.redis_dispatch_queue import RedisDispatchQueue
 from orchestrator.adapters.sqlite import SqliteDatabase
 from orchestrator.adapters.sqlite_dispatch_queue import SCHEMA, SqliteDispatchQueue
 from orchestrator.errors import StoreUnavailable
 from orchestrator.runtime.dispatch import LEASE_ENDED, WITHDRAWN, DeliveryQueue
-from orchestrator.runtime.ports import LedgerEntry, Put, Queued
+from orchestrator.runtime.ports import GroupLoad, LedgerEntry, Occupancy, Put, Queued, Quota
 
 NOW = 1_772_000_000_000
 LEASE = 60_000
 DAY = 86_400_000
-
-
-@pytest.fixture
-async def memory() -> DeliveryQueue:
-    return MemoryDispatchQueue()
-
-
-@pytest.fixture
-async def sqlite(tmp_path: Path) -> AsyncIterator[DeliveryQueue]:
-    database = SqliteDatabase(tmp_path / "queue.db", SCHEMA)
-    await database.open()
-    yield SqliteDispatchQueue(database)
-    await database.close()
-
-
-@pytest.fixture
-def workspace() -> str:
-    return f"test-{uuid.uuid4().hex[:12]}"
-
-
-@pytest.fixture
-async def client(redis_url: str, workspace: str) -> AsyncIterator[Redis]:
-    client = Redis.from_url(redis_url)
-    yield client
-    async for key in client.scan_iter(match=f"*journey:{workspace}:*", count=1000):
-        await client.delete(key)
-    await client.aclose()
-
-
-@pytest.fixture
-async def redis(client: Redis, workspace: str) -> DeliveryQueue:
-    return RedisDispatchQueue(client, workspace)
-
-
-class RedisClusterNode(LocalRedis):
-    """A cluster of one node with all slots: it refuses every script whose keys are not of one slot."""
-
-    def command(self) -> list[str]:
-        return [*super().command(), "--cluster-enabled", "yes", "--cluster-port", str(free_port())]
-
-
-@pytest.fixture(scope="session")
-def cluster_port() -> Iterator[int]:
-    if shutil.which("redis-server") is None:
-        pytest.fail("A cluster of one node needs redis-server: run tests/install-debian, or install it.")
-    with RedisClusterNode() as node, BlockingRedis(port=node.port) as blocking:
-        blocking.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
-        deadline = time.monotonic() + 10
-        while blocking.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
-            assert time.monotonic() < deadline, "The cluster of one node did not become ready."
-        yield node.port
-
-
-@pytest.fixture
-async def cluster(cluster_port: int, workspace: str) -> AsyncIterator[DeliveryQueue]:
-    client = RedisCluster(host="127.0.0.1", port=cluster_port)
-    yield RedisDispatchQueue(client, workspace)
-    await client.aclose()
-
-
-@pytest.fixture(
-    params=[
-        "memory",
-        "sqlite",
-        pytest.param("redis", marks=pytest.mark.integration),
-        pytest.param("cluster", marks=pytest.mark.integration),
-    ]
-)
-def implementation(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-@pytest.fixture
-def queue(implementation: str, request: pytest.FixtureRequest) -> DeliveryQueue:
-    return request.getfixturevalue(implementation)
 
 
 def queued(action_id: str = "a", connector: str = "sms", **fields: Any) -> Queued:
@@ -113,8 +30,13 @@ def entry(action_id: str = "a", outcome: str = "delivered", *, at_ms: int = NOW,
     return LedgerEntry(id=action_id, connector="sms", outcome=outcome, at_ms=at_ms, detail=detail)
 
 
+async def take(queue: DeliveryQueue, limit: int = 10, now_ms: int = NOW, connector: str = "sms") -> list[Queued]:
+    """Claim under a quota that never binds."""
+    return (await queue.claim(connector, Quota(slots=10_000), limit, now_ms, LEASE)).actions
+
+
 async def claimed(queue: DeliveryQueue, limit: int = 10, now_ms: int = NOW, connector: str = "sms") -> list[str]:
-    return [one.id for one in await queue.claim(connector, limit, now_ms, LEASE)]
+    return [one.id for one in await take(queue, limit, now_ms, connector)]
 
 
 # ---------------------------------------------------------------------------------------- put and claim
@@ -124,7 +46,7 @@ async def test_a_claim_returns_what_was_put(queue: DeliveryQueue) -> None:
     whole = queued(deadline_at=NOW + 5, attempts=2, history=("one", "two"), priority=7, not_before=NOW - 9)
 
     assert await queue.put([whole]) == Put(queued=1, known=0)
-    assert await queue.claim("sms", 1, NOW, LEASE) == [whole]
+    assert await take(queue, 1, NOW) == [whole]
 
 
 async def test_an_id_is_queued_once(queue: DeliveryQueue) -> None:
@@ -170,7 +92,9 @@ async def test_a_flood_that_becomes_ready_at_once_is_claimed_in_order_of_priorit
     await queue.put([queued(f"{number:04d}", priority=number % 3, not_before=NOW) for number in range(2_500)])
 
     assert await claimed(queue, limit=3) == ["0002", "0005", "0008"]
-    assert await queue.depth("sms") == 2_500
+    assert (await queue.occupancy("sms", NOW)).groups == {
+        "": GroupLoad(queued=2_497, ready=2_497, busy=3, oldest_ready_at_ms=NOW)
+    }
 
 
 async def test_nothing_is_claimed_before_its_time(queue: DeliveryQueue) -> None:
@@ -191,8 +115,8 @@ async def test_connectors_have_queues_of_their_own(queue: DeliveryQueue) -> None
     await queue.put([queued("a", "sms"), queued("b", "voice")])
 
     assert await claimed(queue, connector="voice") == ["b"]
-    assert await queue.depth("sms") == 1
-    assert await queue.next_ready_ms("email") is None
+    assert (await queue.occupancy("sms", NOW)).queued == 1
+    assert await queue.occupancy("email", NOW) == Occupancy({})
 
 
 # ----------------------------------------------------------------------------------------------- leases
@@ -211,72 +135,40 @@ async def test_each_lease_that_ends_in_silence_counts_as_an_attempt(queue: Deliv
     await claimed(queue)
     await claimed(queue, now_ms=NOW + LEASE)
 
-    (again,) = await queue.claim("sms", 1, NOW + 2 * LEASE, LEASE)
+    (again,) = await take(queue, 1, NOW + 2 * LEASE)
     assert (again.attempts, again.history) == (3, ("first", LEASE_ENDED, LEASE_ENDED))
 
 
 async def test_what_a_retry_says_replaces_the_count_of_leases(queue: DeliveryQueue) -> None:
     await queue.put([queued()])
     await claimed(queue)
-    (lapsed,) = await queue.claim("sms", 1, NOW + LEASE, LEASE)
+    (lapsed,) = await take(queue, 1, NOW + LEASE)
     await queue.retry(msgspec.structs.replace(lapsed, attempts=2, history=(*lapsed.history, "503")), NOW + LEASE + 500)
 
     assert await claimed(queue, now_ms=NOW + LEASE + 499) == []
-    (again,) = await queue.claim("sms", 1, NOW + LEASE + 500, LEASE)
+    (again,) = await take(queue, 1, NOW + LEASE + 500)
     assert (again.attempts, again.history, again.not_before) == (2, (LEASE_ENDED, "503"), NOW + LEASE + 500)
 
 
 async def test_a_retry_keeps_rank_and_body(queue: DeliveryQueue) -> None:
     first = queued("first", priority=80, deadline_at=NOW + DAY)
     await queue.put([first, queued("second", priority=70)])
-    (held,) = await queue.claim("sms", 1, NOW, LEASE)
+    (held,) = await take(queue, 1, NOW)
     await queue.retry(held, NOW)
 
-    again = await queue.claim("sms", 2, NOW, LEASE)
+    again = await take(queue, 2, NOW)
     assert [one.id for one in again] == ["first", "second"]
     assert again[0] == msgspec.structs.replace(first, not_before=NOW)
 
 
 async def test_a_retry_does_not_revive_what_was_settled_meanwhile(queue: DeliveryQueue) -> None:
     await queue.put([queued()])
-    (held,) = await queue.claim("sms", 1, NOW, LEASE)
+    (held,) = await take(queue, 1, NOW)
     await queue.settle(entry())
     await queue.retry(held, NOW)
 
     assert await claimed(queue, now_ms=NOW + DAY) == []
-    assert await queue.depth("sms") == 0
-
-
-async def test_depth_counts_queued_and_leased(queue: DeliveryQueue) -> None:
-    await queue.put([queued("a"), queued("b"), queued("c", not_before=NOW + DAY)])
-    await claimed(queue, limit=1)
-
-    assert await queue.depth("sms") == 3
-
-
-async def test_next_ready_is_the_earliest_of_readiness_and_the_end_of_a_lease(queue: DeliveryQueue) -> None:
-    assert await queue.next_ready_ms("sms") is None
-
-    await queue.put([queued("later", not_before=NOW + DAY)])
-    assert await queue.next_ready_ms("sms") == NOW + DAY
-
-    await queue.put([queued("now", not_before=NOW)])
-    assert await queue.next_ready_ms("sms") == NOW
-
-    await claimed(queue)
-    assert await queue.next_ready_ms("sms") == NOW + LEASE
-
-    await queue.settle(entry("now"))
-    assert await queue.next_ready_ms("sms") == NOW + DAY
-
-
-async def test_what_is_ready_and_unclaimed_can_be_claimed_now(queue: DeliveryQueue) -> None:
-    await queue.put([queued("a", not_before=NOW - 5), queued("b", not_before=NOW - 3)])
-    await claimed(queue, limit=1)
-
-    ready_ms = await queue.next_ready_ms("sms")
-    assert ready_ms is not None
-    assert ready_ms <= NOW
+    assert await queue.occupancy("sms", NOW) == Occupancy({})
 
 
 # ---------------------------------------------------------------------------------------------- overdue
@@ -292,7 +184,7 @@ async def test_missed_deadlines_are_given_whatever_their_rank_and_readiness(queu
             queued("held", deadline_at=NOW - 2, priority=100),
         ]
     )
-    (held,) = await queue.claim("sms", 1, NOW - 5, LEASE)
+    (held,) = await take(queue, 1, NOW - 5)
     assert held.id == "held"
 
     assert [one.id for one in await queue.overdue("sms", 10, NOW, LEASE)] == ["ready", "waiting"]
@@ -331,7 +223,7 @@ async def test_a_queued_action_is_withdrawn_and_settled_as_cancelled(queue: Deli
 
     assert await queue.withdraw(["b", "a"], NOW) == ["b", "a"]
     assert await claimed(queue) == ["c"]
-    assert await queue.depth("voice") == 0
+    assert await queue.occupancy("voice", NOW) == Occupancy({})
     assert await queue.ledger(["a", "b", "c"]) == [
         LedgerEntry(id="a", connector="sms", outcome="cancelled", at_ms=NOW),
         LedgerEntry(id="b", connector="voice", outcome="cancelled", at_ms=NOW),
@@ -357,12 +249,12 @@ async def test_withdrawing_again_changes_nothing(queue: DeliveryQueue) -> None:
 
 async def test_a_claimed_action_cannot_be_withdrawn_but_comes_back_marked(queue: DeliveryQueue) -> None:
     await queue.put([queued()])
-    (held,) = await queue.claim("sms", 1, NOW, LEASE)
+    (held,) = await take(queue, 1, NOW)
 
     assert await queue.withdraw(["a"], NOW) == []
     assert await queue.ledger(["a"]) == [None]
     await queue.retry(msgspec.structs.replace(held, attempts=1, history=("503",)), NOW)
-    (again,) = await queue.claim("sms", 1, NOW, LEASE)
+    (again,) = await take(queue, 1, NOW)
     assert (again.attempts, again.history) == (1, ("503", WITHDRAWN))
 
 
@@ -371,7 +263,7 @@ async def test_the_mark_of_a_withdrawal_survives_the_end_of_a_lease(queue: Deliv
     await claimed(queue)
     await queue.withdraw(["a"], NOW)
 
-    (again,) = await queue.claim("sms", 1, NOW + LEASE, LEASE)
+    (again,) = await take(queue, 1, NOW + LEASE)
     assert again.history == (LEASE_ENDED, WITHDRAWN)
 
 
@@ -393,8 +285,7 @@ async def test_a_settled_action_leaves_its_queue_for_the_ledger(queue: DeliveryQ
     await queue.settle(word)
 
     assert await queue.ledger(["unknown", "a"]) == [None, word]
-    assert await queue.depth("sms") == 0
-    assert await queue.next_ready_ms("sms") is None
+    assert await queue.occupancy("sms", NOW) == Occupancy({})
     assert await claimed(queue, now_ms=NOW + DAY) == []
 
 

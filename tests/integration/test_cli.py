@@ -239,6 +239,147 @@ def test_schema_writes_the_schemas_that_are_shipped(tmp_path: Path) -> None:
     assert written == {path.name: path.read_text() for path in (RULES / "schema").iterdir()}
 
 
+# ------------------------------------------------------------------------------------------------------ previews
+
+LETTER = """
+templates:
+  letter:
+    kind: email
+    params:
+      to: "{{ profile.email }}"
+      subject: "Hello & {{ profile.name | default: 'welcome' }}"
+      html: "<p>Dear {{ profile.name }},</p>\\n<p>{{ event.project }} waits.</p>"
+"""
+SAID = """
+journey: letters
+stages:
+  new: {on: {event: lead_submitted}}
+rules:
+  - id: letter
+    on: {event: lead_submitted}
+    do: [{send: {connector: email, template: letter, consent: [marketing]}}]
+"""
+WRITTEN = """
+cases:
+  - case: a lead is written to
+    customer: {id: c1, traits: {email: a@example.com, name: "<Asha>"}, consents: {marketing: true}}
+    events: [{at: "2026-03-02T10:00:00+05:30", type: lead_submitted, properties: {lead_id: l1, project: Palm & Grove}}]
+    expect: {}
+"""
+PREVIEW = """letter by email (email), rule letter, step 0
+  values from the case “a lead is written to” ({rules}/letters.cases.yaml:3)
+  to       a@example.com
+  subject  Hello & <Asha>
+  html     (HTML, {where})
+"""
+PAGE = "<p>Dear &lt;Asha&gt;,</p>\n<p>Palm &amp; Grove waits.</p>\n"
+
+
+@pytest.fixture
+def letters(rules: Path) -> Path:
+    """The rules with one more rule that sends an e-mail in HTML, and a case for it."""
+    for name, text in (("templates", LETTER), ("letters", SAID), ("letters.cases", WRITTEN)):
+        folder = rules / "letters" if name == "templates" else rules
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.yaml").write_text(text)
+    plan = rules / "tracking_plan.yaml"
+    plan.write_text(plan.read_text().replace("traits:\n", "traits:\n  name: string\n", 1))
+    return rules
+
+
+def test_render_shows_what_a_send_would_say_with_the_values_of_its_case(letters: Path) -> None:
+    done = journey("render", str(letters), "--template", "letter")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == PREVIEW.format(rules=letters, where="below") + PAGE
+    found = json.loads(journey("render", str(letters), "--rule", "letter", "--json").stdout)
+    assert (found["ok"], found["previews"][0]["params"]["html"]) == (True, PAGE.rstrip())
+
+
+def test_render_writes_html_that_a_browser_opens(letters: Path, tmp_path: Path) -> None:
+    target = tmp_path / "letter.html"
+    done = journey("render", str(letters), "--template", "letter", "--out", str(target))
+    assert (done.returncode, done.stdout) == (0, PREVIEW.format(rules=letters, where=f"written to {target}"))
+    assert target.read_text() == (
+        '<!doctype html>\n<html><head><meta charset="utf-8"><title>Hello &amp; &lt;Asha&gt;</title></head>\n'
+        f"<body>\n{PAGE}</body></html>\n"
+    )
+
+
+def test_render_takes_values_from_json_and_from_files_and_names_what_is_missing(letters: Path, tmp_path: Path) -> None:
+    customer = tmp_path / "customer.json"
+    customer.write_text('{"id": "c9", "traits": {"name": "Ben"}, "consents": {"marketing": false}}')
+    event = '{"type": "lead_submitted", "properties": {"lead_id": "l2"}}'
+    done = journey("render", str(letters), "--template", "letter", "--customer", str(customer), "--event", event)
+    assert done.returncode == 1
+    assert done.stdout == (
+        "letter by email (email), rule letter, step 0\n"
+        "  values from the profile of --customer, then the event of --event, then the case “a lead is written to” "
+        f"({letters}/letters.cases.yaml:3)\n"
+        "  subject  Hello & Ben\n"
+    )
+    remedy = "Give it a default in the template, or bring the value with --customer, --event or --params."
+    assert done.stderr == (
+        f"template letter, param to: profile.email is undefined. {remedy}\n"
+        f"template letter, param html: event.project is undefined. {remedy}\n"
+    )
+
+
+def test_render_shows_what_a_customer_of_the_gateway_would_be_told(letters: Path, engine: EmbeddedEngine) -> None:
+    lead = {**LEAD, "id": "preview-1", "customer_id": "preview", "occurred_at": "2026-03-02T15:00:00+05:30"}
+    told = {
+        **KNOWN,
+        "id": "preview-0",
+        "customer_id": "preview",
+        "properties": {"email": "z@example.com", "name": "Zoe"},
+    }
+    assert httpx.post(f"{engine.url}/v1/events", json=[told, lead]).is_success
+    path = f"{engine.url}/v1/customers/preview"
+    until(lambda: "name" in httpx.get(path).json().get("traits", {}), within_s=20, because="the customer is known")
+    done = journey("render", str(letters), "--template", "letter", "--customer-id", "preview", "--url", engine.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[1].startswith(
+        f"  values from the profile of preview at {engine.url}, then the case “"
+    )
+    assert "<p>Dear Zoe,</p>" in done.stdout
+    lost = journey("render", str(letters), "--template", "letter", "--customer-id", "nobody", "--url", engine.url)
+    assert (lost.returncode, lost.stderr) == (1, 'There is no customer "nobody". Compare the id with its source.\n')
+
+
+RENDER_MISUSES = {
+    "nothing named": ((), "Name what to show: --template NAME or --rule ID."),
+    "a template that is not there": (
+        ("--template", "leter"),
+        'No rule sends that: unknown template "leter". Known: lead-callback-call, lead-callback-sms, letter, '
+        'visit-reminder. Did you mean "letter"?',
+    ),
+    "two customers": (
+        ("--rule", "letter", "--customer", "{}", "--customer-id", "c1"),
+        "--customer and --customer-id both say who it is for: give one of them.",
+    ),
+    "a customer without traits": (
+        ("--rule", "letter", "--customer", '{"name": "Ben"}'),
+        '--customer: "traits" must be an object, as in {"traits": {"first_name": "Asha"}}',
+    ),
+    "no JSON": (
+        ("--rule", "letter", "--params", "{code: 1}"),
+        "--params: neither JSON nor a file that holds it: Expecting property name enclosed in double quotes: "
+        "line 1 column 2 (char 1)",
+    ),
+    "an event that breaks the plan": (
+        ("--rule", "letter", "--event", '{"type": "lead_submited", "properties": {}}'),
+        '--event: the event type "lead_submited" is not in the tracking plan. Declare it in tracking_plan.yaml, or '
+        'send a declared type. Did you mean "lead_submitted"?',
+    ),
+    "no HTML": (("--rule", "lead-callback", "--out", "x.html"), "--out: Nothing here is HTML: leave --out out."),
+}
+
+
+@pytest.mark.parametrize("options, said", RENDER_MISUSES.values(), ids=RENDER_MISUSES)
+def test_render_names_what_is_wrong_with_how_it_is_used(letters: Path, options: tuple[str, ...], said: str) -> None:
+    done = journey("render", str(letters), *options)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{said}\n")
+
+
 # --------------------------------------------------------------------------------------------------- backtests
 
 LEAD = {

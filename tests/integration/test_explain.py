@@ -19,6 +19,7 @@ from load_tests.traffic import zone_with_hour
 from orchestrator.adapters.clock import SystemClock
 from orchestrator.adapters.kafka_log import KafkaEventLog
 from orchestrator.adapters.kafka_topics import partition_of
+from orchestrator.adapters.memory_contact_book import MemoryContactBook
 from orchestrator.adapters.redis_timeline import RedisTimeline
 from orchestrator.core.decision import DecisionRecord
 from orchestrator.core.reason import Outcome, Reason
@@ -128,7 +129,7 @@ async def test_the_projector_keeps_what_kafka_carries_once_however_often_it_is_r
     async def complete() -> bool:
         return all(len(one.events) == per_customer and len(one.decisions) == 1 for one in await kept())
 
-    async with beside(keep_timeline(settings, timeline)):
+    async with beside(keep_timeline(settings, timeline, MemoryContactBook())):
         await until(complete)
     before = await kept()
     for one in before:
@@ -140,7 +141,7 @@ async def test_the_projector_keeps_what_kafka_carries_once_however_often_it_is_r
     async def bounded() -> bool:
         return (await history_of(timeline, intake, "c0")).bounded
 
-    async with beside(keep_timeline(settings, timeline)):
+    async with beside(keep_timeline(settings, timeline, MemoryContactBook())):
         await until(bounded)
     newest = await history_of(timeline, intake, "c0")
     assert [event.properties["number"] for event in newest.events] == list(

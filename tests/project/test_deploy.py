@@ -18,6 +18,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from orchestrator.gateway.access import refuse_exposure
+from orchestrator.gateway.keys import KeyFile
 from orchestrator.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -183,9 +185,11 @@ def test_a_role_gets_settings_that_exist_and_hold(name: str, monkeypatch: pytest
     environment = {key: interpolated(value) for key, value in OURS[name]["environment"].items()}
     settings = check_settings(environment, monkeypatch)
     assert settings.host == "0.0.0.0", "a server on the loopback address of a container cannot be reached"
+    if name == "gateway":
+        refuse_exposure(settings)
     if name != "receiver":
         assert settings.kafka_bootstrap in SERVICES["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
-        assert settings.redis_url == "redis://redis:6379/0"
+        assert settings.redis_url.get_secret_value() == "redis://redis:6379/0"
         assert environment["RECEIVER_URL"] == "http://receiver:8090"
 
 
@@ -298,7 +302,12 @@ def test_a_workload_gets_settings_that_exist_and_hold(
         else:
             environment |= of_kind("Secret")[source["secretRef"]["name"]]["stringData"]
     settings = check_settings(environment, monkeypatch)
-    assert [key.get_secret_value() for key in settings.write_keys] == ["CHANGE-ME"]
+    assert not settings.allow_anonymous
+    if workload["metadata"]["name"] == "journey-gateway":
+        (variable,) = container["env"]
+        mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        assert variable == {"name": "JOURNEY_KEYS_FILE", "value": f"{mounts['keys']}/keys.yaml"}
+        KeyFile.model_validate(yaml.safe_load(of_kind("Secret")["journey-keys"]["stringData"]["keys.yaml"]))
     assert settings.kafka_replication == 3
     replicas = workload["spec"].get("replicas", 1)
     assert settings.partitions >= replicas, "more workers than partitions would stand by"

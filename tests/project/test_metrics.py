@@ -29,13 +29,17 @@ TARGET_LABELS = frozenset({"job", "instance"})
 # An Info takes its labels when it is set, so the catalogue cannot state them.
 INFO_LABELS = {"PROCESS": frozenset({"role", "version", "workspace"}), "RULEBOOK": frozenset({"version"})}
 # Metrics that no panel and no alert shows, each with its reason.
-NOT_SHOWN: dict[str, str] = {}
+NOT_SHOWN: dict[str, str] = {
+    "KEY_REFUSALS": "Looked at when a caller complains: what is usual differs by who calls.",
+    "RECORDS_FOREIGN": "As many as the other workspaces have; tells whether a topic is shared.",
+}
 
 # The words of those labels whose words are few: queries may select no others, and literals in the code are of them.
 WORDS: dict[tuple[str, str], frozenset[str]] = {
     ("DECISIONS", "outcome"): frozenset(outcome.value for outcome in Outcome),
     ("DECISIONS", "reason"): frozenset(reason.value for reason in Reason),
     ("DELIVERY_ATTEMPTS", "result"): frozenset(result.value for result in Result),
+    ("PROMISES", "outcome"): frozenset({"kept", "broken", "unkeepable"}),
     ("DELIVERIES", "outcome"): frozenset({"delivered", "failed", "expired", "cancelled", "dropped"}),
     ("EVENTS_REFUSED", "origin"): frozenset({"gateway", "worker"}),
     ("DEAD_LETTERS", "origin"): frozenset({"gateway", "worker", "dispatcher"}),

@@ -4,254 +4,35 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from datetime import UTC, datetime
-from heapq import heappop, heappush
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 import pytest
 
-from connectors.protocol import Delivery, Receipt, Result
-from orchestrator.adapters.memory_dispatch_queue import MemoryDispatchQueue
+from connectors.callback import OutcomeType
+from connectors.protocol import Finding, Receipt, Result
 from orchestrator.core.action import Action, QuietWindow
-from orchestrator.errors import LogUnavailable, StoreUnavailable
-from orchestrator.runtime.dispatch import DeliveryPolicy, Dispatcher
+from orchestrator.errors import StoreUnavailable
+from orchestrator.runtime.dispatch import DeliveryPolicy
 from orchestrator.runtime.dispatch.policy import backoff_ms
-from orchestrator.runtime.ports import DEAD_LETTERS, EVENTS, LedgerEntry, Outgoing, Queued, Record
-
-NOW = int(datetime(2026, 3, 2, 12, tzinfo=UTC).timestamp() * 1000)
-SECOND = 1_000
-MINUTE = 60 * SECOND
-HOUR = 60 * MINUTE
-
-#: Turns of the loop without the clock moving that mean somebody is busy for nothing.
-TURNS_MAX = 100_000
-
-
-class VirtualClock:
-    """Time passes only in ``advance``, from one sleeper's moment to the next."""
-
-    def __init__(self) -> None:
-        self._now_ms = NOW
-        self._sleepers: list[tuple[int, int, asyncio.Future[None]]] = []
-        self._count = 0
-
-    def now_ms(self) -> int:
-        return self._now_ms
-
-    async def sleep(self, seconds: float) -> None:
-        wakes = asyncio.get_running_loop().create_future()
-        self._count += 1
-        heappush(self._sleepers, (self._now_ms + max(1, round(seconds * 1000)), self._count, wakes))
-        await wakes
-
-    async def advance(self, span_ms: int) -> None:
-        until_ms = self._now_ms + span_ms
-        await _everything_happens()
-        while self._sleepers and self._sleepers[0][0] <= until_ms:
-            due_ms, _, wakes = heappop(self._sleepers)
-            if not wakes.done():
-                self._now_ms = due_ms
-                wakes.set_result(None)
-                await _everything_happens()
-        self._now_ms = until_ms
-        await _everything_happens()
-
-
-async def _everything_happens() -> None:
-    """Return when nothing is left to do but to wait for the clock."""
-    ready = asyncio.get_running_loop()._ready  # type: ignore[attr-defined] - the one place that knows who is next.
-    for _ in range(TURNS_MAX):
-        await asyncio.sleep(0)
-        if not ready:
-            return
-    raise AssertionError(f"Something is still busy after {TURNS_MAX} turns in which no time has passed.")
-
-
-class Power:
-    """Runs out after a number of durable steps: the step is done, and nobody hears of it or anything after it."""
-
-    def __init__(self, steps: int | None = None) -> None:
-        self.left = steps
-        self.steps = 0
-
-    @property
-    def out(self) -> bool:
-        return self.left is not None and self.steps >= self.left
-
-    async def step(self, work: Awaitable[Any], *, durable: bool = True) -> Any:
-        if self.out:
-            asyncio.ensure_future(work).cancel()
-            await asyncio.get_running_loop().create_future()
-        result = await work
-        # A claim that finds nothing changes nothing.
-        self.steps += durable and result != []
-        if self.out:
-            await asyncio.get_running_loop().create_future()
-        return result
-
-
-class PoweredQueue:
-    """The queue of a process that may lose power."""
-
-    READS = frozenset({"ledger", "recent", "depth", "next_ready_ms"})
-
-    def __init__(self, queue: MemoryDispatchQueue, power: Power) -> None:
-        self._queue = queue
-        self._power = power
-        self.unavailable = False
-
-    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
-        method = getattr(self._queue, name)
-
-        async def call(*arguments: Any) -> Any:
-            if self.unavailable:
-                raise StoreUnavailable("the store of a test is down")
-            return await self._power.step(method(*arguments), durable=name not in self.READS)
-
-        return call
-
-
-class Log:
-    """Keeps what is appended."""
-
-    def __init__(self) -> None:
-        self.records: list[Outgoing] = []
-        self.unavailable = False
-
-    async def append(self, records: Sequence[Outgoing]) -> None:
-        if self.unavailable:
-            raise LogUnavailable("the log of a test is down")
-        self.records.extend(records)
-
-    def of(self, topic: str) -> list[dict[str, Any]]:
-        return [msgspec.json.decode(one.value) for one in self.records if one.topic == topic]
-
-
-class PoweredLog:
-    def __init__(self, log: Log, power: Power) -> None:
-        self._log = log
-        self._power = power
-
-    async def append(self, records: Sequence[Outgoing]) -> None:
-        await self._power.step(self._log.append(records))
-
-
-class Receiver:
-    """A system behind a connector that honours the idempotency key, and answers by script."""
-
-    def __init__(self, clock: VirtualClock, script: dict[str, list[Receipt | Exception]] | None = None) -> None:
-        self.clock = clock
-        self.script = script or {}
-        self.calls: list[tuple[str, int, int]] = []  # id, moment, attempt
-        self.effects: list[str] = []
-        self.under_way = self.most_under_way = 0
-        self.takes_s = 0.0
-
-    async def answer(self, delivery: Delivery) -> Receipt:
-        self.calls.append((delivery.id, self.clock.now_ms(), delivery.attempt))
-        self.under_way += 1
-        self.most_under_way = max(self.under_way, self.most_under_way)
-        try:
-            if self.takes_s:
-                await self.clock.sleep(self.takes_s)
-        finally:
-            self.under_way -= 1
-        answers = self.script.get(delivery.id) or self.script.get("*")
-        receipt = answers.pop(0) if answers else Receipt(result=Result.DELIVERED, reference=f"ref-{delivery.id}")
-        if isinstance(receipt, Exception):
-            raise receipt
-        if receipt.result is Result.DELIVERED and delivery.id not in self.effects:
-            self.effects.append(delivery.id)
-        return receipt
-
-    @property
-    def sent(self) -> list[str]:
-        return [call[0] for call in self.calls]
-
-
-class Line:
-    """The connector of one process to a receiver."""
-
-    def __init__(self, name: str, receiver: Receiver, power: Power) -> None:
-        self.name = name
-        self._receiver = receiver
-        self._power = power
-
-    async def send(self, delivery: Delivery) -> Receipt:
-        return await self._power.step(self._receiver.answer(delivery))
-
-    async def check(self) -> str | None:
-        return None
-
-    async def close(self) -> None:
-        return None
-
-
-class World:
-    """What outlives a dispatcher, and the dispatchers that come and go."""
-
-    def __init__(self) -> None:
-        self.clock = VirtualClock()
-        self.queue = MemoryDispatchQueue()
-        self.log = Log()
-        self.receivers: dict[str, Receiver] = {}
-        self.policies: dict[str, DeliveryPolicy] = {}
-        self.front: PoweredQueue
-        self.dispatcher: Dispatcher
-        self._running: list[Dispatcher] = []
-        self._offset = 0
-
-    def receiver(self, name: str = "sms", policy: DeliveryPolicy | None = None, **script: list[Any]) -> Receiver:
-        self.receivers[name] = Receiver(self.clock, script)
-        self.policies[name] = policy or DeliveryPolicy()
-        return self.receivers[name]
-
-    async def start(self, power: Power | None = None) -> Dispatcher:
-        power = power or Power()
-        self.front = PoweredQueue(self.queue, power)
-        self.dispatcher = Dispatcher(
-            queue=self.front,  # type: ignore[arg-type] - it forwards every method of the queue.
-            log=PoweredLog(self.log, power),
-            clock=self.clock,
-            connectors={name: Line(name, receiver, power) for name, receiver in self.receivers.items()},
-            policies=self.policies,
-        )
-        await self.dispatcher.start()
-        self._running.append(self.dispatcher)
-        return self.dispatcher
-
-    async def accept(self, *actions: Action) -> None:
-        await self.dispatcher.accept([self.record(one) for one in actions])
-        await _everything_happens()
-
-    def record(self, action: Action | bytes) -> Record:
-        self._offset += 1
-        value = action if isinstance(action, bytes) else msgspec.json.encode(action)
-        return Record(partition=0, offset=self._offset, stamp_ms=NOW, key=b"c", value=value)
-
-    async def kill(self) -> None:
-        """End the last dispatcher as a power cut does: at once, whatever it was doing."""
-        await _kill(self._running.pop())
-
-    async def close(self) -> None:
-        while self._running:
-            await self.kill()
-
-    def receipts(self) -> list[str]:
-        return [event["id"] for event in self.log.of(EVENTS)]
-
-    async def outcome(self, action_id: str) -> str | None:
-        (entry,) = await self.queue.ledger([action_id])
-        return entry and entry.outcome
-
-
-async def _kill(dispatcher: Dispatcher) -> None:
-    tasks = [*dispatcher._loops, *(task for lane in dispatcher._lanes.values() for task in lane.in_flight)]
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+from orchestrator.runtime.ports import DEAD_LETTERS, EVENTS, LedgerEntry, Occupancy, Queued, Record
+from tests.simulation.dispatch_world import (
+    AGAIN,
+    HOUR,
+    MINUTE,
+    NOW,
+    REFUSED,
+    SECOND,
+    UNKNOWN,
+    Power,
+    Receiver,
+    World,
+    action,
+    cancel,
+    everything_happens,
+    said,
+)
 
 
 @pytest.fixture
@@ -260,28 +41,6 @@ async def world() -> AsyncIterator[World]:
     yield world
     await world.close()
 
-
-def action(action_id: str = "a", **fields: Any) -> Action:
-    ordinary: dict[str, Any] = {
-        "customer_id": f"customer-of-{action_id}",
-        "connector": "sms",
-        "kind": "sms",
-        "decided_at": NOW,
-        "rule": "r",
-        "journey": "j",
-    }
-    return Action(id=action_id, **(ordinary | fields))
-
-
-def cancel(action_id: str) -> Action:
-    return Action(id=action_id, customer_id=f"customer-of-{action_id}", rule="r", cancel=True)
-
-
-def said(result: Result, **fields: Any) -> Receipt:
-    return Receipt(result=result, **fields)
-
-
-AGAIN, REFUSED, UNKNOWN = (said(result) for result in (Result.RETRY, Result.REFUSED, Result.UNKNOWN))
 
 # -------------------------------------------------------------------------------------------- delivery
 
@@ -313,6 +72,27 @@ async def test_an_action_is_sent_at_once_and_reported(world: World) -> None:
             "source": "dispatcher",
         }
     ]
+
+
+async def test_a_refusal_that_closes_the_channel_tells_so_before_it_tells_of_the_failure(world: World) -> None:
+    sms = world.receiver()
+    finding = Finding(type=OutcomeType.MESSAGE_BOUNCED, reason="unknown_number", error_code=30005)
+    sms.answers = [Receipt(result=Result.REFUSED, detail="no such number", finding=finding)]
+    await world.start()
+    await world.accept(action("a"))
+
+    assert [(event["id"], event["customer_id"]) for event in world.log.of(EVENTS)] == [
+        ("a:message_bounced", "customer-of-a"),
+        ("a:action_failed", "customer-of-a"),
+    ]
+    assert world.log.of(EVENTS)[0]["properties"] == {
+        "action_id": "a",
+        "connector": "sms",
+        "kind": "sms",
+        "reason": "unknown_number",
+        "error_code": 30005,
+    }
+    assert [letter["reason"] for letter in world.log.of(DEAD_LETTERS)] == ["refused"]
 
 
 async def test_an_action_that_is_read_again_is_not_sent_again(world: World) -> None:
@@ -366,13 +146,13 @@ async def test_two_dispatchers_share_a_queue_without_sending_anything_twice(worl
     await world.clock.advance(MINUTE)
 
     assert sorted(sms.sent) == [f"{number:02d}" for number in range(20)]
-    assert sms.most_under_way == 4
+    assert sms.most_under_way == 2  # The slots are of both together.
 
 
 async def test_a_flood_at_the_end_of_quiet_hours_keeps_to_rate_slots_and_priority(world: World) -> None:
-    """800 callbacks wait for 12:10; the line takes 100 an hour and 20 at once."""
-    sms = world.receiver(policy=DeliveryPolicy(concurrency=20, rate_max=100, rate_per_s=3600))
-    sms.takes_s = 120
+    """800 callbacks wait for 12:10; the line takes 100 in six minutes and 20 at once."""
+    sms = world.receiver(policy=DeliveryPolicy(concurrency=20, rate_max=100, rate_per_s=360))
+    sms.takes_s = 12
     await world.start()
     quiet = QuietWindow(11 * 60, 12 * 60 + 10, "UTC")
     await world.accept(*(action(f"{number:03d}", priority=number % 4, quiet_hours=quiet) for number in range(800)))
@@ -381,13 +161,13 @@ async def test_a_flood_at_the_end_of_quiet_hours_keeps_to_rate_slots_and_priorit
 
     converted = [f"{number:03d}" for number in range(3, 800, 8)]
     await world.accept(*map(cancel, converted))
-    await world.clock.advance(90 * MINUTE)
+    await world.clock.advance(9 * MINUTE)
 
     moments = [moment for _, moment, _ in sms.calls]
     assert 130 <= len(moments) <= 150
     assert min(moments) >= NOW + 10 * MINUTE
     assert sms.most_under_way <= 20
-    assert max(bisect_left(moments, moment + HOUR) - index for index, moment in enumerate(moments)) <= 100
+    assert max(bisect_left(moments, moment + 6 * MINUTE) - index for index, moment in enumerate(moments)) <= 100
     wanted = [f"{number:03d}" for number in range(800) if f"{number:03d}" not in converted]
     assert sms.sent == sorted(wanted, key=lambda name: (-(int(name) % 4), name))[: len(moments)]
 
@@ -439,7 +219,7 @@ async def test_a_delivery_is_given_up_after_its_attempts_and_can_be_redriven(wor
     assert letter["action"] == msgspec.to_builtins(action("a"))
 
     assert await world.dispatcher.redrive(["a", "unknown"]) == ["a"]
-    await _everything_happens()
+    await everything_happens()
     assert sms.effects == ["a"]
     assert sms.calls[-1][2] == 1  # A fresh budget.
     assert await world.dispatcher.redrive(["a"]) == []
@@ -629,7 +409,7 @@ async def test_records_that_cannot_be_read_are_dead_letters_and_hold_up_nothing(
     sms = world.receiver()
     dispatcher = await world.start()
     await dispatcher.accept([world.record(b"{"), world.record(action("a"))])
-    await _everything_happens()
+    await everything_happens()
 
     assert sms.sent == ["a"]
     assert [letter["reason"] for letter in world.log.of(DEAD_LETTERS)] == ["malformed"]
@@ -654,7 +434,7 @@ async def test_an_action_for_an_unknown_connector_fails_once_and_is_sent_when_re
     await world.kill()
     await world.start()
     assert await world.dispatcher.redrive(["a"]) == ["a"]
-    await _everything_happens()
+    await everything_happens()
     assert fax.sent == ["a"]
 
 
@@ -706,7 +486,9 @@ async def test_stopping_waits_for_what_is_under_way_and_claims_nothing_more(worl
     assert stopping.done()
     assert sms.sent == ["a"]
     assert await world.outcome("a") == "delivered"
-    assert await world.queue.next_ready_ms("sms") == 0  # The other one is free for the next dispatcher.
+    # The other one is free for the next dispatcher.
+    load = (await world.queue.occupancy("sms", world.clock.now_ms())).groups[""]
+    assert (load.ready, load.busy, load.oldest_ready_at_ms) == (1, 0, NOW)
 
 
 async def test_stopping_lets_go_of_what_takes_longer_than_its_bound(world: World) -> None:
@@ -741,7 +523,7 @@ async def test_join_tells_of_a_loop_that_failed(world: World, monkeypatch: pytes
     async def broken(*arguments: Any) -> int:
         raise TypeError("a fault of the queue")
 
-    monkeypatch.setattr(world.queue, "depth", broken)
+    monkeypatch.setattr(world.queue, "occupancy", broken)
     joining = asyncio.create_task(dispatcher.join())
     await world.clock.advance(MINUTE)
     with pytest.raises(TypeError, match=r"^a fault of the queue$"):
@@ -805,7 +587,7 @@ async def _assert_nothing_lost(world: World, sms: Receiver) -> None:
     assert {name: await world.outcome(name) for name in OUTCOMES} == OUTCOMES
     assert set(world.receipts()) == RECEIPTS
     assert {letter["reason"] for letter in world.log.of(DEAD_LETTERS)} == {"malformed", "refused"}
-    assert await world.queue.depth("sms") == 0
+    assert await world.queue.occupancy("sms", world.clock.now_ms()) == Occupancy({})
 
 
 async def _survive(*cuts: int) -> tuple[World, Receiver, int]:

@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.adapters import memory_state_store
 from orchestrator.core.rulebook import Rulebook, build_rulebook
-from orchestrator.core.state import SEEN_MAX
+from orchestrator.core.seen import SEEN_MAX
 from orchestrator.errors import DeadLetterCeiling, Fenced, LogUnavailable, PositionLost, StoreUnavailable
 from orchestrator.rulebook.compile import compiled
 from orchestrator.runtime import partition as partition_module

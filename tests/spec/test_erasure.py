@@ -7,6 +7,7 @@ import pytest
 
 from orchestrator.core.decision import DecisionRecord
 from orchestrator.core.reason import Outcome, Reason
+from orchestrator.core.seen import MARK_BYTES
 from orchestrator.core.state import CustomerState
 
 RULES = """
@@ -59,7 +60,7 @@ def test_erasure_leaves_a_tombstone_and_nothing_else(story):
     assert told.state == CustomerState(
         clock_ms=story.moment("2m"), seen=told.state.seen, erased_at_ms=story.moment("2m")
     )
-    assert len(told.state.seen) == 1
+    assert len(told.state.seen) == MARK_BYTES
 
 
 def test_what_was_not_delivered_is_withdrawn_and_nothing_fires_any_more(story):
@@ -176,3 +177,27 @@ def test_a_customer_of_whom_nothing_is_known_can_be_erased(tell):
 def test_a_state_that_was_stored_before_there_were_tombstones_is_read():
     stored = msgspec.msgpack.encode([5, 5, 5])
     assert msgspec.msgpack.decode(stored, type=CustomerState) == CustomerState(5, 5, 5)
+
+
+@pytest.mark.parametrize(
+    ("case", "event_type", "properties", "known"),
+    [
+        ("a report of an old action begins nobody", "message_read", {"action_id": "a1", "kind": "sms"}, False),
+        ("nor does a slot that was booked for it", "action_scheduled", {"action_id": "a1", "slot_at": 1}, False),
+        ("STOP is heard all the same", "unsubscribed", {"action_id": "a1", "kind": "sms"}, True),
+        ("a customer who writes is somebody", "message_received", {"kind": "sms", "text": "hello"}, True),
+    ],
+)
+def test_what_a_provider_reports_after_the_erasure(story, case, event_type, properties, known):
+    story.happens("2m", "customer_erased", id="erasure")
+    story.happens("3m", event_type, **properties)
+    state = story.told("1h").state
+    assert bool(state.first_seen_ms) is known, case
+    assert state.consents.get("kind:sms", (True,))[0] is (event_type != "unsubscribed")
+
+
+def test_a_report_counts_once_the_customer_has_begun_anew(story):
+    story.happens("2m", "customer_erased", id="erasure")
+    story.happens("3m", "kyc_started")
+    story.happens("4m", "message_bounced", action_id="a9", kind="sms")
+    assert story.told("1h").state.consents == {"address:sms": (False, story.moment("4m"))}

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
+from orchestrator.rulebook.models.capacity import CapacityPart
 from orchestrator.rulebook.models.condition import Condition
 from orchestrator.rulebook.models.limit import LimitsPart
 from orchestrator.rulebook.models.part import Part, ShortForm
@@ -68,7 +69,7 @@ class BreakerPart(Part):
 
 
 class DeliveryPart(Part):
-    """How the dispatcher treats a connector."""
+    """How the dispatcher treats a connector. Its limits hold over all dispatchers together."""
 
     concurrency: int = Field(10, ge=1, le=1_000, description="Sends under way at once.")
     rate: RatePart | None = Field(None, description="At most so many sends in a span.")
@@ -87,7 +88,7 @@ class ConnectorPart(Part):
     """A system that carries out actions."""
 
     type: Name = Field(description="Which connector carries it: voice, webhook …")
-    kind: Literal["call", "sms", "email", "push", "webhook", "publish"] = Field(
+    kind: Literal["call", "sms", "whatsapp", "email", "push", "chat", "crm", "webhook", "publish"] = Field(
         description="What its actions are; caps and reports speak of kinds."
     )
     description: str = Field("", description="For people.")
@@ -95,6 +96,9 @@ class ConnectorPart(Part):
         default_factory=dict, description="Settings of the type; ${NAME:-default} reads the environment."
     )
     delivery: DeliveryPart | None = Field(None, description="How the dispatcher treats it.")
+    capacity: CapacityPart | None = Field(
+        None, description="What the other side can take: lines, groups of agents, opening hours."
+    )
 
 
 class ConnectorsFile(Part):
@@ -107,7 +111,7 @@ class TemplatePart(Part):
     """What a connector receives, with {{ fields }} of the event, the profile and the run."""
 
     title: str = Field("", description="For people.")
-    kind: Literal["call", "sms", "email", "push", "webhook", "publish"] | None = Field(
+    kind: Literal["call", "sms", "whatsapp", "email", "push", "chat", "crm", "webhook", "publish"] | None = Field(
         None, description="The kind of connector it is written for."
     )
     params: dict[str, Any] = Field(min_length=1, description="The params by name, with Liquid in their texts.")

@@ -49,7 +49,7 @@ class QuietPart(Part):
     then: Literal["defer", "drop", "fallback"] = Field(
         "defer", description="Hold the action until the end, drop it, or send its fallback instead."
     )
-    kinds: list[Literal["call", "sms", "email", "push", "webhook", "publish"]] = Field(
+    kinds: list[Literal["call", "sms", "whatsapp", "email", "push", "chat", "crm", "webhook", "publish"]] = Field(
         default_factory=list, description="The kinds of action that keep these hours; all of them when left out."
     )
 

@@ -6,14 +6,15 @@ from collections.abc import Iterable
 
 import msgspec
 
-from connectors.protocol import Receipt, Result
+from connectors.protocol import Finding, Receipt, Result
 from orchestrator.runtime.dispatch.queue import LEASE_ENDED, WITHDRAWN
 from orchestrator.runtime.ports import Queued
 
 #: Longest detail of an attempt that is kept; the rest of what the other side said is cut off.
 DETAIL_CHARS_MAX = 500
 
-MARKS = frozenset({WITHDRAWN, LEASE_ENDED})
+#: The dispatcher knew when the action arrived that its deadline cannot be met; why follows after a colon.
+UNKEEPABLE = "promise_unkeepable"
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -25,6 +26,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: int | None = None
     retry_after_s: float | None = None
     reference: str = ""
+    finding: Finding | None = None
 
 
 _encoder = msgspec.json.Encoder()
@@ -40,14 +42,25 @@ def with_attempt(queued: Queued, receipt: Receipt, at_ms: int) -> Queued:
         status=receipt.status,
         retry_after_s=receipt.retry_after_s,
         reference=receipt.reference,
+        finding=receipt.finding,
     )
     line = _encoder.encode(attempt).decode()
     return msgspec.structs.replace(queued, attempts=queued.attempts + 1, history=(*queued.history, line))
 
 
 def attempts_of(history: Iterable[str]) -> list[Attempt]:
-    """Return the reported attempts of a history, oldest first; the queue's marks are left out."""
-    return [_decoder.decode(line) for line in history if line not in MARKS]
+    """Return the reported attempts of a history, oldest first; marks are left out."""
+    return [_decoder.decode(line) for line in history if not is_mark(line)]
+
+
+def is_mark(line: str) -> bool:
+    """Return whether a line of a history is a mark of the queue or the dispatcher, and not an attempt."""
+    return not line.startswith("{")
+
+
+def why_unkeepable(history: Iterable[str]) -> str | None:
+    """Return why the deadline cannot be met, when the dispatcher noted that it cannot."""
+    return next((line.partition(": ")[2] for line in history if line.startswith(UNKEEPABLE)), None)
 
 
 def last_attempt(history: tuple[str, ...]) -> Attempt | None:
@@ -55,7 +68,7 @@ def last_attempt(history: tuple[str, ...]) -> Attempt | None:
     for line in reversed(history):
         if line == LEASE_ENDED:
             return None
-        if line != WITHDRAWN:
+        if not is_mark(line):
             return _decoder.decode(line)
     return None
 

@@ -11,6 +11,7 @@ from orchestrator.metrics import DEAD_LETTERS
 from orchestrator.runtime.dispatch.intake import queued_of, read_records
 from orchestrator.runtime.dispatch.lane import Lane
 from orchestrator.runtime.dispatch.policy import DeliveryPolicy
+from orchestrator.runtime.dispatch.postbag import Postbag
 from orchestrator.runtime.dispatch.queue import DeliveryQueue
 from orchestrator.runtime.dispatch.receipt import DISPATCHER
 from orchestrator.runtime.dispatch.redrive import redrive
@@ -24,8 +25,8 @@ class Dispatcher:
     """Delivers every accepted action at least once under its id, and reports what became of it.
 
     ``connectors`` and ``policies`` are keyed by the names that actions use; a connector without a policy gets the
-    default one. Several dispatchers may share a queue: an action is claimed by one of them at a time. Slots, rates
-    and breakers are each process's own.
+    default one. Several dispatchers may share a queue: an action is claimed by one of them at a time, and slots and
+    rates hold over all of them. Breakers are each process's own.
     """
 
     def __init__(
@@ -40,7 +41,8 @@ class Dispatcher:
         self._queue = queue
         self._log = log
         self._clock = clock
-        self._settlement = Settlement(queue, log, clock, self._enqueue)
+        self._postbag = Postbag(log)
+        self._settlement = Settlement(queue, self._postbag, clock, self._enqueue)
         self._withdrawal = Withdrawal(queue, log, clock)
         self._lanes = {
             name: Lane(name, connector, policies.get(name, DeliveryPolicy()), queue, self._settlement)
@@ -67,7 +69,8 @@ class Dispatcher:
     async def redrive(self, action_ids: Sequence[str]) -> list[str]:
         """Send failed or dropped actions again under the same ids; return those that were queued."""
         again = await redrive(self._queue, action_ids)
-        self._wake(again)
+        for name in {action.connector for action in again} & self._lanes.keys():
+            self._lanes[name].wake()
         return [action.id for action in again]
 
     async def start(self) -> None:
@@ -103,19 +106,22 @@ class Dispatcher:
             await asyncio.wait((*running, bound), return_when=asyncio.FIRST_COMPLETED)
             running = {loop for loop in running if not loop.done()}
         await asyncio.gather(*(lane.drain(bound) for lane in self._lanes.values()))
-        for task in (bound, *self._loops):
+        ending = (bound, *self._loops, *self._postbag.tasks)
+        for task in ending:
             task.cancel()
-        await asyncio.gather(bound, *self._loops, return_exceptions=True)
+        await asyncio.gather(*ending, return_exceptions=True)
         self._loops.clear()
 
     async def _enqueue(self, actions: Sequence[Action]) -> None:
-        known = [action for action in actions if action.connector in self._lanes]
-        if known:
-            await self._queue.put([queued_of(action) for action in known])
-            self._wake(known)
+        by_connector: dict[str, list[Action]] = {}
         for action in actions:
-            if action.connector not in self._lanes:
-                await self._refuse(action)
+            by_connector.setdefault(action.connector, []).append(action)
+        for name, its_own in by_connector.items():
+            if name in self._lanes:
+                await self._lanes[name].put(its_own)
+            else:
+                for action in its_own:
+                    await self._refuse(action)
 
     async def _refuse(self, action: Action) -> None:
         """Fail an action whose connector is not configured here; once it is, ``redrive`` sends it."""
@@ -125,7 +131,3 @@ class Dispatcher:
         detail = f"No connector is named {action.connector!r}. Configured: {have}."
         word = Settle(Outcome.FAILED, Cause.CONNECTOR_UNKNOWN, detail)
         await self._settlement.refuse(action, queued_of(action), word)
-
-    def _wake(self, actions: Sequence[Action]) -> None:
-        for name in {action.connector for action in actions} & self._lanes.keys():
-            self._lanes[name].wake()

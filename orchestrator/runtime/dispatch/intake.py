@@ -10,6 +10,7 @@ import msgspec
 from orchestrator.core.action import Action
 from orchestrator.runtime.dispatch.receipt import DISPATCHER
 from orchestrator.runtime.ports import ACTIONS, DEAD_LETTERS, Outgoing, Queued, Record
+from orchestrator.runtime.workspace import DEFAULT_WORKSPACE, KeySpace
 
 #: Moments beyond this one (the year 2286) are not epoch milliseconds; queues order by 13 digits.
 MOMENT_MAX_MS = 9_999_999_999_999
@@ -44,6 +45,27 @@ def read_records(records: Iterable[Record], now_ms: int) -> Intake:
     return intake
 
 
+class _Owner(msgspec.Struct):
+    """As much of an action as says whose it is."""
+
+    workspace: str = DEFAULT_WORKSPACE
+
+
+_decode_owner = msgspec.json.Decoder(_Owner).decode
+
+
+def own_records(records: Iterable[Record], keys: KeySpace) -> list[Record]:
+    """Return the records of a workspace on a topic that several share: its actions, and by key what is no action."""
+    return [record for record in records if _own(record, keys)]
+
+
+def _own(record: Record, keys: KeySpace) -> bool:
+    try:
+        return _decode_owner(record.value or b"").workspace == keys.workspace
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return not keys.foreign(record.key)
+
+
 def fault_of(action: Action) -> str:
     """Return why an action cannot be queued, or ''."""
     for name in ("id", "customer_id") if action.cancel else ("id", "customer_id", "connector"):
@@ -58,15 +80,19 @@ def fault_of(action: Action) -> str:
     return next((f"`fallback`: {fault}" for one in action.fallback if (fault := fault_of(one))), "")
 
 
-def queued_of(action: Action) -> Queued:
-    """Return the action as it enters its connector's queue."""
+def queued_of(action: Action, group: str = "", since_ms: int = 0) -> Queued:
+    """Return the action as it enters its connector's queue at ``since_ms``, for one group of its lines.
+
+    It has been ready since then at the earliest: whoever waits longest of those alike goes first.
+    """
     return Queued(
         id=action.id,
         connector=action.connector,
         priority=action.priority,
-        not_before=action.not_before,
+        not_before=max(action.not_before, since_ms),
         deadline_at=action.deadline_at,
         body=_encoder.encode(action),
+        group=group,
     )
 
 

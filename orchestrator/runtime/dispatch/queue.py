@@ -13,6 +13,10 @@ WITHDRAWN = "withdrawn"
 LEASE_ENDED = "lease_ended"
 
 
+#: How long a booking is remembered after its start, so that a repeated one gets the same answer.
+BOOKING_KEPT_MS = 86_400_000
+
+
 class DeliveryQueue(DispatchQueue, Protocol):
     """A dispatch queue that tells of missed deadlines and of leases that ran out.
 
@@ -24,6 +28,7 @@ class DeliveryQueue(DispatchQueue, Protocol):
     async def overdue(self, connector: str, limit: int, now_ms: int, lease_ms: int) -> list[Queued]:
         """Lease up to ``limit`` unclaimed actions whose deadline has come, earliest first, ready or not.
 
+        They are leased to be settled, not to be sent: they take no slot and no token of the rate.
         An action far down a queue whose connector is slow, limited or broken learns here that it is too late,
         while its fallback can still be of use.
         """

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
+from connectors.protocol import Finding
 from orchestrator.core.action import Action
 from orchestrator.core.event import (
     ACTION_CANCELLED,
     ACTION_DELIVERED,
     ACTION_EXPIRED,
     ACTION_FAILED,
+    ACTION_SCHEDULED,
 )
-from orchestrator.runtime.dispatch.attempt import MARKS, attempts_of
+from orchestrator.runtime.dispatch.attempt import attempts_of, is_mark
 from orchestrator.runtime.dispatch.step import Outcome, Settle
 from orchestrator.runtime.ports import DEAD_LETTERS, EVENTS, LedgerEntry, Outgoing, Queued
+
+_encoder = msgspec.json.Encoder()
+_NO_MORE: Mapping[str, Any] = MappingProxyType({})
 
 #: ``origin`` of dead letters and ``source`` of receipts.
 DISPATCHER = "dispatcher"
 
-EVENT_TYPES = {
-    Outcome.DELIVERED: ACTION_DELIVERED,
-    Outcome.FAILED: ACTION_FAILED,
-    Outcome.EXPIRED: ACTION_EXPIRED,
-    Outcome.CANCELLED: ACTION_CANCELLED,
-    Outcome.DROPPED: ACTION_FAILED,  # To a rule both mean: do not count on it having arrived.
+_EVENT_TYPES = {
+    Outcome.DELIVERED.value: ACTION_DELIVERED,
+    Outcome.FAILED.value: ACTION_FAILED,
+    Outcome.EXPIRED.value: ACTION_EXPIRED,
+    Outcome.CANCELLED.value: ACTION_CANCELLED,
+    Outcome.DROPPED.value: ACTION_FAILED,  # To a rule both mean: do not count on it having arrived.
 }
 
 
@@ -40,12 +47,12 @@ def receipt_event(
     event_type: str,
     at_ms: int,
     detail: str = "",
-    reference: str = "",
-    attempts: int = 0,
+    more: Mapping[str, Any] = _NO_MORE,
 ) -> Outgoing:
     """Return the event that tells the customer's journeys about an action.
 
-    Its id is made of the action's id and the type, so a receipt that is written twice is applied once.
+    Its id is made of the action's id and the type, so a receipt that is written twice is applied once. ``more`` adds
+    to the properties or replaces them.
     """
     event = {
         "id": f"{action.id}:{event_type}",
@@ -59,25 +66,73 @@ def receipt_event(
             "rule": action.rule,
             "journey": action.journey,
             "detail": detail,
-            "reference": reference,
-            "attempts": attempts,
+            "reference": "",
+            "attempts": 0,
+            **more,
         },
         "source": DISPATCHER,
     }
+    return _event(action, event)
+
+
+def scheduled_event(action: Action, *, slot_at_ms: int, at_ms: int) -> Outgoing:
+    """Return the event that tells the customer's journeys when an action will be carried out.
+
+    Its id names the slot as well: an action that has to move to another slot tells of it again.
+    """
+    event = {
+        "id": f"{action.id}:{ACTION_SCHEDULED}:{slot_at_ms}",
+        "type": ACTION_SCHEDULED,
+        "customer_id": action.customer_id,
+        "occurred_at": at_ms,
+        "properties": {
+            "action_id": action.id,
+            "slot_at": slot_at_ms,
+            "connector": action.connector,
+            "kind": action.kind,
+            "rule": action.rule,
+            "journey": action.journey,
+        },
+        "source": DISPATCHER,
+    }
+    return _event(action, event)
+
+
+def _event(action: Action, event: dict[str, Any]) -> Outgoing:
     key = record_key(action.workspace, action.customer_id)
-    return Outgoing(topic=EVENTS, key=key, value=msgspec.json.encode(event))
+    return Outgoing(topic=EVENTS, key=key, value=_encoder.encode(event))
 
 
 def settled_event(action: Action, queued: Queued, word: Settle, at_ms: int) -> Outgoing:
-    """Return the receipt of a settlement."""
+    """Return the receipt of a settlement; ``fallback`` names the action that takes the place of this one."""
+    more: dict[str, Any] = {"reference": word.reference, "attempts": queued.attempts}
+    if word.falls_back and action.fallback:
+        more["fallback"] = action.fallback[0].id
     return receipt_event(
         action,
-        event_type=EVENT_TYPES[word.outcome],
+        event_type=_EVENT_TYPES[word.outcome.value],
         at_ms=at_ms,
-        detail=": ".join(filter(None, (word.cause.value, word.detail))),
-        reference=word.reference,
-        attempts=queued.attempts,
+        detail=f"{word.cause.value}: {word.detail}" if word.detail else word.cause.value,
+        more=more,
     )
+
+
+def finding_event(action: Action, finding: Finding, at_ms: int) -> Outgoing:
+    """Return the event that closes the channel for the customer: what a callback would report, learned at the send.
+
+    Its id is made of the action's id and the type, so one that is written twice is applied once.
+    """
+    properties: dict[str, Any] = {"action_id": action.id, "connector": action.connector, "kind": action.kind}
+    found = {"reason": finding.reason, "error_code": finding.error_code}
+    event = {
+        "id": f"{action.id}:{finding.type.value}",
+        "type": finding.type.value,
+        "customer_id": action.customer_id,
+        "occurred_at": at_ms,
+        "properties": properties | {name: value for name, value in found.items() if value},
+        "source": f"connector:{action.connector}",
+    }
+    return _event(action, event)
 
 
 def dead_letter(action: Action, queued: Queued, word: Settle, at_ms: int) -> Outgoing:
@@ -98,7 +153,7 @@ def ledger_entry(action: Action, queued: Queued, word: Settle, at_ms: int) -> Le
     """Return the ledger's entry of a settlement.
 
     A failed or dropped action is kept whole, so that it can be sent again; one that gave way to its fallback
-    names it, so that withdrawing the one withdraws the other.
+    names it, so that withdrawing the one withdraws the other. ``group`` is kept for sending again.
     """
     detail: dict[str, Any] = {"cause": word.cause.value, "attempts": queued.attempts}
     if word.detail:
@@ -107,10 +162,12 @@ def ledger_entry(action: Action, queued: Queued, word: Settle, at_ms: int) -> Le
         detail["reference"] = word.reference
     if word.falls_back and action.fallback:
         detail["fallback"] = action.fallback[0].id
-    if word.outcome in {Outcome.FAILED, Outcome.DROPPED}:
+    if word.outcome is Outcome.FAILED or word.outcome is Outcome.DROPPED:
+        if queued.group:
+            detail["group"] = queued.group
         detail["action"] = msgspec.to_builtins(action)
     return LedgerEntry(id=action.id, connector=action.connector, outcome=word.outcome.value, at_ms=at_ms, detail=detail)
 
 
 def _readable(history: tuple[str, ...]) -> list[Any]:
-    return [line if line in MARKS else msgspec.to_builtins(attempts_of([line])[0]) for line in history]
+    return [line if is_mark(line) else msgspec.to_builtins(attempts_of([line])[0]) for line in history]

@@ -19,8 +19,8 @@ async def redrive(queue: DispatchQueue, action_ids: Sequence[str]) -> list[Actio
     within a second. Raises ``StoreUnavailable``; may be repeated.
     """
     entries = await queue.ledger(action_ids)
-    given_up = [
-        msgspec.convert(entry.detail["action"], Action) for entry in entries if entry and "action" in entry.detail
-    ]
-    again = set(await queue.redrive([queued_of(action) for action in given_up]))
+    kept = [entry.detail for entry in entries if entry and "action" in entry.detail]
+    given_up = [msgspec.convert(detail["action"], Action) for detail in kept]
+    groups = [detail.get("group", "") for detail in kept]
+    again = set(await queue.redrive([queued_of(*one) for one in zip(given_up, groups, strict=True)]))
     return [action for action in given_up if action.id in again]

@@ -24,10 +24,12 @@ import msgspec
 
 from orchestrator.core.action import Action
 from orchestrator.errors import LogUnavailable
-from orchestrator.metrics import DEAD_LETTERS, DELIVERIES, STORE_RETRIES
+from orchestrator.metrics import DEAD_LETTERS, DELIVERIES, OUTCOMES, STORE_RETRIES
+from orchestrator.runtime.dispatch.attempt import last_attempt
+from orchestrator.runtime.dispatch.meter import Meter
 from orchestrator.runtime.dispatch.patience import patiently
-from orchestrator.runtime.dispatch.receipt import DISPATCHER, dead_letter, ledger_entry, settled_event
-from orchestrator.runtime.dispatch.step import Outcome, Settle
+from orchestrator.runtime.dispatch.receipt import DISPATCHER, dead_letter, finding_event, ledger_entry, settled_event
+from orchestrator.runtime.dispatch.step import Cause, Outcome, Settle
 from orchestrator.runtime.ports import Clock, DispatchQueue, EventLog, Queued
 
 #: How long an action rests whose receipt the log could not take.
@@ -41,14 +43,24 @@ class Settlement:
 
     def __init__(self, queue: DispatchQueue, log: EventLog, clock: Clock, enqueue: Enqueue) -> None:
         self._queue = queue
-        self._log = log
+        self.log = log
         self.clock = clock
         self._enqueue = enqueue
 
-    async def conclude(self, action: Action, queued: Queued, word: Settle) -> None:
+    async def conclude(
+        self,
+        action: Action,
+        queued: Queued,
+        word: Settle,
+        meter: Meter,
+        *,
+        hold_until_ms: int | None = None,
+        unspent: bool = False,
+    ) -> None:
         """Settle a claimed action; return when it is settled, or given back because the log is not there.
 
-        Waits for the queue as long as it takes. May be repeated.
+        ``hold_until_ms`` keeps its slot beyond the settlement; ``unspent`` says that this claim sent nothing. Waits
+        for the queue as long as it takes. May be repeated.
         """
         if word.falls_back and action.fallback:
             fallback = successor(action)
@@ -58,29 +70,39 @@ class Settlement:
         except LogUnavailable:
             STORE_RETRIES.labels("event_log").inc()
             again_ms = self.clock.now_ms() + REPORT_AGAIN_MS
-            await patiently(self.clock, "dispatch_queue", lambda: self._queue.retry(queued, again_ms))
+            await patiently(self.clock, "dispatch_queue", lambda: self._queue.retry(queued, again_ms, unspent=unspent))
             return
-        await patiently(self.clock, "dispatch_queue", lambda: self._settle(action, queued, word))
+        entry = ledger_entry(action, queued, word, self.clock.now_ms())
+        await patiently(
+            self.clock,
+            "dispatch_queue",
+            lambda: self._queue.settle(entry, hold_until_ms=hold_until_ms, unspent=unspent),
+        )
+        meter.settled(queued, word)
 
     async def refuse(self, action: Action, queued: Queued, word: Settle) -> None:
         """Settle an action that never entered a queue. Raises ``LogUnavailable`` or ``StoreUnavailable``."""
         if word.falls_back and action.fallback:
             await self._enqueue([successor(action)])
         await self._report(action, queued, word)
-        await self._settle(action, queued, word)
+        await self._queue.settle(ledger_entry(action, queued, word, self.clock.now_ms()))
+        DELIVERIES.labels(action.connector, word.outcome.value).inc()
 
     async def _report(self, action: Action, queued: Queued, word: Settle) -> None:
         now_ms = self.clock.now_ms()
         records = [settled_event(action, queued, word, now_ms)]
+        last = last_attempt(queued.history)
+        finding = last.finding if last is not None and word.cause is Cause.REFUSED else None
+        if last is not None and finding is not None:
+            # Before the receipt, so that no rule that hears of the failure sends into the closed channel.
+            records.insert(0, finding_event(action, finding, last.at_ms))
         if word.outcome is Outcome.FAILED:
             records.append(dead_letter(action, queued, word, now_ms))
-        await self._log.append(records)
+        await self.log.append(records)
+        if finding is not None:
+            OUTCOMES.labels(action.connector, finding.type.value).inc()
         if word.outcome is Outcome.FAILED:
             DEAD_LETTERS.labels(DISPATCHER).inc()
-
-    async def _settle(self, action: Action, queued: Queued, word: Settle) -> None:
-        await self._queue.settle(ledger_entry(action, queued, word, self.clock.now_ms()))
-        DELIVERIES.labels(action.connector, word.outcome.value).inc()
 
 
 def successor(action: Action) -> Action:

@@ -6,6 +6,7 @@ succeeded by one that reads the same facts and goes on where it stopped.
 fact (first that holds)                                   step
 last attempt delivered                                    settle delivered
 withdrawn while it was claimed                            settle cancelled
+known on arrival to miss its deadline                     settle expired, fallback
 last attempt refused                                      settle failed, dead letter, fallback
 outcome of the last attempt unknown, policy drop          settle dropped
 deadline has come                                         settle expired, fallback
@@ -13,6 +14,7 @@ attempts used up                                          settle failed, dead le
 zone of the quiet hours unknown                           settle failed, dead letter, fallback
 back-off ends beyond the budget                           settle failed, dead letter, fallback
 back-off or quiet hours end at or beyond the deadline     settle expired, fallback: no reason to wait for it
+nobody is there when back-off and quiet hours end         book a slot of the next opening
 back-off or quiet hours still to end                      wait
 otherwise                                                 send
 """
@@ -25,7 +27,13 @@ from enum import Enum
 from connectors.protocol import Result
 from orchestrator.core.action import Action
 from orchestrator.core.localtime import quiet_until, zone_named
-from orchestrator.runtime.dispatch.attempt import Attempt, attempts_of, last_attempt, unreported
+from orchestrator.runtime.dispatch.attempt import (
+    Attempt,
+    attempts_of,
+    last_attempt,
+    unreported,
+    why_unkeepable,
+)
 from orchestrator.runtime.dispatch.policy import DeliveryPolicy, backoff_ms
 from orchestrator.runtime.dispatch.queue import WITHDRAWN
 from orchestrator.runtime.ports import Queued
@@ -50,6 +58,7 @@ class Cause(Enum):
     BUDGET_EXHAUSTED = "budget_exhausted"
     DEADLINE_PASSED = "deadline_passed"
     DEADLINE_UNREACHABLE = "deadline_unreachable"
+    PROMISE_UNKEEPABLE = "promise_unkeepable"
     ZONE_UNKNOWN = "zone_unknown"
     OUTCOME_UNKNOWN = "outcome_unknown"
     WITHDRAWN = "withdrawn"
@@ -69,6 +78,13 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class Book:
+    """Give the action a place in a slot, ``due_ms`` at the earliest: nobody is there to take it then."""
+
+    due_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Settle:
     """Give the action its last word. ``detail`` is for people, ``reference`` the other side's name for it."""
 
@@ -80,18 +96,22 @@ class Settle:
     @property
     def falls_back(self) -> bool:
         """Whether the action's fallback takes its place: it certainly was not delivered, and is still wanted."""
-        return self.outcome in {Outcome.EXPIRED, Outcome.FAILED}
+        return self.outcome is Outcome.EXPIRED or self.outcome is Outcome.FAILED
 
 
-Step = Send | Wait | Settle
+Step = Send | Wait | Book | Settle
+
+_SEND = Send()
 
 
 def next_step(queued: Queued, action: Action, policy: DeliveryPolicy, now_ms: int) -> Step:
     """Return what to do with a claimed action at the real moment ``now_ms``."""
-    last = last_attempt(queued.history)
-    settled = _word_of_the_past(queued, last, policy)
-    if settled is not None:
-        return settled
+    last = None
+    if queued.history:
+        last = last_attempt(queued.history)
+        settled = _word_of_the_past(queued, last, policy)
+        if settled is not None:
+            return settled
     said = f"{last.result.value}: {last.detail}" if last else ""
     if queued.deadline_at is not None and now_ms >= queued.deadline_at:
         return Settle(Outcome.EXPIRED, Cause.DEADLINE_PASSED, said)
@@ -102,7 +122,7 @@ def next_step(queued: Queued, action: Action, policy: DeliveryPolicy, now_ms: in
         due_ms = max(now_ms, last.at_ms + backoff_ms(policy, queued.id, queued.attempts, last.retry_after_s))
         if due_ms > attempts_of(queued.history)[0].at_ms + policy.budget_s * 1000:
             return Settle(Outcome.FAILED, Cause.BUDGET_EXHAUSTED, said)
-    return _when_allowed(action, queued.deadline_at, due_ms, now_ms, said)
+    return _when_allowed(queued, action, policy, due_ms, now_ms, said)
 
 
 def _word_of_the_past(queued: Queued, last: Attempt | None, policy: DeliveryPolicy) -> Settle | None:
@@ -113,6 +133,9 @@ def _word_of_the_past(queued: Queued, last: Attempt | None, policy: DeliveryPoli
     if WITHDRAWN in queued.history:
         detail = "An attempt whose result nobody knows came first." if silent else ""
         return Settle(Outcome.CANCELLED, Cause.WITHDRAWN, detail)
+    why = why_unkeepable(queued.history)
+    if why is not None:
+        return Settle(Outcome.EXPIRED, Cause.PROMISE_UNKEEPABLE, why)
     if last is not None and last.result is Result.REFUSED:
         return Settle(Outcome.FAILED, Cause.REFUSED, last.detail)
     if policy.on_unknown == "drop" and (silent or (last is not None and last.result is Result.UNKNOWN)):
@@ -121,7 +144,7 @@ def _word_of_the_past(queued: Queued, last: Attempt | None, policy: DeliveryPoli
     return None
 
 
-def _when_allowed(action: Action, deadline_ms: int | None, due_ms: int, now_ms: int, said: str) -> Step:
+def _when_allowed(queued: Queued, action: Action, policy: DeliveryPolicy, due_ms: int, now_ms: int, said: str) -> Step:
     """Move ``due_ms`` out of the quiet hours, and see whether the deadline can still be met."""
     window = action.quiet_hours
     if window is not None:
@@ -130,8 +153,8 @@ def _when_allowed(action: Action, deadline_ms: int | None, due_ms: int, now_ms: 
             detail = f"The quiet hours name the zone {window.zone!r}, which is not an IANA zone."
             return Settle(Outcome.FAILED, Cause.ZONE_UNKNOWN, detail)
         due_ms = quiet_until(due_ms, window.start_min, window.end_min, [zone]) or due_ms
-    if due_ms <= now_ms:
-        return Send()
-    if deadline_ms is not None and due_ms >= deadline_ms:
+    if due_ms > now_ms and queued.deadline_at is not None and due_ms >= queued.deadline_at:
         return Settle(Outcome.EXPIRED, Cause.DEADLINE_UNREACHABLE, said)
-    return Wait(due_ms)
+    if policy.capacity is not None and policy.capacity.closed_at(queued.group, due_ms):
+        return Book(due_ms)
+    return _SEND if due_ms <= now_ms else Wait(due_ms)

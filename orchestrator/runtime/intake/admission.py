@@ -19,6 +19,7 @@ from orchestrator.runtime.intake.intake import Headers, Intake, decode_json, spl
 from orchestrator.runtime.intake.normal_form import NormalForm, encode_event
 from orchestrator.runtime.intake.refusal import RefusalCode
 from orchestrator.runtime.ports import DEAD_LETTERS, EVENTS, Outgoing
+from orchestrator.runtime.workspace import KeySpace
 
 EVENTS_PER_REQUEST_MAX = 10_000
 NORMAL, CLOUDEVENTS, SEGMENT = "normal", "cloudevents", "segment"
@@ -41,10 +42,11 @@ class Refusal:
 class Admission:
     """What becomes of a request: records to append, their event ids in the order sent, and refusals.
 
-    ``form`` is "normal", "cloudevents" or "segment".
+    ``form`` is "normal", "cloudevents" or "segment"; ``letters_key`` the record key of what was refused.
     """
 
     form: str
+    letters_key: bytes = UNKNOWN_CUSTOMER
     records: list[Outgoing] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
@@ -54,9 +56,9 @@ class Admission:
         return [
             Outgoing(
                 DEAD_LETTERS,
-                UNKNOWN_CUSTOMER,
+                self.letters_key,
                 dead_letter.encode_dead_letter(
-                    dead_letter.gateway_letter(each.error, UNKNOWN_CUSTOMER, each.sent, refused_at_ms)
+                    dead_letter.gateway_letter(each.error, self.letters_key, each.sent, refused_at_ms)
                 ),
             )
             for each in self.refused
@@ -72,6 +74,11 @@ class HttpIntake:
 
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
+
+    @property
+    def keys(self) -> KeySpace:
+        """The record keys of the workspace."""
+        return self._intake.keys
 
     def events(self, body: bytes, headers: Headers, received_at_ms: int) -> Admission:
         """Take one event or a list in any form, or CloudEvents as their content type or ``ce-`` headers say."""
@@ -139,7 +146,7 @@ class HttpIntake:
     def _admit_all(self, pieces: list[bytes], form: str, decode: Decode, received_at_ms: int) -> Admission:
         if not 0 < len(pieces) <= EVENTS_PER_REQUEST_MAX:
             raise _wrong_number(len(pieces))
-        admission = Admission(form)
+        admission = Admission(form, self._intake.key(UNKNOWN_CUSTOMER.decode()))
         for index, piece in enumerate(pieces):
             try:
                 event_id, record = self._admit(_foreign(decode(piece, received_at_ms)), received_at_ms)

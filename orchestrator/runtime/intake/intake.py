@@ -6,7 +6,7 @@ of the Segment spec. The gateway writes normal form only, so the worker decodes 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -21,8 +21,8 @@ from orchestrator.runtime.intake.moment import MOMENT_MAX_MS, MOMENT_PLAIN_MS, m
 from orchestrator.runtime.intake.normal_form import NormalForm, normal_decoder
 from orchestrator.runtime.intake.refusal import RefusalCode
 from orchestrator.runtime.ports import Record
+from orchestrator.runtime.workspace import KeySpace
 
-DEFAULT_WORKSPACE = "default"
 #: A customer's state, as it travels when two ids become one, may be larger than what producers send.
 PROFILE_BYTES_MAX = 900_000
 _PROFILE = f'{{"id":"{PROFILE_MERGED}:'.encode()
@@ -52,17 +52,19 @@ class Intake:
     ``plan`` may be replaced by assignment when another rulebook comes into force.
     """
 
-    def __init__(self, plan: TrackingPlanCheck, workspace: str, limits: Limits) -> None:
+    def __init__(
+        self, plan: TrackingPlanCheck, workspace: str, limits: Limits, neighbours: Collection[str] = ()
+    ) -> None:
         self.plan = plan
         self.workspace = workspace
         self.limits = limits
         self._decode_normal = normal_decoder(limits.depth_max)
         self._types: set[str] = set()
-        self._prefix = b"" if workspace == DEFAULT_WORKSPACE else workspace.encode() + b":"
+        self.keys = KeySpace(workspace, neighbours)
 
     def key(self, customer_id: str) -> bytes:
         """Return the record key of a customer: ``customer_id``, behind ``workspace:`` unless that is "default"."""
-        return self._prefix + customer_id.encode()
+        return self.keys.key(customer_id)
 
     def from_record(self, record: Record) -> Event:
         """Return the event in a record of ``journey.events``; the record's stamp is when it was received.
@@ -110,7 +112,7 @@ class Intake:
         if normal.id is UNSET:
             raise refusal.missing("id", "Send a unique id, and the same one when the event is sent again.")
         event = self.check(normal, normal.id, record.stamp_ms)
-        if record.key != self._prefix + event.customer_id.encode():
+        if record.key != self.keys.key(event.customer_id):
             raise self._key_mismatch(record.key, event.customer_id)
         return event
 
@@ -136,6 +138,8 @@ class Intake:
             limits.check_id("id", event_id)
         if not (0 < len(customer_id) <= ID_CHARS_MAX and customer_id.isprintable()):
             limits.check_id("customer_id", customer_id)
+        if self.keys.shared and (owner := self.keys.encroaching(customer_id)):
+            raise _encroaching(owner)
         if event_type not in self._types:
             self._learn_type(event_type)
         occurred_at_ms = normal.occurred_at
@@ -225,6 +229,15 @@ class Intake:
             f"{self.limits.future_tolerance_ms / 1000:.0f} s are tolerated.",
             "Set the producer's clock, and send the moment in UTC or with its offset.",
         )
+
+
+def _encroaching(owner: str) -> EventRefused:
+    return EventRefused(
+        RefusalCode.INVALID_VALUE,
+        "customer_id",
+        f'customer_id begins with "{owner}:", which marks the customers of another workspace.',
+        "Send to the gateway of that workspace, or give the customer another id.",
+    )
 
 
 def _carries_profile(value: bytes) -> bool:

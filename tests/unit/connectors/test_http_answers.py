@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from connectors.http import HttpParameters, answer_receipt, json_request, retry_after_s
+from connectors.http import RETRY_AFTER_S_MAX, HttpParameters, answer_receipt, json_request, retry_after_s
 from connectors.protocol import Receipt, Result
 from connectors.webhook import WebhookParameters
 
@@ -56,6 +56,10 @@ def test_a_status_has_one_meaning(status: int, result: Result) -> None:
         ("soon", None),
         ("\u0662", None),
         ("Mon, 99 Mar 2026 09:00:30 GMT", None),
+        ("9" * 12, RETRY_AFTER_S_MAX),
+        ("9" * 5_000, RETRY_AFTER_S_MAX),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", RETRY_AFTER_S_MAX),
+        (f"Mon, 02 Mar {'9' * 5_000} 09:00:30 GMT", None),
     ],
 )
 def test_retry_after_is_read_as_seconds_or_as_a_date(header: str, wait_s: float | None) -> None:
@@ -144,3 +148,7 @@ def test_headers_that_would_break_a_request_are_refused(headers: dict[str, str],
 
 def test_header_values_are_not_shown_when_parameters_are_printed() -> None:
     assert "s3cret" not in repr(HttpParameters(headers={"X-Api-Key": "s3cret"}))
+
+
+def test_an_answer_that_is_nested_beyond_reading_has_no_reference() -> None:
+    assert answer_receipt(200, {}, b"[" * 60_000, NOW_S) == Receipt(result=Result.DELIVERED, status=200)

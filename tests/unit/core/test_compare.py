@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
-from orchestrator.core.compare import MATCH_CHARS_MAX, compare, is_number, same
+from orchestrator.core.compare import compare, is_number, same
 from orchestrator.core.condition import MISSING, Op
+from orchestrator.core.pattern import TEXT_CHARS_MAX, pattern_of
 
 YES, NO, UNKNOWN = True, False, None
 
@@ -55,10 +54,13 @@ YES, NO, UNKNOWN = True, False, None
         ("starts_with", "abc", "b", NO),
         ("starts_with", 12, "1", UNKNOWN),
         ("matches", "abc", "^a", YES),
-        ("matches", "abc", re.compile("c$"), YES),
+        ("matches", "abc", pattern_of("c$"), YES),
         ("matches", "abc", "^b", NO),
         ("matches", 1, "1", UNKNOWN),
-        ("matches", "a" * (MATCH_CHARS_MAX + 1), "a", UNKNOWN),
+        ("matches", "a\ud800", "a", UNKNOWN),
+        ("matches", "abc", "(", UNKNOWN),
+        ("matches", "Zürich", "(?i)^zür.ch$", YES),
+        ("matches", "a" * (TEXT_CHARS_MAX + 1), "a", UNKNOWN),
         ("exists", 0, None, YES),
         ("exists", "", None, YES),
         ("exists", False, None, YES),

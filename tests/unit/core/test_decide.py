@@ -13,7 +13,8 @@ import pytest
 from orchestrator.core.decide import TimerDue, decide, due_timers
 from orchestrator.core.event import Event
 from orchestrator.core.rulebook import Rulebook
-from orchestrator.core.state import SEEN_MAX, CustomerState, decode_state, encode_state
+from orchestrator.core.seen import MARK_BYTES, SEEN_MAX
+from orchestrator.core.state import CustomerState, decode_state, encode_state
 from orchestrator.rulebook.load import load_rulebook
 from orchestrator.runtime.rulebooks import compile_loaded
 
@@ -107,7 +108,7 @@ def test_the_latest_ids_are_remembered_and_no_more() -> None:
     state = CustomerState()
     for number in range(SEEN_MAX + 1):
         state = decide(rulebook(), state, event(number), START_MS).state
-    assert len(state.seen) == SEEN_MAX
+    assert len(state.seen) == SEEN_MAX * MARK_BYTES
     assert decide(rulebook(), state, event(1), START_MS).duplicate
     assert not decide(rulebook(), state, event(0), START_MS).duplicate
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from orchestrator.core.action import Action
@@ -10,9 +11,9 @@ from orchestrator.core.event import Event
 from orchestrator.core.interpret import interpreted
 from orchestrator.core.propensity import BetaBernoulli
 from orchestrator.core.reason import Reason
-from orchestrator.core.receipt import PENDING_MS, expect, settle, withdraw
+from orchestrator.core.receipt import PENDING_MS, expect, settle, withdraw, withdraw_refused
 from orchestrator.core.rulebook import build_rulebook
-from orchestrator.core.state import PENDING_MAX, CustomerState, Pending
+from orchestrator.core.state import PENDING_MAX, CustomerState, Pending, Standby
 from orchestrator.core.turn import Turn, forked
 
 NOW = 1_000_000
@@ -33,14 +34,14 @@ def turn_over(state: CustomerState, now_ms: int = NOW) -> Turn:
     return Turn(RULEBOOK, forked(state), "c", now_ms, now_ms, "cause", {}, {}, BetaBernoulli())
 
 
-def receipt(event_type: str, action_id: object = "a") -> Event:
+def receipt(event_type: str, action_id: object = "a", **properties: object) -> Event:
     return Event(
         id="x",
         type=event_type,
         customer_id="c",
         occurred_at_ms=NOW,
         received_at_ms=NOW,
-        properties={"action_id": action_id},
+        properties={"action_id": action_id, **properties},
     )
 
 
@@ -123,3 +124,86 @@ def test_what_is_watched_no_longer_makes_room_and_the_oldest_above_the_ceiling()
     later = turn_over(turn.state, NOW + PENDING_MS)
     emit(later, "new")
     assert list(later.state.pending) == ["new"]
+
+
+# ------------------------------------------------------------------------------------------------ fallbacks
+
+TWO = [Standby("b", "email", ["mails"], ["offers"]), Standby("c", "push", [], [])]
+CALLED = CustomerState(
+    sent={"calls": [NOW - 10]}, pending={"a": Pending("r", "j/", NOW - 10, NOW + 99, ["calls"], [], kind="call")}
+)
+
+
+def called(*standbys: Standby) -> Turn:
+    turn = turn_over(CALLED)
+    turn.state.pending["a"] = msgspec.structs.replace(CALLED.pending["a"], standbys=list(standbys))
+    return turn
+
+
+@pytest.mark.parametrize("event_type", ["action_expired", "action_failed"])
+def test_a_fallback_takes_the_place_and_counts_for_its_own_kind(event_type):
+    turn = called(*TWO)
+    settle(turn, receipt(event_type, fallback="b"))
+    assert turn.state.pending == {
+        "b": Pending("r", "j/", NOW, NOW + 99, ["mails"], ["offers"], kind="email", standbys=TWO[1:])
+    }
+    assert turn.state.sent == {"mails": [NOW]}
+    assert [(one.reason.value, one.action_id) for one in turn.records] == [("execution_failed", "a")]
+
+
+def test_of_two_fallbacks_that_fail_in_turn_nothing_stays():
+    turn = called(*TWO)
+    settle(turn, receipt("action_expired", fallback="b"))
+    settle(turn, receipt("action_failed", "b", fallback="c"))
+    settle(turn, receipt("action_failed", "c"))
+    assert (turn.state.pending, turn.state.sent) == ({}, {})
+
+
+def test_a_fallback_that_an_earlier_release_sent_along_keeps_what_the_action_had():
+    turn = turn_over(SENT)
+    settle(turn, receipt("action_expired", fallback="b"))
+    assert turn.state.pending == {"b": Pending("r", "j/", NOW, NOW + 99, ["cap", "rest:r"], ["sms"])}
+    assert turn.state.sent == {"cap": [NOW - 50, NOW], "rest:r": [NOW]}
+
+
+def test_a_fallback_of_an_action_that_was_taken_back_is_taken_back_as_well():
+    turn = called(*TWO)
+    withdraw(turn, lambda action_id, entry: True, Reason.EXITED)
+    settle(turn, receipt("action_expired", fallback="b"))
+    assert turn.state.pending["b"].withdrawn
+
+
+def test_the_fallback_of_a_delivered_action_is_not_watched_any_more():
+    turn = called(*TWO)
+    settle(turn, receipt("action_delivered"))
+    settle(turn, receipt("action_delivered", "b"))
+    assert list(turn.state.pending) == ["a"]
+    assert turn.state.pending["a"].standbys == []
+
+
+@pytest.mark.parametrize(
+    ("refused", "taken_back"),
+    [
+        ({"kind:call"}, ["a"]),
+        ({"address:call"}, ["a"]),
+        ({"kind:email"}, ["b"]),
+        ({"offers"}, ["b"]),
+        ({"kind:email", "kind:push"}, ["b", "c"]),
+        ({"kind:call", "kind:email"}, ["a"]),  # The dispatcher takes a withdrawn action's fallbacks with it.
+        ({"kind:sms", "other"}, []),
+        (set(), []),
+    ],
+)
+def test_what_needs_a_refused_consent_is_taken_back_once(refused, taken_back):
+    turn = called(*TWO)
+    for _ in range(2):
+        withdraw_refused(turn, refused)
+    assert [(one.id, one.cancel) for one in turn.actions] == [(action_id, True) for action_id in taken_back]
+    assert [one.action_id for one in turn.records] == taken_back
+
+
+def test_a_fallback_that_was_taken_back_does_not_take_the_place():
+    turn = called(*TWO)
+    withdraw_refused(turn, {"kind:email"})
+    settle(turn, receipt("action_expired", fallback="b"))
+    assert (turn.state.pending, turn.state.sent) == ({}, {})

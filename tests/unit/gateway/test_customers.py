@@ -36,7 +36,7 @@ async def test_an_erasure_that_the_log_cannot_take_is_not_accepted(client: httpx
 
 
 async def test_an_erased_customer_is_unknown(client: httpx.AsyncClient, known) -> None:
-    known.states["c1"] = CustomerState(clock_ms=5, seen=[1], erased_at_ms=5)
+    known.states["c1"] = CustomerState(clock_ms=5, seen=bytes(8), erased_at_ms=5)
     assert (await client.get("/v1/customers/c1")).status_code == 404
 
 

@@ -167,6 +167,7 @@ async def test_an_export_has_profile_state_timeline_and_actions(client: httpx.As
     answer = (await client.get("/v1/customers/c1/export")).json()
     assert answer["customer"]["customer_id"] == "c1"
     assert answer["state"]["runs"]["purchase/"]["stage"] == "basket"
+    assert len(answer["state"]["seen"]) == 2 * 16
     assert len(answer["timeline"]["entries"]) == 3
     assert [action["rule"] for action in answer["actions"]] == ["big-basket"]
 

@@ -266,12 +266,12 @@ class TestWithWriteKeys:
     @pytest.mark.parametrize(
         ("credentials", "detail"),
         [
-            ({}, "A write key is needed."),
-            ({"auth": ("winter", "")}, "The write key is not known."),
-            ({"auth": ("", "spring")}, "The write key is not known."),
-            ({"headers": {"authorization": "Basic !"}}, "The write key is not known."),
-            ({"headers": {"authorization": "Bearer"}}, "The write key is not known."),
-            ({"headers": {"authorization": "Digest spring"}}, "The write key is not known."),
+            ({}, "A key is needed."),
+            ({"auth": ("winter", "")}, "The key is not known."),
+            ({"auth": ("", "spring")}, "The key is not known."),
+            ({"headers": {"authorization": "Basic !"}}, "The key is not known."),
+            ({"headers": {"authorization": "Bearer"}}, "The key is not known."),
+            ({"headers": {"authorization": "Digest spring"}}, "The key is not known."),
         ],
     )
     @pytest.mark.parametrize(("method", "path"), [("POST", "/v1/events"), ("GET", "/v1/customers/c1")])

@@ -74,7 +74,7 @@ cases:
         '    at: expected a moment with its offset such as "2026-03-02T10:00:00+05:30" or a span such as "+29m", '
         'got "2026-03-02T10:00:00"\n'
         'rules/a.cases.yaml:7  case "x"\n'
-        '    unknown reason "becuase". Known: already_in_play, arbitration_lost, cap_reached, completed, '
-        "consent_missing, consent_withdrawn, cooldown, duplicate_event, erased, execution_failed, exited, fallback "
-        'and 18 more. Did you mean "erased"?'
+        '    unknown reason "becuase". Known: already_in_play, arbitration_lost, cap_reached, '
+        "channel_withdrawn, completed, consent_missing, consent_withdrawn, cooldown, duplicate_event, erased, "
+        'execution_failed, exited and 19 more. Did you mean "erased"?'
     )

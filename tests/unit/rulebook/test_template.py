@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import pytest
 
+from connectors.connector_type import AnyParams
 from orchestrator.core.definition import MissingTemplateValue, Template
+from orchestrator.rulebook import connector_entry
+from orchestrator.rulebook import liquid_dialect as dialect
+from orchestrator.rulebook.connector_entry import html_params, types_by_name
 from orchestrator.rulebook.template import TemplateFault, compiled_template
 
 FACTS: dict[str, Any] = {
@@ -108,3 +113,178 @@ def test_rendering_leaves_the_facts_as_they_were() -> None:
     before = repr(FACTS)
     rendered("{% assign total = 1 %}{{ total }} {{ event.total }}")
     assert repr(FACTS) == before
+
+
+# ------------------------------------------------------------------------------------------------------ HTML
+
+SCRIPT = "<script>alert('x')</script> & \"co\""
+ESCAPED = "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp; &#34;co&#34;"
+HOSTILE_FACTS: dict[str, Any] = {
+    "event": {"items": [SCRIPT, SCRIPT], "note": SCRIPT},
+    "profile": {"name": SCRIPT},
+    "context": {},
+    "journey": "purchase",
+    "run": {},
+}
+
+
+def html(text: Any, **arguments: Any) -> Any:
+    template = compiled_template("t", {"html": text, "text": "{{ profile.name }}"}, arguments, html=frozenset({"html"}))
+    shown = template.render(HOSTILE_FACTS)
+    assert shown["text"] == SCRIPT, "a param that is no HTML stays as it is"
+    return shown["html"]
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("<p>{{ profile.name }}</p>", f"<p>{ESCAPED}</p>"),
+        ("{{ profile.name }}", ESCAPED),
+        ("{{ profile.none | default: '<b>' }}", "<b>"),
+        ("{{ profile.name | append: '<br>' }}", f"{ESCAPED}<br>"),
+        ("{{ event.items | join: '<br>' }}", f"{ESCAPED}<br>{ESCAPED}"),
+        ("{{ event.items }}", ESCAPED + ESCAPED),
+        ("{% for one in event.items %}<li>{{ one }}{% endfor %}", f"<li>{ESCAPED}<li>{ESCAPED}"),
+        ("{% capture x %}<b>{{ profile.name }}{% endcapture %}{{ x }}", f"<b>{ESCAPED}"),
+        ("{% assign x = profile.name %}{% echo x %}{% cycle x %}", ESCAPED + ESCAPED),
+        ("{{ profile.name | escape }}", ESCAPED),
+        ("{{ params.code }}", ESCAPED),
+        ({"inner": ["<p>{{ profile.name }}"]}, {"inner": [f"<p>{ESCAPED}"]}),
+    ],
+)
+def test_every_value_in_html_is_escaped_and_the_authors_tags_stay(written: Any, meant: Any) -> None:
+    assert html(written, code="{{ profile.name }}") == meant
+
+
+def test_html_is_ordinary_text_for_whatever_encodes_it() -> None:
+    assert type(html("<p>{{ profile.name }}</p>")) is str
+
+
+FILTERS = sorted(set(dialect.HTML.filters) - {"date"})
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_no_filter_and_no_two_filters_let_a_value_through(name: str) -> None:
+    for chain in (name, f"{name} | url_decode", f"escape | {name}", f"url_encode | {name}", f"{name} | escape_once"):
+        for argument in ("", ": profile.name", ": profile.name, profile.name", ": '&lt;', profile.name"):
+            for value in ("profile.name", "event.items"):
+                template = compiled_template(
+                    "t", {"html": f"{{{{ {value} | {chain}{argument} }}}}"}, html=frozenset({"html"})
+                )
+                shown, _ = template.preview(HOSTILE_FACTS)
+                assert "<script" not in shown.get("html", "").lower(), chain + argument
+
+
+def test_one_text_is_compiled_for_html_and_for_text_apart() -> None:
+    written = {"p": "<{{ profile.name }}>"}
+    as_html = compiled_template("t", written, html=frozenset({"p"}))
+    as_text = compiled_template("t", written)
+    for _ in range(2):
+        assert as_html.render(HOSTILE_FACTS)["p"] == f"<{ESCAPED}>"
+        assert as_text.render(HOSTILE_FACTS)["p"] == f"<{SCRIPT}>"
+
+
+def test_a_value_that_is_missing_stops_html_as_well() -> None:
+    with pytest.raises(MissingTemplateValue, match=r"^template t, param html: profile\.last_name is undefined$"):
+        html("<p>{{ profile.last_name }}</p>")
+
+
+@pytest.mark.parametrize(
+    ("kind", "connector_type", "names"),
+    [
+        ("email", "webhook", {"html"}),
+        ("email", "unheard-of", {"html"}),
+        ("webhook", "webhook", set()),
+        ("sms", "log", set()),
+    ],
+)
+def test_the_param_html_of_an_e_mail_is_html_whatever_carries_it(
+    kind: str, connector_type: str, names: set[str]
+) -> None:
+    assert html_params(kind, connector_type) == names
+
+
+def test_a_connector_type_names_params_of_its_own_that_are_html(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Letter(AnyParams):
+        html_params: ClassVar[frozenset[str]] = frozenset({"body"})
+
+    paper = replace(types_by_name()["log"], type="paper", action_params=Letter)
+    monkeypatch.setattr(connector_entry, "types_by_name", lambda: {"paper": paper})
+    assert html_params("chat", "paper") == {"body"}
+    assert html_params("email", "paper") == {"body", "html"}
+
+
+# ----------------------------------------------------------------------------------------------- bounds of work
+
+BOMBS = {
+    "a loop in a loop": "{% for a in (1..9000) %}{% for b in (1..9000) %}{% endfor %}{% endfor %}x",
+    "loops one after another": "{% for a in (1..9999) %}{% assign b = a %}{% endfor %}" * 1000,
+    "a range": "{% for a in (1..1000000000) %}{{ a }}{% endfor %}",
+    "a range backwards": "{% for a in (1..1000000000) reversed limit: 2 %}{{ a }}{% endfor %}",
+    "a table of a range": "{% tablerow a in (1..1000000000) cols: 2 %}{{ a }}{% endtablerow %}",
+    "a range that is joined": "{{ (1..1000000000) | join: ',' }}",
+    "a range longer than len can say": "{{ (1..99999999999999999999) | reverse | first }}",
+    "a text that replaces itself": "{% assign x = 'aaaaaaaaaa' %}" + "{% assign x = x | replace: 'a', x %}" * 6,
+    "nothing replaced": "{% assign x = 'a' %}{{ x" + " | replace: '', 'aaaaaaaaaa'" * 12 + " }}",
+    "a text that doubles": "{% assign x = 'a' %}{% for i in (1..60) %}{% assign x = x | append: x %}{% endfor %}",
+    "a list that doubles": "{% assign x = 'a,b' | split: ',' %}"
+    + "{% assign x = x | concat: x %}" * 40
+    + "{{ x | join: '-' }}",
+    "a list of one long text": "{% assign x = event.long | split: '|' %}"
+    + "{% assign x = x | concat: x %}" * 16
+    + "{{ x }}",
+    "a number that squares": "{% assign x = 9 %}{% for i in (1..60) %}{% assign x = x | times: x %}{% endfor %}{{ x }}",
+    "unlike ones sought": "{{ event.many | split: ',' | uniq | size }}",
+    "output": "{% for i in (1..9000) %}{{ event.long }}{% endfor %}",
+    "captures": "".join(f"{{% capture c{i} %}}{{{{ event.long }}}}{{% endcapture %}}" for i in range(1500)),
+    "a moment that cannot be": "{{ event.huge | date }}",
+    "a number out of range": "{{ event.huge | times: 1.5 }}",
+    "a number too long for text": "{{ event.huge }} {{ event.huge }}",
+}
+BOMB_FACTS = {
+    **FACTS,
+    "event": {"long": "y" * 50_000, "many": ",".join(map(str, range(20_000))), "huge": 10**5000},
+}
+
+
+@pytest.mark.parametrize("written", BOMBS.values(), ids=BOMBS)
+def test_a_text_that_would_never_end_is_stopped_with_a_reason(written: str) -> None:
+    """The budget is work, not time: it is spent alike on every machine, and no rendering outlives it."""
+    with pytest.raises(MissingTemplateValue, match=r"^template t, param p: ."):
+        compiled_template("t", {"p": written}).render(BOMB_FACTS)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "x" * 100_001,
+        "{{ a" + "[a" * 5000 + "]" * 5000 + " }}",
+        "{% if a %}" * 5000,
+        "{{ '" * 20_000,
+        "{{" * 40_000,
+        "{%" * 40_000,
+        "{% raw %}" * 11_000,
+        "{{ a" + " " * 90_000,
+        "{{ ((((" + "(" * 1900 + "}}",
+        "".join(f"{{{{ a.b{i} }}}}" for i in range(5000)),
+    ],
+)
+def test_a_text_that_is_too_long_or_too_deep_is_refused_when_it_is_loaded(written: str) -> None:
+    with pytest.raises(TemplateFault):
+        compiled_template("t", {"p": written})
+
+
+def test_an_e_mail_of_ordinary_length_is_far_below_the_bounds() -> None:
+    row = "<tr><td>{{ item.name | upcase }}</td><td>{{ item.price | times: 1.18 | round: 2 }}</td></tr>"
+    text = f"<table>{{% for item in event.items %}}{row}{{% endfor %}}</table>" + "<p>words</p>" * 3000
+    items = [{"name": f"item {number}", "price": number} for number in range(500)]
+    shown = compiled_template("t", {"html": text}, html=frozenset({"html"})).render({"event": {"items": items}})
+    assert shown["html"].startswith("<table><tr><td>ITEM 0</td><td>0.0</td></tr>")
+
+
+def test_a_preview_names_everything_that_is_missing_at_once() -> None:
+    template = compiled_template("t", {"a": "{{ profile.x }}", "b": "Hi {{ profile.y }}", "c": "{{ event.total }}"})
+    assert template.preview(FACTS) == (
+        {"c": 80},
+        ("template t, param a: profile.x is undefined", "template t, param b: profile.y is undefined"),
+    )

@@ -134,3 +134,37 @@ def test_an_event_that_does_not_is_refused_with_the_remedy(
     refused = PLAN.check(event_type, properties)
     assert refused is not None
     assert (refused.code, refused.field, str(refused), refused.remedy) == said
+
+
+# ------------------------------------------------------------------------------------------------ outcomes
+
+ADDED = TrackingPlan({"call_missed": EventType("call_missed", {"agent": Property("string")}, closed=True)})
+
+
+@pytest.mark.parametrize(
+    ("plan", "event_type", "path", "lacks"),
+    [
+        (TrackingPlan(), "call_missed", ("reason",), False),
+        (TrackingPlan(), "call_missed", ("action_id",), False),
+        (TrackingPlan(), "call_missed", ("raeson",), True),
+        (TrackingPlan(), "call_missed", ("agent",), True),
+        (ADDED, "call_missed", ("agent",), False),
+        (ADDED, "call_missed", ("reason",), False),
+        (TrackingPlan(), "action_delivered", ("whatever",), False),
+        (TrackingPlan(), "identify", ("whatever",), False),
+    ],
+)
+def test_an_outcome_has_its_own_properties_and_those_that_a_plan_adds(plan, event_type, path, lacks):
+    assert plan.lacks(event_type, path) is lacks
+
+
+def test_what_is_known_of_an_outcome_is_its_values_as_well():
+    known = TrackingPlan().property_of("call_missed", ("reason",))
+    assert known is not None
+    assert (known.type, known.enum) == ("string", ("no_answer", "busy", "failed", "canceled"))
+
+
+def test_an_outcome_may_always_bring_more_than_a_plan_closes_it_for():
+    assert ADDED.check("call_missed", {"agent": "sales", "connector": "voice", "sip_response_code": "486"}) is None
+    refused = ADDED.check("call_missed", {"agent": 7})
+    assert refused is not None and str(refused) == '"agent" of call_missed is a number, not text'

@@ -5,60 +5,119 @@ from __future__ import annotations
 from bisect import bisect_left
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orchestrator.runtime.dispatch.breaker import Breaker
-from orchestrator.runtime.dispatch.rate import RateLimit
+from orchestrator.runtime.dispatch.rate import Bucket, Rate
+from orchestrator.runtime.ports import Quota
 
 NOW = 1_772_000_000_000
 
 
-def taken_at(limit: RateLimit, count: int, start_ms: int = NOW) -> list[int]:
+def rate_of(rate_max: int, per_s: float) -> Rate:
+    rate = Rate.of(Quota(slots=1, rate_max=rate_max, rate_per_s=per_s))
+    assert rate is not None
+    return rate
+
+
+def taken_at(rate: Rate, bucket: Bucket, count: int, start_ms: int = NOW) -> list[int]:
     """When ``count`` takes happen that are each made as soon as they may be."""
     moments, now_ms = [], start_ms
     while len(moments) < count:
-        now_ms = limit.next_at_ms(now_ms)
-        assert limit.available(now_ms) >= 1
-        limit.take(now_ms)
+        now_ms = bucket.next_at_ms(rate, now_ms)
+        assert bucket.room(rate, now_ms) >= 1
+        bucket.take(rate, now_ms)
         moments.append(now_ms)
     return moments
 
 
+def most_in_a_window(moments: list[int], span_ms: float) -> int:
+    return max(bisect_left(moments, moment + span_ms - 1) - index for index, moment in enumerate(moments))
+
+
 @pytest.mark.parametrize(("rate_max", "per_s"), [(1, 1.0), (3, 1.0), (20, 1.0), (100, 3600.0), (7, 0.5), (1000, 60.0)])
 def test_no_window_sees_more_than_the_limit(rate_max: int, per_s: float) -> None:
-    limit = RateLimit(rate_max, per_s)
-    first = taken_at(limit, rate_max)
-    rested = taken_at(limit, 3 * rate_max, first[-1] + round(5_000 * per_s))
+    rate = rate_of(rate_max, per_s)
+    bucket = Bucket.fresh(rate, NOW)
+    first = taken_at(rate, bucket, rate_max)
+    rested = taken_at(rate, bucket, 3 * rate_max, first[-1] + round(5_000 * per_s))
 
-    moments = first + rested
-    for index, moment in enumerate(moments):
-        assert bisect_left(moments, moment + per_s * 1000 - 1) - index <= rate_max
+    assert most_in_a_window(first + rested, per_s * 1000) <= rate_max
 
 
 def test_the_steady_flow_comes_near_the_limit() -> None:
-    moments = taken_at(RateLimit(100, 1.0), 1_000)
+    rate = rate_of(100, 1.0)
+    moments = taken_at(rate, Bucket.fresh(rate, NOW), 1_000)
 
     assert 89 <= len(moments) / ((moments[-1] - moments[0]) / 1000) <= 100
 
 
 def test_a_rest_earns_a_tenth_of_the_limit_at_once_and_no_more() -> None:
-    limit = RateLimit(100, 3600)
-    limit.take(NOW)
-    assert limit.available(NOW + 10 * 3_600_000) == 10
+    rate = rate_of(100, 3600)
+    bucket = Bucket.fresh(rate, NOW)
+    bucket.take(rate, NOW)
+    assert bucket.room(rate, NOW + 10 * 3_600_000) == 10
 
 
-def test_a_process_that_starts_has_room_for_one() -> None:
-    limit = RateLimit(100, 3600)
-    assert limit.available(NOW) == 1
-    limit.take(NOW)
-    assert limit.available(NOW) == 0
-    assert limit.next_at_ms(NOW) == NOW + 39_561  # An hour in 91 parts.
+def test_a_queue_that_is_new_has_room_for_one() -> None:
+    rate = rate_of(100, 3600)
+    bucket = Bucket.fresh(rate, NOW)
+    assert bucket.room(rate, NOW) == 1
+    bucket.take(rate, NOW)
+    assert bucket.room(rate, NOW) == 0
+    assert bucket.next_at_ms(rate, NOW) == NOW + 39_561  # An hour in 91 parts.
 
 
 def test_a_clock_that_is_set_back_only_slows_it_down() -> None:
-    limit = RateLimit(10, 1)
-    limit.take(NOW)
-    assert limit.available(NOW - 3_600_000) == 0
-    assert limit.available(NOW + 1_000) == 1
+    rate = rate_of(10, 1)
+    bucket = Bucket.fresh(rate, NOW)
+    bucket.take(rate, NOW)
+    assert bucket.room(rate, NOW - 3_600_000) == 0
+    assert bucket.room(rate, NOW + 1_000) >= 1
+
+
+def test_a_token_that_is_given_back_can_be_taken_again() -> None:
+    rate = rate_of(100, 3600)
+    bucket = Bucket.fresh(rate, NOW)
+    stamp_us = bucket.take(rate, NOW)
+    bucket.give_back(stamp_us)
+    assert bucket.room(rate, NOW) == 1
+
+
+def test_a_token_is_given_back_only_as_far_as_the_flow_has_not_made_up_for_it() -> None:
+    rate = rate_of(1, 60)
+    bucket = Bucket.fresh(rate, NOW)
+    unspent_us = bucket.take(rate, NOW)
+    bucket.take(rate, NOW + 60_000)
+    bucket.give_back(unspent_us)
+    assert bucket.next_at_ms(rate, NOW + 60_000) == NOW + 120_000
+
+
+@given(
+    limit=st.sampled_from([(1, 1.0), (3, 1.0), (20, 1.0), (45, 0.5)]),
+    steps=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 4), st.sampled_from([None, 0, 1, 5])), max_size=120),
+)
+def test_whatever_is_given_back_no_window_sees_more_than_the_limit(
+    limit: tuple[int, float], steps: list[tuple[int, int, int | None]]
+) -> None:
+    """Each step rests, takes as many as it wants and may, and gives one of the outstanding tokens back."""
+    rate = rate_of(*limit)
+    bucket, now_ms = Bucket.fresh(rate, NOW), NOW
+    kept: list[tuple[int, int]] = []  # moment and stamp of each
+    for rest_ms, wanted, given_back in steps:
+        now_ms += rest_ms
+        kept += [(now_ms, bucket.take(rate, now_ms)) for _ in range(min(wanted, bucket.room(rate, now_ms)))]
+        if given_back is not None and given_back < len(kept):
+            _, stamp_us = kept.pop(-1 - given_back)
+            bucket.give_back(stamp_us)
+
+    moments = [moment for moment, _ in kept]
+    assert not moments or most_in_a_window(moments, limit[1] * 1000) <= limit[0]
+
+
+def test_a_queue_without_a_rate_has_no_bucket() -> None:
+    assert Rate.of(Quota(slots=1)) is None
 
 
 # The columns: seconds, what happens, how many may begin afterwards (None: any number).

@@ -7,12 +7,20 @@ from typing import Any
 import msgspec
 import pytest
 
-from connectors.protocol import Receipt, Result
+from connectors.callback import OutcomeType
+from connectors.protocol import Finding, Receipt, Result
 from orchestrator.core.action import Action, QuietWindow
-from orchestrator.runtime.dispatch.attempt import with_attempt
+from orchestrator.runtime.dispatch.attempt import last_attempt, with_attempt
 from orchestrator.runtime.dispatch.intake import action_of, queued_of, read_records
 from orchestrator.runtime.dispatch.queue import LEASE_ENDED
-from orchestrator.runtime.dispatch.receipt import dead_letter, ledger_entry, record_key, settled_event
+from orchestrator.runtime.dispatch.receipt import (
+    dead_letter,
+    finding_event,
+    ledger_entry,
+    record_key,
+    scheduled_event,
+    settled_event,
+)
 from orchestrator.runtime.dispatch.settlement import successor
 from orchestrator.runtime.dispatch.step import Cause, Outcome, Settle
 from orchestrator.runtime.ports import DEAD_LETTERS, EVENTS, LedgerEntry, Record
@@ -104,6 +112,39 @@ def test_an_action_goes_through_the_queue_unchanged() -> None:
 # ----------------------------------------------------------------------------------------------- receipts
 
 
+def test_what_a_refusal_says_of_the_recipient_is_told_as_a_callback_would_tell_it() -> None:
+    finding = Finding(type=OutcomeType.UNSUBSCRIBED, reason="opted_out", error_code=21610)
+    told = finding_event(action(workspace="w"), finding, NOW)
+
+    assert (told.topic, told.key) == (EVENTS, b"w:c")
+    assert msgspec.json.decode(told.value) == {
+        "id": "a:unsubscribed",
+        "type": "unsubscribed",
+        "customer_id": "c",
+        "occurred_at": NOW,
+        "properties": {
+            "action_id": "a",
+            "connector": "sms",
+            "kind": "sms",
+            "reason": "opted_out",
+            "error_code": 21610,
+        },
+        "source": "connector:sms",
+    }
+
+
+def test_a_finding_without_a_word_or_a_code_brings_no_property_for_it() -> None:
+    told = msgspec.json.decode(finding_event(action(), Finding(type=OutcomeType.MESSAGE_BOUNCED), NOW).value)
+    assert told["properties"] == {"action_id": "a", "connector": "sms", "kind": "sms"}
+
+
+def test_a_finding_travels_with_the_history_of_its_action() -> None:
+    finding = Finding(type=OutcomeType.MESSAGE_BOUNCED, reason="unregistered")
+    queued = with_attempt(queued_of(action()), Receipt(result=Result.REFUSED, finding=finding), NOW)
+    last = last_attempt(queued.history)
+    assert last is not None and last.finding == finding
+
+
 @pytest.mark.parametrize(
     ("outcome", "event_type"),
     [
@@ -137,6 +178,38 @@ def test_every_outcome_has_a_receipt_in_the_normal_form_of_events(outcome: Outco
         },
         "source": "dispatcher",
     }
+
+
+@pytest.mark.parametrize(
+    ("outcome", "fallback"),
+    [
+        (Outcome.DELIVERED, None),
+        (Outcome.FAILED, "f"),
+        (Outcome.EXPIRED, "f"),
+        (Outcome.CANCELLED, None),
+        (Outcome.DROPPED, None),
+    ],
+)
+def test_a_receipt_names_the_fallback_that_takes_over(outcome: Outcome, fallback: str | None) -> None:
+    lost = action(fallback=(action(id="f"), action(id="g")))
+    receipt = settled_event(lost, queued_of(lost), Settle(outcome, Cause.TAKEN), NOW)
+    assert msgspec.json.decode(receipt.value)["properties"].get("fallback") == fallback
+
+
+def test_the_event_of_a_booked_slot_is_named_by_action_and_slot() -> None:
+    event = scheduled_event(action(journey="j"), slot_at_ms=NOW + 5, at_ms=NOW)
+    assert (event.topic, event.key) == (EVENTS, b"c")
+    assert msgspec.json.decode(event.value)["id"] == f"a:action_scheduled:{NOW + 5}"
+
+
+def test_an_action_has_been_ready_since_it_was_queued_at_the_earliest() -> None:
+    assert queued_of(action(not_before=5), since_ms=NOW).not_before == NOW
+    assert queued_of(action(not_before=NOW + 5), since_ms=NOW).not_before == NOW + 5
+
+
+def test_the_ledger_keeps_the_group_of_what_may_be_sent_again() -> None:
+    failed = ledger_entry(action(), queued_of(action(), "sales"), Settle(Outcome.FAILED, Cause.REFUSED), NOW)
+    assert failed.detail["group"] == "sales"
 
 
 def test_records_are_keyed_by_customer_within_a_workspace() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,11 +10,13 @@ import pytest
 
 from connectors.protocol import Receipt, Result
 from orchestrator.core.action import Action, QuietWindow
+from orchestrator.core.opening import OpeningHours, Window
+from orchestrator.rulebook.capacity import Capacity
 from orchestrator.runtime.dispatch.attempt import attempts_of, last_attempt, unreported, with_attempt
 from orchestrator.runtime.dispatch.intake import queued_of
 from orchestrator.runtime.dispatch.policy import DeliveryPolicy, backoff_ms
 from orchestrator.runtime.dispatch.queue import LEASE_ENDED, WITHDRAWN
-from orchestrator.runtime.dispatch.step import Cause, Outcome, Send, Settle, Step, Wait, next_step
+from orchestrator.runtime.dispatch.step import Book, Cause, Outcome, Send, Settle, Step, Wait, next_step
 from orchestrator.runtime.ports import Queued
 
 NOON = int(datetime(2026, 3, 2, 12, tzinfo=UTC).timestamp() * 1000)
@@ -48,6 +51,10 @@ DELIVERED, REFUSED, AGAIN, UNKNOWN = (
     said(result) for result in (Result.DELIVERED, Result.REFUSED, Result.RETRY, Result.UNKNOWN)
 )
 FIRST_BACKOFF = backoff_ms(RETRY, "a", 1)
+
+# Open from noon to one, and from five to six.
+HOURS = OpeningHours((Window(frozenset(range(7)), 720, 780), Window(frozenset(range(7)), 1020, 1080)), "UTC")
+STAFFED = DeliveryPolicy(attempts_max=3, budget_s=36_000, capacity=Capacity(lines=1, hours=HOURS))
 
 # Each line: what the history holds, the policy, the moment, and the step.
 TABLE: list[tuple[str, tuple[str | Receipt, ...], DeliveryPolicy, int, dict[str, Any], Step]] = [
@@ -148,6 +155,14 @@ TABLE: list[tuple[str, tuple[str | Receipt, ...], DeliveryPolicy, int, dict[str,
         Settle(Outcome.FAILED, Cause.BUDGET_EXHAUSTED, "retry: the retry of a test"),
     ),
     (
+        "Retry-After of an endless time",
+        (said(Result.RETRY, retry_after_s=inf),),
+        RETRY,
+        NOON,
+        {},
+        Settle(Outcome.FAILED, Cause.BUDGET_EXHAUSTED, "retry: the retry of a test"),
+    ),
+    (
         "quiet hours",
         (),
         RETRY,
@@ -179,6 +194,48 @@ TABLE: list[tuple[str, tuple[str | Receipt, ...], DeliveryPolicy, int, dict[str,
         NOON,
         {"quiet_hours": QuietWindow(12 * 60 + 1, 13 * 60, "UTC")},
         Wait(NOON + HOUR),
+    ),
+    ("somebody is there", (), STAFFED, NOON, {}, Send()),
+    ("nobody is there", (), STAFFED, NOON + HOUR, {}, Book(NOON + HOUR)),
+    (
+        "nobody is there when the back-off ends",
+        (said(Result.RETRY, retry_after_s=2 * 3600),),
+        STAFFED,
+        NOON,
+        {},
+        Book(NOON + 2 * HOUR),
+    ),
+    (
+        "nobody is there when the quiet hours end",
+        (),
+        STAFFED,
+        NOON,
+        {"quiet_hours": QuietWindow(11 * 60, 14 * 60, "UTC")},
+        Book(NOON + 2 * HOUR),
+    ),
+    (
+        "the deadline passes before anybody could be there",
+        (),
+        STAFFED,
+        NOON + HOUR,
+        {"deadline_at": NOON + HOUR},
+        Settle(Outcome.EXPIRED, Cause.DEADLINE_PASSED),
+    ),
+    (
+        "known on arrival to miss its deadline",
+        ("promise_unkeepable: a wait of 720 s at least",),
+        RETRY,
+        NOON,
+        {},
+        Settle(Outcome.EXPIRED, Cause.PROMISE_UNKEEPABLE, "a wait of 720 s at least"),
+    ),
+    (
+        "known to miss its deadline, and withdrawn",
+        ("promise_unkeepable: a wait of 720 s at least", WITHDRAWN),
+        RETRY,
+        NOON,
+        {},
+        Settle(Outcome.CANCELLED, Cause.WITHDRAWN),
     ),
     (
         "zone unknown",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
 from orchestrator.core.condition import (
@@ -34,6 +32,7 @@ from orchestrator.core.definition import (
     SequenceStep,
 )
 from orchestrator.core.limit_trace import LimitKind, LimitTrace
+from orchestrator.core.pattern import pattern_of
 from orchestrator.core.reason import Reason
 from orchestrator.runtime.wording import condition_text, limit_text, reason_text, trigger_text
 
@@ -54,7 +53,7 @@ BIG = Compare(TOTAL, Op.GTE, 40)
         (Compare(TOTAL, Op.BETWEEN, (1, 2.5)), "event.total between 1 and 2.5"),
         (Compare(TOTAL, Op.EXISTS), "event.total exists"),
         (Compare(TOTAL, Op.MISSING), "event.total is missing"),
-        (Compare(TOTAL, Op.MATCHES, re.compile("^a b$")), "event.total matches /^a b$/"),
+        (Compare(TOTAL, Op.MATCHES, pattern_of("^a b$")), "event.total matches /^a b$/"),
         (Compare(TOTAL, Op.GT, FieldValue(LIMIT)), "event.total > profile.limit"),
         (Compare(TOTAL, Op.GT, FieldValue(LIMIT, 2)), "event.total > 2 x profile.limit"),
         (CountOf("a", "viewed", 7 * DAY_MS, Op.GTE, 2), "count of viewed within 7d >= 2"),

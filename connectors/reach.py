@@ -1,0 +1,181 @@
+"""Reach: which addresses connectors may connect to.
+
+Rules name the targets, and who writes rules is not who runs the network: a rulebook must not be a way to this
+machine's own ports, its neighbours, or a cloud's metadata service. So a connector connects to public addresses, and
+to others only where the one who runs the process has said so in its environment, which no rulebook can change:
+
+    JOURNEY_PRIVATE_TARGETS=127.0.0.1:8090,crm.internal,10.20.0.0/16
+
+A name is resolved here, once for every new connection, and the connection goes to the very address that was judged:
+a name that answers differently the second time (DNS rebinding) gains nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpcore
+import httpx
+
+#: Where the one who runs the process names what is permitted beside public addresses.
+VARIABLE = "JOURNEY_PRIVATE_TARGETS"
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+#: Well-known prefix of IPv6 addresses that a gateway turns into IPv4 (RFC 6052); the last 32 bits are the address.
+_NAT64 = ip_network("64:ff9b::/96")
+
+
+class ForbiddenTarget(httpcore.ConnectError):
+    """A host has no address that connectors may connect to; permit it in ``JOURNEY_PRIVATE_TARGETS``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What may be connected to besides public addresses: networks, and hosts (of one port when it is not None).
+
+    A host that is named here may resolve to a private or loopback address, never to a link-local one, where clouds
+    keep credentials; such an address can only be permitted by itself.
+    """
+
+    networks: tuple[Network, ...] = ()
+    hosts: frozenset[tuple[str, int | None]] = frozenset()
+
+    @classmethod
+    def parsed(cls, text: str) -> Reach:
+        """Return what a list of networks, hosts and ``host:port``, with commas, permits; else raise ``ValueError``."""
+        networks: list[Network] = []
+        hosts: set[tuple[str, int | None]] = set()
+        for entry in filter(None, (part.strip() for part in text.split(","))):
+            if "/" in entry:
+                networks.append(ip_network(entry, strict=False))
+            else:
+                hosts.add(_host_and_port(entry))
+        return cls(tuple(networks), frozenset(hosts))
+
+    @classmethod
+    def of_environment(cls, environ: Mapping[str, str] | None = None) -> Reach:
+        """Return what the environment permits; the process's own when None."""
+        return cls.parsed((os.environ if environ is None else environ).get(VARIABLE, ""))
+
+    def and_url(self, url: str) -> Reach:
+        """Return the same reach with the host and port of a URL; a URL that cannot be read adds nothing."""
+        try:
+            parts = urlsplit(url)
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+        except ValueError:
+            return self
+        return Reach(self.networks, self.hosts | {(parts.hostname, port)}) if parts.hostname else self
+
+    def permits(self, host: str, port: int, address: Address) -> bool:
+        """Return whether a connector that was given ``host`` and ``port`` may connect to ``address``."""
+        address = _unwrapped(address)
+        if address.is_global and not address.is_multicast:
+            return True
+        if address.is_multicast or address.is_unspecified:
+            return False
+        if any(address in network for network in self.networks if network.version == address.version):
+            return True
+        if (str(address), None) in self.hosts or (str(address), port) in self.hosts:
+            return True
+        named = (host.lower().rstrip("."), None) in self.hosts or (host.lower().rstrip("."), port) in self.hosts
+        return named and not address.is_link_local
+
+    async def addresses(self, host: str, port: int) -> list[str]:
+        """Return the addresses of ``host`` that may be connected to, in the resolver's order.
+
+        Raises ``ForbiddenTarget`` when there are only others, ``OSError`` when the name does not resolve.
+        """
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        resolved = list(dict.fromkeys(str(answer[4][0]) for answer in found))
+        permitted = [one for one in resolved if self.permits(host, port, ip_address(one.partition("%")[0]))]
+        if not permitted:
+            raise ForbiddenTarget(
+                f"{host} is not a public address, and connectors connect to no other. Whoever runs the dispatcher may "
+                f"permit it with {VARIABLE}={host}:{port}"
+            )
+        return permitted
+
+
+def _host_and_port(entry: str) -> tuple[str, int | None]:
+    try:
+        return str(ip_address(entry.strip("[]"))), None
+    except ValueError:
+        host, _, port = entry.rpartition(":")
+    if not host:
+        return entry.lower().rstrip("."), None
+    if not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError(f'"{entry}" is no network, host or host:port')
+    return host.strip("[]").lower().rstrip("."), int(port)
+
+
+def _unwrapped(address: Address) -> Address:
+    """Return the IPv4 address that an IPv6 address stands for, where it stands for one."""
+    if isinstance(address, IPv6Address):
+        if embedded := address.ipv4_mapped or address.sixtofour or (address.teredo and address.teredo[1]):
+            return embedded
+        if address in _NAT64:
+            return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address
+
+
+class GuardedBackend(httpcore.AsyncNetworkBackend):
+    """Opens connections for httpcore, to permitted addresses only. TLS still names and verifies the host."""
+
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
+        self._network = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Connect to the first permitted address of ``host`` that answers."""
+        try:
+            addresses = await self._reach.addresses(host, port)
+        except OSError as error:
+            raise httpcore.ConnectError(str(error)) from error
+        for address in addresses[:-1]:
+            try:
+                return await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                continue
+        return await self._network.connect_tcp(addresses[-1], port, timeout, local_address, socket_options)
+
+    async def connect_unix_socket(
+        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        """Refuse: connectors speak to hosts."""
+        raise ForbiddenTarget("connectors connect to no local sockets")
+
+    async def sleep(self, seconds: float) -> None:
+        """Pause, as httpcore asks for between its own retries."""
+        await self._network.sleep(seconds)
+
+
+class GuardedTransport(httpx.AsyncHTTPTransport):
+    """httpx's transport over a ``GuardedBackend``."""
+
+    def __init__(self, reach: Reach, **options: Any) -> None:
+        super().__init__(**options)
+        # httpx offers no parameter for the backend of its pool; tests/unit/connectors/test_reach.py notices
+        # when the pool stops taking it from here.
+        self._pool._network_backend = GuardedBackend(reach)
+
+
+def forbidden(error: httpx.HTTPError) -> bool:
+    """Return whether a request failed because its target is out of reach."""
+    return isinstance(error.__cause__, ForbiddenTarget)
