@@ -110,7 +110,7 @@ class DeadLetterView(View):
     """A refused record and why."""
 
     id: str = Field(description="Names the dead letter, for redrive.")
-    origin: str = Field(description="gateway or worker.")
+    origin: str = Field(description="gateway, worker or dispatcher.")
     code: str = Field(description="Why, in the closed list of refusals.")
     field: str = Field(description="JSON path of the fault.")
     message: str = Field(description="What is wrong.")

@@ -15,7 +15,7 @@
 15  test_explain, test_erasure, test_identity
 ==  ===============================================================================================
 
-3, 11 and 12 need connectors: tests/contract, tests/simulation/test_dispatcher and tests/integration tell them.
+1, 2, 3, 10, 11 and 12 need connectors as well: tests/integration/test_scenarios.py tells them with real servers.
 """
 
 from __future__ import annotations
