@@ -1,7 +1,7 @@
 """The acceptance scenarios that need connectors, on the engine that ``journey dev`` runs, against servers that listen.
 
 Calls go to a telephone exchange that records when each call began and ended, texts to Twilio's API, mails to an SMTP
-server, all of them on loopback. Scenarios 1, 2, 3, 10, 11 and 12; tests/spec/test_scenarios.py tells where the others are.
+server, all of them on loopback. Scenarios 1, 2, 3, 10, 11 and 12; tests/spec/test_scenarios.py tells the others.
 """
 
 from __future__ import annotations
@@ -73,7 +73,12 @@ FILES = {
     """,
     "templates.yaml": """
         templates:
-          call: {kind: call, params: {phone: "{{ event.phone }}", agent: sales, context: {source: "{{ event.source }}", stage: "{{ run.stage }}"}}}
+          call:
+            kind: call
+            params:
+              phone: "{{ event.phone }}"
+              agent: sales
+              context: {source: "{{ event.source }}", stage: "{{ run.stage }}"}
           sorry: {kind: sms, params: {to: "{{ event.phone }}", text: "We call you back in the morning."}}
           reminder: {kind: sms, params: {to: "{{ profile.phone }}", text: "Your payment of {{ event.amount }} failed."}}
           news: {kind: email, params: {to: "{{ profile.email }}", subject: "Issue {{ event.issue }}", text: "News."}}
@@ -90,7 +95,12 @@ FILES = {
             title: Call at once
             on: {enter: new}
             when: {field: event.vip, op: ne, value: true, default: false}
-            do: [{send: {connector: voice, template: call, deadline: 5m, fallback: [{connector: sms, template: sorry, consent: [service]}]}}]
+            do:
+              - send:
+                  connector: voice
+                  template: call
+                  deadline: 5m
+                  fallback: [{connector: sms, template: sorry, consent: [service]}]
             limits:
               consent: [callback]
               quiet_hours: {from: "21:00", to: "08:00", zone: profile, then: defer, kinds: [call]}
