@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo install test fast lint format unit audit fuzz clean
+.PHONY: help run demo install test fast lint format unit audit fuzz clean faults soak
 
 help: ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -37,6 +37,17 @@ fuzz: $(VENV)/.installed-dev ## Fuzz gateway, intake and rule loader with EXAMPL
 
 audit: $(VENV)/.installed-dev ## Look the image's dependencies up among known vulnerabilities
 	$(BIN)/python deploy/audit.py
+
+simulate: $(VENV)/.installed-dev ## Simulate faults: SEEDS=n worlds, or SEED=s step by step
+	$(BIN)/python -m load_tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),2000)) $(ARGS)
+
+faults: $(VENV)/.installed-dev ## Do every fault to real processes and write docs/faults.md (some 30 minutes)
+	./tests/install-debian
+	$(BIN)/python -m load_tests.faults --report docs/faults.md $(ARGS)
+
+soak: $(VENV)/.installed-dev ## An hour at half load with random faults; writes docs/soak.md
+	./tests/install-debian
+	$(BIN)/python -m load_tests.soak --report docs/soak.md $(ARGS)
 
 format: $(VENV)/.installed-dev ## Put the code into shape
 	$(BIN)/ruff format .

@@ -42,8 +42,12 @@ class PartitionHandler(Protocol):
         """
         ...
 
-    async def advance(self, partition: int, caught_up: bool) -> None:
-        """Fire what is due. ``caught_up``: a moment ago the log held nothing that was not processed."""
+    async def advance(self, partition: int, caught_up: Callable[[], bool]) -> None:
+        """Fire what is due. ``caught_up()``: a moment before it is asked the log held nothing that was not processed.
+
+        The clock is to be read before it is asked: a process that is paused in between would take an old answer
+        for the present.
+        """
         ...
 
 
@@ -61,6 +65,11 @@ class PartitionSource(Protocol):
     def holds_nothing_after(self, partition: int, position: int) -> bool:
         """Return whether the broker said a moment ago that the log ends at ``position``."""
         ...
+
+
+def _behind() -> bool:
+    """More records of the batch under way are waiting."""
+    return False
 
 
 class PartitionLane:
@@ -139,7 +148,7 @@ class PartitionLane:
         while not self._closing:
             if self._ticked:
                 self._ticked = False
-                await self._handler.advance(self.partition, self._caught_up())
+                await self._handler.advance(self.partition, self._caught_up)
             elif not self._waiting.empty():
                 await self._handle(self._waiting.get_nowait())
             else:
@@ -160,7 +169,7 @@ class PartitionLane:
             self.position = records[-1].offset + 1
             if self._ticked:
                 self._ticked = False
-                await self._handler.advance(self.partition, False)
+                await self._handler.advance(self.partition, _behind)
 
     async def _continues(self, batch: Sequence[Any]) -> bool:
         """Return whether the batch holds the record at ``position``, or the first one after a true gap."""

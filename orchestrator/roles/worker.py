@@ -43,9 +43,10 @@ class _Handler:
         """Apply records."""
         await self._worker.process(partition, records)
 
-    async def advance(self, partition: int, caught_up: bool) -> None:
+    async def advance(self, partition: int, caught_up: Callable[[], bool]) -> None:
         """Fire what is due. The broker said "nothing more" at most a grace ago: the present less it has been read."""
-        await self._worker.advance(partition, self._clock.now_ms() if caught_up else None)
+        now_ms = self._clock.now_ms()
+        await self._worker.advance(partition, now_ms if caught_up() else None)
 
 
 async def run_worker_role(settings: Settings, *, on_ready: Callable[[str], None]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from redis.asyncio import Redis
 
@@ -57,7 +57,7 @@ class Journal:
         )
         tell("applied", partition, len(records))
 
-    async def advance(self, partition: int, caught_up: bool) -> None:
+    async def advance(self, partition: int, caught_up: Callable[[], bool]) -> None:
         pass
 
 

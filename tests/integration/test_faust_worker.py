@@ -58,9 +58,9 @@ class Recorder:
             self.batches.append(len(records))
             self.positions[partition] = records[-1].offset + 1
 
-    async def advance(self, partition: int, caught_up: bool) -> None:
+    async def advance(self, partition: int, caught_up: Callable[[], bool]) -> None:
         async with self._alone(partition):
-            self.ticks.setdefault(partition, []).append(caught_up)
+            self.ticks.setdefault(partition, []).append(caught_up())
 
     @asynccontextmanager
     async def _alone(self, partition: int) -> AsyncIterator[None]:

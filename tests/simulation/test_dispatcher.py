@@ -77,7 +77,7 @@ async def test_an_action_is_sent_at_once_and_reported(world: World) -> None:
 async def test_a_refusal_that_closes_the_channel_tells_so_before_it_tells_of_the_failure(world: World) -> None:
     sms = world.receiver()
     finding = Finding(type=OutcomeType.MESSAGE_BOUNCED, reason="unknown_number", error_code=30005)
-    sms.answers = [Receipt(result=Result.REFUSED, detail="no such number", finding=finding)]
+    sms.script["a"] = [Receipt(result=Result.REFUSED, detail="no such number", finding=finding)]
     await world.start()
     await world.accept(action("a"))
 

@@ -10,6 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from load_tests.simulation.oracle import (
+    COMPARE,
+    Arrival,
+    History,
+    OracleRule,
+    OracleStage,
+    absences_first,
+    absences_latest,
+    distinct,
+    sends,
+    stages_walked,
+)
 from orchestrator.core.action import Action, action_id
 from orchestrator.core.condition import Condition, CountOf, FirstEver, Not, Op, Path, Root, Since, SinceEnd, SumOf
 from orchestrator.core.definition import (
@@ -32,18 +44,6 @@ from orchestrator.core.rulebook import Rulebook, build_rulebook
 from orchestrator.core.state import CustomerState, decode_state, encode_state
 from orchestrator.rulebook.compile import compiled
 from orchestrator.runtime.replay import Replayed, replay
-from tests.simulation.oracle import (
-    COMPARE,
-    Arrival,
-    History,
-    OracleRule,
-    OracleStage,
-    absences_first,
-    absences_latest,
-    distinct,
-    sends,
-    stages_walked,
-)
 
 START_MS = 100_000
 LATENESS_MS = 40

@@ -243,15 +243,15 @@ async def test_more_timers_than_fit_a_commit_keep_their_order_among_the_events(m
     assert len([one for one in done.actions if one.rule == "winback" and not one.cancel]) == 24
 
 
-async def test_thousands_of_timers_due_at_once_fire_once_each_in_order() -> None:
+async def test_more_timers_than_a_commit_takes_due_at_once_fire_once_each_in_order() -> None:
     log = Logbook()
-    for number in range(2_300):
+    for number in range(1_150):
         log.event(0, "cart_updated", f"c{number:04}", cart_id="k", total=20)
     log.event(31 * MINUTE, "payment_failed", "c0000", amount=1)
     world = World(rulebook(), log.records, cached_max=500)
-    await world.run(world.worker(), (1_000, 2_300), START_MS + 31 * MINUTE)
+    await world.run(world.worker(), (500, 1_150), START_MS + 31 * MINUTE)
     done = await check_against_replay(world, START_MS + 31 * MINUTE)
-    assert [one.customer_id for one in done.actions if one.rule == "winback"] == [f"c{n:04}" for n in range(2_300)]
+    assert [one.customer_id for one in done.actions if one.rule == "winback"] == [f"c{n:04}" for n in range(1_150)]
 
 
 async def test_a_crash_between_two_commits_of_a_batch_repeats_no_event(monkeypatch) -> None:
@@ -485,7 +485,7 @@ async def survive(seed: int) -> None:
     await check_against_replay(world, START_MS + 48 * HOUR)
 
 
-@pytest.mark.parametrize("seed", range(300))
+@pytest.mark.parametrize("seed", range(100))
 async def test_any_schedule_of_crashes_and_outages_comes_to_the_same(seed: int, monkeypatch) -> None:
     monkeypatch.setattr(partition_module, "WAKES_MAX", 1 + seed % 7)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random  # noqa: TID251 - a seeded source of mischief.
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -42,8 +42,8 @@ class Seen:
         self.offsets += [record.offset for record in records]
         self.sizes.append(len(records))
 
-    async def advance(self, partition: int, caught_up: bool) -> None:
-        self.ticks.append(caught_up)
+    async def advance(self, partition: int, caught_up: Callable[[], bool]) -> None:
+        self.ticks.append(caught_up())
 
 
 @dataclass

@@ -34,7 +34,7 @@ from tests.simulation.partition_world import (
 T = TypeVar("T")
 UNTIL_MS = START_MS + 5 * HOUR
 CUTS = (9, 17, 25)
-SCHEDULES = 250
+SCHEDULES = 100
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -63,16 +63,26 @@ def why_unkeepable(history: Iterable[str]) -> str | None:
     return next((line.partition(": ")[2] for line in history if line.startswith(UNKEEPABLE)), None)
 
 
+#: After one of these an action is never sent again, so a lease that ends afterwards hides no attempt.
+_CONCLUSIVE = frozenset({Result.DELIVERED, Result.REFUSED})
+
+
 def last_attempt(history: tuple[str, ...]) -> Attempt | None:
-    """Return the latest attempt, or None when there is none or when a later one was never reported."""
+    """Return the latest attempt, or None when there is none or when a later one may never have been reported.
+
+    An attempt that was taken or refused is always the latest: its receipt may have had to wait for the log, in the
+    hands of dispatchers that died.
+    """
+    silent = False
     for line in reversed(history):
-        if line == LEASE_ENDED:
-            return None
         if not is_mark(line):
-            return _decoder.decode(line)
+            attempt = _decoder.decode(line)
+            return None if silent and attempt.result not in _CONCLUSIVE else attempt
+        silent = silent or line == LEASE_ENDED
     return None
 
 
 def unreported(history: tuple[str, ...]) -> bool:
     """Return whether the latest attempt may have been made without anybody knowing its result."""
-    return next((line for line in reversed(history) if line != WITHDRAWN), "") == LEASE_ENDED
+    ended = next((line for line in reversed(history) if line != WITHDRAWN), "") == LEASE_ENDED
+    return ended and last_attempt(history) is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import inf
 from datetime import UTC, datetime
 from typing import Any
 
@@ -156,7 +155,7 @@ TABLE: list[tuple[str, tuple[str | Receipt, ...], DeliveryPolicy, int, dict[str,
     ),
     (
         "Retry-After of an endless time",
-        (said(Result.RETRY, retry_after_s=inf),),
+        (said(Result.RETRY, retry_after_s=1e300),),
         RETRY,
         NOON,
         {},
@@ -333,3 +332,13 @@ def test_a_lease_that_ended_hides_the_attempts_before_it() -> None:
     assert last_attempt(queued.history) == attempts_of(queued.history)[-1]
     assert not unreported(queued.history)
     assert not unreported(())
+
+
+@pytest.mark.parametrize("conclusive", [Result.DELIVERED, Result.REFUSED])
+def test_a_lease_that_ended_hides_no_attempt_that_was_taken_or_refused(conclusive: Result) -> None:
+    """Nothing is sent after it: the dispatcher died while the receipt waited for the log."""
+    queued, _ = entry((AGAIN, Receipt(result=conclusive), LEASE_ENDED, LEASE_ENDED))
+    last = last_attempt(queued.history)
+    assert last is not None
+    assert last.result is conclusive
+    assert not unreported(queued.history)

@@ -39,6 +39,7 @@ class Arrival:
 
     @property
     def late_ms(self) -> int:
+        """How long the log got it after it happened."""
         return self.stamp_ms - self.at_ms
 
 
@@ -61,25 +62,31 @@ class History:
         self.frontier_ms = max(one.at_ms for one in arrivals)
 
     def times(self, event: str) -> list[int]:
+        """When events of a type happened."""
         return sorted(one.at_ms for one in self.arrivals if one.type == event)
 
     def count(self, event: str, within_ms: int) -> int:
+        """How many happened within a span."""
         return sum(self.frontier_ms - within_ms < at_ms for at_ms in self.times(event))
 
     def sum(self, event: str, within_ms: int) -> float:
+        """The sum of their amounts within a span, by buckets."""
         width = max(1, within_ms // BUCKETS)
         oldest = self.frontier_ms // width - BUCKETS + 1
         return sum(one.amount for one in self.arrivals if one.type == event and one.at_ms // width >= oldest)
 
     def since_last(self, event: str) -> int | None:
+        """How long ago the last one was, None when there is none."""
         times = self.times(event)
         return self.frontier_ms - times[-1] if times else None
 
     def since_first(self, event: str) -> int | None:
+        """How long ago the first one was, None when there is none."""
         times = self.times(event)
         return self.frontier_ms - times[0] if times else None
 
     def first(self, event: str) -> bool:
+        """Whether there is exactly one."""
         return len(self.times(event)) == 1
 
 
@@ -241,6 +248,8 @@ class OracleRule:
 
 @dataclass
 class Sent:
+    """An action that was sent, and whether it failed."""
+
     rule: OracleRule
     at_ms: int
     cause: str

@@ -1,0 +1,247 @@
+"""The invariants: what must hold in every run, whatever went wrong in it.
+
+name        what must hold
+----------  ------------------------------------------------------------------------------------------------------
+log         every record that a producer was answered for is in the log
+states      the stored states, wakes and offsets are those of one undisturbed pass over the log
+decided     what was decided for good is what that pass decides, in its order: no timer early, twice or lost
+oracle      the same, for simple customers, as worked out by a program that shares nothing with the engine
+published   what was published is what was decided for good, at least once, first in the order decided
+letters     every poison record is dead-lettered once, and nothing else is
+delivered   every decided action has its last word, by which receiver and ledger agree; nothing else was received
+receipts    every last word came back into the log as an event
+erased      who was forgotten is gone, and who was merged is one
+owner       only the owner of a partition writes it                                   (with every write)
+sequence    offsets and commit numbers of a partition only grow, without a gap        (with every write)
+clock       a partition's clock passes neither the log's time nor an unread record    (with every write)
+lease       nobody is given an action that another one holds                          (with every claim)
+slots       never more claims at once than slots, over all dispatchers                (with every claim)
+rate        never more claims in a window than the rate, over all dispatchers         (with every claim)
+word        nothing is sent after its last word                                       (with every send)
+errors      the engine reports no fault of its own
+rulebook    an invalid rulebook is refused
+rest        when everything is mended, everything comes to rest: outboxes, wakes, queues and topics are empty
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from connectors.protocol import Delivery, Result
+from load_tests.simulation.network import Peer
+from load_tests.simulation.oracle_check import check_oracle
+from load_tests.simulation.receiver import Receiver
+from load_tests.simulation.reference import Reference, pass_over
+from orchestrator.core.action import Action
+from orchestrator.core.state import CustomerState, decode_state
+from orchestrator.runtime.dispatch.receipt import _EVENT_TYPES
+from orchestrator.runtime.partition import MODEL
+from orchestrator.runtime.ports import ACTIONS, DEAD_LETTERS, DECISIONS, EVENTS, LedgerEntry, Record
+
+if TYPE_CHECKING:
+    from load_tests.simulation.world import World
+
+_decode_action = msgspec.json.Decoder(Action).decode
+
+
+class Checks:
+    """Checks one world. What is found is told to ``World.violated``."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        # Commits that split the timers of a moment are compared with an undivided pass, which has one version.
+        self.may_edit = world.chance.random() < 0.4
+        self.wakes_max = 1_000 if self.may_edit else world.chance.choice([1_000, 1_000, 1, 2])
+
+    def _violated(self, invariant: str, message: str) -> None:
+        self._world.violated(invariant, message)
+
+    # --------------------------------------------------------------------------------------- during the run
+
+    def send_begins(self, receiver: Receiver, delivery: Delivery, process: Peer) -> None:
+        """Object to a send of what is known to be delivered, unless the sender may have slept over its lease."""
+        world = self._world
+        word = world.queue.words().get(delivery.id)
+        slept = world.counts["fault: dispatcher stopped"] or world.counts["queue slow"]
+        if word is not None and world.clocks_agree and not slept:
+            self._violated("word", f"{process.name} sends {delivery.id} by {receiver.name}: it is {word.outcome}")
+
+    def left(self) -> list[str]:
+        """Return what is still to be done, in words."""
+        world, left = self._world, []
+        for partition in range(world.workers._partitions):
+            kept = world.store._of(partition)
+            end = world.log._of(EVENTS, partition).end
+            if (kept.next_offset or 0) != end:
+                left.append(f"events of partition {partition}: read to {kept.next_offset} of {end}")
+            if kept.outbox:
+                left.append(f"outbox of partition {partition}: {len(kept.outbox)}")
+            if kept.wakes:
+                left.append(f"timers of partition {partition}: {len(kept.wakes)}")
+            end = world.log._of(ACTIONS, partition).end
+            if world.dispatchers.positions.get(partition, 0) != end:
+                reached = world.dispatchers.positions.get(partition)
+                left.append(f"actions of partition {partition}: acknowledged to {reached} of {end}")
+        if undelivered := world.queue.undelivered():
+            left.append(f"dispatch queue: {undelivered}")
+        return left
+
+    # ------------------------------------------------------------------------------------------ at rest
+
+    def at_rest(self) -> None:
+        """Check what must hold once everything has come to rest."""
+        self._log()
+        passes = [pass_over(self._world, partition) for partition in range(self._world.workers._partitions)]
+        for partition, reference in enumerate(passes):
+            self._states(partition, reference)
+            self._decided(partition, reference)
+            self._letters(partition, reference)
+        self._published()
+        if not self._world.edited:
+            check_oracle(self._world, passes)
+        self._delivered()
+        self._receipts()
+        self._erased()
+
+    def _records(self, topic: str) -> Iterable[Record]:
+        log = self._world.log
+        for partition in range(log._partitions.count(topic)):
+            yield from log._of(topic, partition).records
+
+    def _log(self) -> None:
+        kept = {(record.key, record.value) for record in self._records(EVENTS)}
+        missing = [one.what for one in self._world.acknowledged if (one.key, one.value) not in kept]
+        if missing or len(self._world.acknowledged) != len(self._world.story.messages):
+            self._violated("log", f"acknowledged and not there: {missing}")
+
+    def _states(self, partition: int, reference: Reference) -> None:
+        stored = self._world.store._of(partition).states
+        states = {one: decode_state(value) for one, value in stored.items() if one != MODEL}
+        for customer in states.keys() | reference.states.keys():
+            if states.get(customer) != reference.states.get(customer):
+                self._violated(
+                    "states", f"{customer}: {states.get(customer)} instead of {reference.states.get(customer)}"
+                )
+
+    def _decided(self, partition: int, reference: Reference) -> None:
+        decided = [one for commit in self._world.store.applied[partition] for one in commit.outbox]
+        for topic in (ACTIONS, DECISIONS, EVENTS):
+            got = [one.value for one in decided if one.topic == topic]
+            wanted = reference.decided[topic]
+            if got != wanted:
+                self._violated("decided", f"partition {partition}, {topic}: {_difference(got, wanted)}")
+
+    def _letters(self, partition: int, reference: Reference) -> None:
+        letters = [
+            msgspec.json.decode(one.value)["offset"]
+            for commit in self._world.store.applied[partition]
+            for one in commit.outbox
+            if one.topic == DEAD_LETTERS
+        ]
+        self._world.counts["poison record"] += len(letters)
+        if letters != reference.poison:
+            self._violated("letters", f"partition {partition}: of {letters} instead of {reference.poison}")
+
+    def _published(self) -> None:
+        store = self._world.store
+        for topic in (ACTIONS, DECISIONS, EVENTS, DEAD_LETTERS):
+            decided: dict[bytes, list[bytes]] = {}
+            for partition in sorted(store.applied):
+                for one in (one for commit in store.applied[partition] for one in commit.outbox if one.topic == topic):
+                    decided.setdefault(one.key, []).append(one.value)
+            wanted = {value for values in decided.values() for value in values}
+            there: dict[bytes, list[bytes]] = {}
+            for record in self._records(topic):
+                if topic not in {EVENTS, DEAD_LETTERS} or record.value in wanted:
+                    there.setdefault(record.key or b"", []).append(record.value or b"")
+            for key in there.keys() | decided.keys():
+                got, due = list(dict.fromkeys(there.get(key, ()))), list(dict.fromkeys(decided.get(key, ())))
+                if got != due:
+                    self._violated("published", f"{topic} of {key!r}: {_difference(got, due)}")
+                self._world.counts["record published again"] += len(there.get(key, ())) - len(got)
+
+    # ---------------------------------------------------------------------------------------- deliveries
+
+    def _delivered(self) -> None:
+        actions = [_decode_action(record.value or b"") for record in self._records(ACTIONS)]
+        decided = {one.id: one for one in actions if not one.cancel}
+        known = decided.keys() | {each.id for one in decided.values() for each in one.fallback}
+        words = self._world.queue.words()
+        due = set(decided) | {
+            word.detail["fallback"] for one in decided if (word := words.get(one)) and "fallback" in word.detail
+        }
+        for action_id in sorted(due - words.keys()):
+            self._violated("delivered", f"{action_id} has no last word")
+        effects: dict[str, Receiver] = {}
+        for receiver in self._world.receivers.values():
+            for action_id in receiver.effects:
+                if action_id in effects or action_id not in known:
+                    self._violated("delivered", f"{action_id} was received and never decided, or twice")
+                effects[action_id] = receiver
+        for action_id, word in words.items():
+            self._world.counts[f"action {word.outcome}"] += 1
+            self._agrees(action_id, word, effects.get(action_id))
+
+    def _agrees(self, action_id: str, word: LedgerEntry, receiver: Receiver | None) -> None:
+        """Check that the last word is what the receiver knows, as far as anybody can have known it."""
+        if word.outcome == "delivered":
+            if receiver is None:
+                self._violated("delivered", f"{action_id} is called delivered and was never received")
+            return
+        if receiver is None:
+            return
+        sends = receiver.sends[action_id]
+        for sent in sends:
+            # A sender that died may have taken the answer with it; one that is sent again may end otherwise.
+            knew = sent.heard is Result.DELIVERED and not sent.process.dead
+            if knew and action_id not in self._world.queue.redriven:
+                self._violated(
+                    "delivered", f"{action_id} was received, {sent.process.name} heard it, and it is {word.outcome}"
+                )
+
+    def _receipts(self) -> None:
+        there = {one["id"] for record in self._records(EVENTS) if (one := _object(record.value)) is not None}
+        for action_id, word in self._world.queue.words().items():
+            # What had failed before it was withdrawn has told of it already, and tells nothing more.
+            outcome = word.detail.get("before", word.outcome)
+            if word.connector and f"{action_id}:{_EVENT_TYPES[outcome]}" not in there:
+                self._violated("receipts", f"{action_id} is {outcome}, and no event says so")
+        letters = {
+            letter["action"]["id"]
+            for record in self._records(DEAD_LETTERS)
+            if (letter := msgspec.json.decode(record.value or b"")).get("origin") == "dispatcher"
+        }
+        failed = {one.id for one in self._world.queue.words().values() if one.outcome == "failed"}
+        if failed - letters:
+            self._violated("receipts", f"failed without a dead letter: {sorted(failed - letters)}")
+
+    def _erased(self) -> None:
+        said = {one.what for one in self._world.story.messages}
+        if "erasure" in said and not self._state("gone").erased_at_ms:
+            self._violated("erased", "the customer who was to be forgotten is not")
+        if "merge" in said and self._state("anon").merged_into != "known":
+            self._violated("erased", "the anonymous customer was not merged")
+
+    def _state(self, customer: str) -> CustomerState:
+        partition = self._world.log._partitions.of_key(EVENTS, customer.encode())
+        return decode_state(self._world.store._of(partition).states.get(customer))
+
+
+def _object(value: bytes | None) -> dict[str, Any] | None:
+    try:
+        decoded = msgspec.json.decode(value or b"")
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return decoded if isinstance(decoded, dict) and "id" in decoded else None
+
+
+def _difference(got: list[bytes], wanted: list[bytes]) -> str:
+    for number, (one, other) in enumerate(zip(got, wanted, strict=False)):
+        if one != other:
+            return f"number {number} is {one.decode()} instead of {other.decode()}"
+    if len(got) > len(wanted):
+        return f"{len(got) - len(wanted)} too many, first {got[len(wanted)].decode()}"
+    return f"{len(wanted) - len(got)} missing, first {wanted[len(got)].decode()}"

@@ -1,0 +1,409 @@
+"""The world of one seed: the log, the store, the queue and the receivers that outlive processes, and the processes.
+
+``World(seed).run()`` tells one story under one choice of faults, heals everything, waits until nothing is left to do
+and checks what must hold then. One seed decides everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from random import Random  # noqa: TID251 - the one seeded source of chance of a run.
+from typing import Any, Literal
+
+from load_tests.simulation import rules
+from load_tests.simulation.checks import Checks
+from load_tests.simulation.dispatcher_process import DispatcherProcess
+from load_tests.simulation.faults import Faults
+from load_tests.simulation.group import Group
+from load_tests.simulation.loop import SimulationLoop
+from load_tests.simulation.network import Link, LinkedLog, Peer, Weather
+from load_tests.simulation.receiver import Receiver
+from load_tests.simulation.story import Message, Story
+from load_tests.simulation.trace import Trace
+from load_tests.simulation.witness import WitnessedQueue, WitnessedStore
+from load_tests.simulation.worker_process import WorkerProcess
+from orchestrator.adapters.clock import SteadyTime
+from orchestrator.adapters.memory_log import MemoryEventLog
+from orchestrator.errors import LogUnavailable
+from orchestrator.runtime import partition as partition_module
+from orchestrator.runtime.dispatch import DeliveryPolicy, Dispatcher
+from orchestrator.runtime.dispatch import lane as lane_module
+from orchestrator.runtime.ports import ACTIONS, EVENTS, Outgoing, Record
+from orchestrator.runtime.surroundings import Extent, Surroundings
+from orchestrator.runtime.worker import Worker
+
+START_MS = 1_772_433_000_000  # 2026-03-02T06:30:00Z
+PARTITIONS = 2
+#: When everything is mended, and how long the world then has to come to rest. Virtual seconds.
+HEAL_S = 13.0
+REST_S = 180.0
+#: How often an idle lane looks into its queue; the real second would be most of a run.
+LANE_REST_MS = 6_000
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a seed: ``violated`` names the invariant that did not hold, '' when all did."""
+
+    seed: int
+    violated: str
+    message: str
+    counts: Counter[str]
+    trace: Trace
+
+
+class Make:
+    """Makes the parts under test; a mutant makes one of them otherwise."""
+
+    def __init__(self) -> None:
+        self.store: type[WitnessedStore] = WitnessedStore
+
+    def worker(self, surroundings: Surroundings) -> Worker:
+        """Return a worker."""
+        return Worker(surroundings)
+
+    def dispatcher(self, **parts: Any) -> Dispatcher:
+        """Return a dispatcher."""
+        return Dispatcher(**parts)
+
+    def queue(self, link: Link, queue: Any) -> Any:
+        """Return the queue as a dispatcher uses it."""
+        return queue
+
+    async def taken(
+        self, dispatcher: Dispatcher, records: Sequence[Record], acknowledge: Callable[[int], None]
+    ) -> None:
+        """Hand records over, then acknowledge them."""
+        await dispatcher.accept(records)
+        acknowledge(records[-1].offset + 1)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Put into place what this variant changes elsewhere, for one run."""
+        yield
+
+
+class ClockOfMachine:
+    """A machine's clock: its wall may be stepped by ``off_ms``, which the engine's own clock is to withstand.
+
+    ``believed`` is a clock that is wrong in a way that nothing on the machine can notice.
+    """
+
+    def __init__(self, world: World, *, believed: bool) -> None:
+        self.off_ms = 0
+        elapsed_ms, wall_ms = self._of(world)
+        self.now_ms = wall_ms if believed else SteadyTime(wall_ms, elapsed_ms).now_ms
+
+    def _of(self, world: World) -> tuple[Callable[[], int], Callable[[], int]]:
+        return lambda: round(world.loop.time() * 1000), lambda: world.now_ms() + self.off_ms
+
+    async def sleep(self, seconds: float) -> None:
+        """Suspend the caller; how long does not depend on what the clock shows."""
+        await asyncio.sleep(seconds)
+
+
+class _Log(MemoryEventLog):
+    """The log, which wakes those that wait for records."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world, {EVENTS: PARTITIONS, ACTIONS: PARTITIONS})  # type: ignore[arg-type]  # it tells the time.
+        self.waiting: dict[tuple[str, int], list[asyncio.Future[None]]] = {}
+
+    async def append(self, records: Sequence[Outgoing]) -> None:
+        """Append, and wake."""
+        await super().append(records)
+        for record in records:
+            for arrival in self.waiting.pop((record.topic, self._partitions.of_key(record.topic, record.key)), ()):
+                if not arrival.done():
+                    arrival.set_result(None)
+
+
+class World:
+    """Everything there is in one run."""
+
+    def __init__(self, seed: int, make: Make | None = None) -> None:
+        self.seed = seed
+        self.make = make or Make()
+        self.chance = Random(seed)
+        self.loop = SimulationLoop()
+        self.loop.failed = lambda name, error: self.violated("errors", f"{name} ended: {error!r}")
+        self.counts: Counter[str] = Counter()
+        self.trace = Trace(self.now_ms, START_MS)
+        self.checks = Checks(self)
+        self.log = _Log(self)
+        self.store = self.make.store(self)
+        self.queue = WitnessedQueue(self)
+        self.workers = Group(self, "workers", PARTITIONS)
+        self.dispatchers = Group(self, "dispatchers", PARTITIONS)
+        self.weather: dict[str, Weather] = {}
+        self.receivers = {name: Receiver(name, self) for name in ("voice", "sms", "push")}
+        self.policies = _policies(self.chance)
+        self.timeouts_s = {name: self.chance.choice([1.5, 3.0, 60.0]) for name in self.receivers}
+        self.published = rules.first()
+        self.edited = False
+        self.caller: Peer | None = None
+        self.clocks_agree = True
+        self.customers_cached_max = self.chance.choice([1, 3, 20_000])
+        self.acknowledged: list[Message] = []
+        self.running: dict[str, WorkerProcess | DispatcherProcess] = {}
+        self.story = Story.told(self.chance, START_MS)
+        self.violation: tuple[str, str] | None = None
+        self.clocks: dict[str, ClockOfMachine] = {}
+        self._lives: Counter[str] = Counter()
+        self._wanted: set[str] = set()
+        #: The dead ones are kept as well: their tasks must not go before the run does.
+        self._processes: list[Peer] = []
+        self._faults = Faults(self)
+
+    # ------------------------------------------------------------------------------------------- facts
+
+    def now_ms(self) -> int:
+        """Return the log's own time, which is the true one."""
+        return START_MS + round(self.loop.time() * 1000)
+
+    def clock_of(self, process: str) -> ClockOfMachine:
+        """Return the clock that a process reads; each begins with a right one, for a wrong one would look the same."""
+        if process not in self.clocks:
+            self.clocks[process] = ClockOfMachine(self, believed=process.startswith("dispatcher"))
+        return self.clocks[process]
+
+    async def extent(self, partition: int) -> Extent:
+        """Tell what the log holds of a partition of events."""
+        return Extent("memory", 0, await self.log.end_offset(EVENTS, partition))
+
+    def records_from(self, partition: int, offset: int) -> list[Record]:
+        """Return the events of a partition from an offset on."""
+        return self.log._of(EVENTS, partition).records[offset:]
+
+    def violated(self, invariant: str, message: str) -> None:
+        """Note the first invariant that does not hold."""
+        self.trace("world", "VIOLATED", f"{invariant}: {message}")
+        self.violation = self.violation or (invariant, message)
+
+    def arrival(self, topic: str, partition: int) -> asyncio.Future[None]:
+        """Return a future that is done when the partition takes records."""
+        arrival = self.loop.create_future()
+        self.log.waiting.setdefault((topic, partition), []).append(arrival)
+        return arrival
+
+    async def either(self, arrival: asyncio.Future[None], timeout_s: float) -> None:
+        """Wait for an arrival, at most for a while."""
+        timer = self.loop.call_later(timeout_s, _done, arrival)
+        await arrival
+        timer.cancel()
+
+    # --------------------------------------------------------------------------------------- processes
+
+    def start(self, slot: str) -> None:
+        """Start a process; as long as it is wanted, it is started again whenever it ends."""
+        self._wanted.add(slot)
+        if slot in self.running:
+            return
+        self._lives[slot] += 1
+        role = slot.partition("-")[0]
+        process = Peer(f"{slot}#{self._lives[slot]}", role)
+        member = (WorkerProcess if role == "worker" else DispatcherProcess)(self, process)
+        self.running[slot] = member
+        self._processes.append(process)
+        self.trace(process.name, "starts", "")
+        self.loop.call_soon(member.start, context=process.context.copy())
+
+    def dismiss(self, slot: str) -> None:
+        """Want a process no longer: it is asked to stop and not started again."""
+        self._wanted.discard(slot)
+        self.ask_to_stop(slot)
+
+    def ask_to_stop(self, slot: str) -> None:
+        """Send a process SIGTERM."""
+        member = self.running.get(slot)
+        if member is not None and not member.process.paused:
+            self.trace(member.process.name, "SIGTERM", "")
+            self.loop.spawn(member.process, member.stop())
+
+    def kill(self, process: Peer, why: str, *, again_s: float | None = None) -> None:
+        """End a process at once."""
+        if process.dead:
+            return
+        process.dead = True
+        self.trace(process.name, "ENDS", why)
+        slot = process.name.partition("#")[0]
+        for group in (self.workers, self.dispatchers):
+            group.silent(process)
+        del self.running[slot]
+        delay_s = self.chance.uniform(0.1, 2.0) if again_s is None else again_s
+        self.loop.world_later(delay_s, self._restart, slot)
+
+    def _restart(self, slot: str) -> None:
+        if slot in self._wanted:
+            self.start(slot)
+
+    def pause(self, process: Peer, span_s: float) -> None:
+        """Send a process SIGSTOP, and SIGCONT after a while."""
+        if process.dead or process.paused:
+            return
+        process.paused = True
+        self.trace(process.name, "SIGSTOP", f"for {span_s:.1f} s")
+        for group in (self.workers, self.dispatchers):
+            group.silent(process)
+        self.loop.world_later(span_s, self.go_on, process)
+
+    def go_on(self, process: Peer) -> None:
+        """Send a process SIGCONT."""
+        if process.dead or not process.paused:
+            return
+        self.trace(process.name, "SIGCONT", "")
+        self.loop.resume(process)
+        member = self.running[process.name.partition("#")[0]]
+        (self.workers if process.role == "worker" else self.dispatchers).awake(process, member)
+
+    # --------------------------------------------------------------------------------------------- run
+
+    def run(self) -> Result:
+        """Tell the story, mend everything, wait for rest, and check."""
+        with self.make.in_place(), _settings(self), _error_log(self):
+            try:
+                self.loop.run_until_complete(self._whole())
+            except AssertionError as error:
+                self.violated("rest", str(error))
+            finally:
+                self._dispose()
+        invariant, message = self.violation or ("", "")
+        return Result(self.seed, invariant, message, self.counts, self.trace)
+
+    async def _whole(self) -> None:
+        for slot in ("worker-0", "worker-1", "dispatcher-0", "dispatcher-1"):
+            self.start(slot)
+        producing = [self.loop.create_task(self._produce(one)) for one in self.story.messages]
+        self._faults.schedule()
+        await asyncio.sleep(HEAL_S)
+        self._faults.heal()
+        await asyncio.wait(producing)
+        await asyncio.sleep(1.0)
+        await self._redrive()
+        await self._come_to_rest()
+        if self.violation is None:
+            self.checks.at_rest()
+
+    async def _produce(self, message: Message) -> None:
+        """Send one record as the gateway does: it is accepted once the log has acknowledged it, tried until then."""
+        await asyncio.sleep(message.at_ms / 1000)
+        self.counts[f"event {message.what}"] += 1
+        log = LinkedLog(Link(self, _GATEWAY))
+        while True:
+            try:
+                await log.append([Outgoing(EVENTS, message.key, message.value)])
+                break
+            except LogUnavailable:
+                self.counts["event retried by the gateway"] += 1
+                await asyncio.sleep(0.3)
+        self.acknowledged.append(message)
+
+    async def _redrive(self) -> None:
+        """Send some of what was given up again."""
+        given_up = [one.id for one in self.queue.words().values() if one.outcome in {"failed", "dropped"}]
+        slot = next((one for one in self.running.values() if isinstance(one, DispatcherProcess)), None)
+        if given_up and slot is not None:
+            chosen = [one for one in given_up if self.chance.random() < 0.7]
+            again = await self.loop.spawn(slot.process, slot.dispatcher.redrive(chosen))
+            self.counts["action redriven"] += len(again)
+
+    async def _come_to_rest(self) -> None:
+        """Return when nothing is left to do. What waits for long is waited for in a downtime, which costs nothing."""
+        until_s = self.loop.time() + REST_S
+        still = 0
+        while self.violation is None and still < 3:
+            await asyncio.sleep(0.4)
+            left = self.checks.left()
+            still = 0 if left else still + 1
+            if left and self.loop.time() > until_s:
+                self.violated("rest", "; ".join(left))
+            earliest_ms = self.queue.earliest_ms()
+            if earliest_ms is not None and earliest_ms > self.now_ms() + 100_000:
+                gap_s = (earliest_ms - self.now_ms()) / 1000
+                for member in list(self.running.values()):
+                    self.kill(member.process, "downtime", again_s=gap_s)
+                await asyncio.sleep(gap_s)
+                until_s = self.loop.time() + REST_S
+
+    def _dispose(self) -> None:
+        """Let go of what the processes left behind, without a word of theirs."""
+        for task in asyncio.all_tasks(self.loop):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # what is killed is meant to be pending.
+            work = task.get_coro()
+            if inspect.iscoroutine(work) and inspect.getcoroutinestate(work) == inspect.CORO_CREATED:
+                work.close()
+        self.loop.end()
+        self.loop.close()
+
+
+_GATEWAY = Peer("gateway", "gateway")
+
+
+def _done(arrival: asyncio.Future[None]) -> None:
+    if not arrival.done():
+        arrival.set_result(None)
+
+
+def _policies(chance: Random) -> dict[str, DeliveryPolicy]:
+    """Return how each connector is delivered to: quick to give up, and none like the other."""
+    on_unknown: Literal["retry", "drop"] = "drop" if chance.random() < 0.3 else "retry"
+    common: dict[str, Any] = {
+        "attempts_max": chance.choice([2, 4]),
+        "backoff_first_s": 0.2,
+        "backoff_max_s": 2.0,
+        "budget_s": 30.0,
+        "breaker_after": 3,
+        "breaker_open_s": 2.0,
+        "lease_s": 5.0,
+    }
+    return {
+        "voice": DeliveryPolicy(**common, concurrency=1, on_unknown=on_unknown),
+        "sms": DeliveryPolicy(**common, concurrency=4, rate_max=2, rate_per_s=2.0),
+        "push": DeliveryPolicy(**common, concurrency=2),
+    }
+
+
+@contextmanager
+def _settings(world: World) -> Iterator[None]:
+    """Set the engine's constants that a small world cannot live with, for one run."""
+    wakes_max, rest_ms = partition_module.WAKES_MAX, lane_module.REST_MAX_MS
+    partition_module.WAKES_MAX = world.checks.wakes_max
+    lane_module.REST_MAX_MS = LANE_REST_MS
+    try:
+        yield
+    finally:
+        partition_module.WAKES_MAX, lane_module.REST_MAX_MS = wakes_max, rest_ms
+
+
+class _Objects(logging.Handler):
+    """Takes every error that the engine logs for a violation, but for what the receivers do to it."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.ERROR)
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "raised instead of returning a receipt" not in record.msg:
+            cause = f": {record.exc_info[1]!r}" if record.exc_info else ""
+            self._world.violated("errors", record.getMessage() + cause)
+
+
+@contextmanager
+def _error_log(world: World) -> Iterator[None]:
+    logger, handler = logging.getLogger("orchestrator"), _Objects(world)
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.ERROR)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
