@@ -17,7 +17,7 @@ from orchestrator.core.moment import format_moment
 
 
 class Deployment:
-    """One gateway, workers, one dispatcher and one receiver over a Kafka and a Redis of their own.
+    """One gateway, workers, dispatchers (one at first) and one receiver over a Kafka and a Redis of their own.
 
     Used as a context manager it is started with ``workers`` workers, and every process is ended at the end.
     """
@@ -52,7 +52,7 @@ class Deployment:
         }
         self.gateway = self._role("gateway", "--port", str(free_port()))
         self.receiver = self._role("receiver", "--port", str(receiver_port), "--record", str(self.record))
-        self.dispatcher = self._role("dispatcher")
+        self.dispatchers = [self._role("dispatcher")]
         self._leaving: list[RoleProcess] = []
         self.workers = [self._role("worker") for _ in range(workers)]
 
@@ -92,6 +92,18 @@ class Deployment:
         worker = self.workers.pop(0)
         self._leaving.append(worker)
         return worker
+
+    def add_dispatcher(self) -> RoleProcess:
+        """Begin to start one more dispatcher and return it."""
+        dispatcher = self._role("dispatcher")
+        self.dispatchers.append(dispatcher)
+        dispatcher.launch()
+        return dispatcher
+
+    @property
+    def dispatcher(self) -> RoleProcess:
+        """The dispatcher that serves longest."""
+        return self.dispatchers[0]
 
     def __enter__(self) -> Self:
         try:
@@ -134,4 +146,4 @@ class Deployment:
         return RoleProcess(role, *options, folder=folder, environment=self.settings, say=self._say)
 
     def _roles(self) -> Sequence[RoleProcess]:
-        return [self.receiver, self.dispatcher, *self.workers, *self._leaving, self.gateway]
+        return [self.receiver, *self.dispatchers, *self.workers, *self._leaving, self.gateway]

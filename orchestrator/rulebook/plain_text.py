@@ -37,7 +37,7 @@ class PlainText:
         words: list[str] = []
         for piece in self.pieces:
             if piece.__class__ is str:
-                words.append(piece)  # type: ignore[arg-type]
+                words.append(piece)
                 continue
             value: Any = facts
             for name in piece:

@@ -1,0 +1,243 @@
+"""The soak: a deployment at half of what it can take, with random faults, watched for what grows.
+
+    python -m load_tests.soak [--minutes 60] [--rate N] [--every S] [--seed N] [--report FILE]
+
+The load comes in stretches on the same processes. Each ends at rest, where the oracle compares every effect and every
+state; within it workers, broker and Redis are killed and calls fail, at random moments. Every ten seconds the memory
+and the descriptors of each process are noted. A process that was killed begins a new series, and one worker is spared,
+so that a series as long as the run exists. The verdict is the slope of each series after its warm-up.
+
+Exit code 0 when nothing grew and everything reconciled, 1 otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random  # noqa: TID251 - the seeded nemesis.
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from load_tests.faults import delivery_faults
+from load_tests.faults.ground import Ground, now_ms
+from load_tests.faults.machine import commit, description, versions
+from load_tests.faults.samples import Growth, Watch, growth
+from load_tests.faults.story import Story
+from load_tests.faults.verdict import Verdict
+from orchestrator.core.moment import format_moment
+from orchestrator.runtime.ports import EVENTS
+
+STRETCH_S = 300.0
+#: What a role may grow by in an hour, in MB and in descriptors, before it is said to leak.
+GROWTH_MB_MAX, GROWTH_DESCRIPTORS_MAX = 12.0, 4.0
+#: Events of the burst by which the capacity is measured.
+_BURST = 3_000
+
+
+@dataclass(slots=True)
+class Soak:
+    """What a run came to."""
+
+    rate: int = 0
+    minutes: float = 0.0
+    capacity: float = 0.0
+    done: Counter[str] = field(default_factory=Counter)
+    recoveries_s: list[float] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
+    growths: list[Growth] = field(default_factory=list)
+    exits: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def leaks(self) -> list[Growth]:
+        """The series that grew by more than is allowed."""
+        return [
+            one
+            for one in self.growths
+            if one.pss_mb_per_hour > GROWTH_MB_MAX or one.descriptors_per_hour > GROWTH_DESCRIPTORS_MAX
+        ]
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing grew and everything reconciled."""
+        return not self.leaks and all(one.holds for one in self.verdicts)
+
+
+def main() -> int:
+    """Soak and report."""
+    options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    folder = Path(tempfile.mkdtemp(prefix="journey-soak-"))
+    soak = Soak(rate=options.rate)
+    with Ground(folder, workers=2, rate=options.rate, say=_say) as ground:
+        about = {
+            "date": options.date or format_moment(now_ms())[:10],
+            "machine": description(),
+            "versions": versions(ground.deployment.redis.version),
+            "commit": commit(),
+            "seed": options.seed,
+        }
+        if not options.rate:
+            soak.capacity = _capacity(ground)
+            soak.rate = ground.rate = max(10, round(soak.capacity / 2))
+            _say(f"{soak.capacity:.0f} events a second are decided and delivered; the load is half of that")
+        watch = Watch(lambda: _processes(ground))
+        watch.start()
+        try:
+            _stretches(ground, soak, options)
+        finally:
+            watch.stop()
+            soak.growths = [one for series in watch.series.values() if (one := growth(series)) is not None]
+            soak.exits = list(ground.exits)
+            _write(soak, about, options.report)
+    _say("held" if soak.holds else f"did not hold; logs are in {folder}")
+    return 0 if soak.holds else 1
+
+
+def _stretches(ground: Ground, soak: Soak, options: argparse.Namespace) -> None:
+    chance = random.Random(options.seed)
+    began = time.monotonic()
+    ending = began + options.minutes * 60
+    number = 0
+    while (now := time.monotonic()) < ending:
+        number += 1
+        run = f"soak{number}"
+        with ground.load(run, options.seed) as load:
+            _disturb(ground, soak, chance, min(ending, now + STRETCH_S), options.every)
+        verdict = ground.judge(run, load.acknowledged())
+        soak.verdicts.append(verdict)
+        soak.minutes = (time.monotonic() - began) / 60
+        told = verdict.text() or "held"
+        _say(f"{soak.minutes:.0f} minutes: {verdict.due:,} effects of {verdict.events:,} events, {told}")
+
+
+def _disturb(ground: Ground, soak: Soak, chance: random.Random, until: float, every_s: float) -> None:
+    """Do something bad every ``every_s`` seconds on average, and wait each time until everything goes on."""
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, chance.uniform(0.5, 1.5) * every_s))
+        ground.revive()
+        if until - time.monotonic() < 30:
+            continue
+        struck = time.monotonic()
+        what = chance.choice(["worker", "broker", "redis", "connector"])
+        if what == "worker":
+            victim = ground.deployment.workers[-1]
+            victim.kill()
+            victim.launch()
+        elif what == "broker":
+            ground.deployment.kafka.restart(kill=chance.random() < 0.5)
+        elif what == "redis":
+            ground.deployment.redis.restart(kill=chance.random() < 0.5)
+        else:
+            delivery_faults.fail_calls(ground, chance)
+        soak.recoveries_s.append(ground.await_progress(struck, within_s=120))
+        soak.done[what] += 1
+        ground.await_roles()
+
+
+def _capacity(ground: Ground) -> float:
+    """Return how many events a second of the usual mix the deployment decides and delivers."""
+    story = Story("capacity", 1, now_ms, at_once=_BURST // 12)
+    events = [event for event, _ in zip(story.events(), range(_BURST), strict=False)]
+    began = time.monotonic()
+    ground.view.append(EVENTS, [(one["customer_id"].encode(), json.dumps(one).encode()) for one in events])
+    verdict = ground.judge("capacity", [], within_s=300)
+    taken_s = ground.last_arrival_s(began)
+    if not verdict.holds:
+        raise AssertionError(f"the burst by which the capacity is measured: {verdict.text()}")
+    return len(events) / taken_s
+
+
+def _processes(ground: Ground) -> dict[str, int]:
+    """Return the process id of every role that runs."""
+    deployment = ground.deployment
+    named = {
+        "gateway": deployment.gateway,
+        "receiver": deployment.receiver,
+        "kafka": deployment.kafka,
+        "redis": deployment.redis,
+        **{f"dispatcher {place}": one for place, one in enumerate(deployment.dispatchers, 1)},
+        **{f"worker {place}": one for place, one in enumerate(deployment.workers, 1)},
+    }
+    return {name: one.pid for name, one in named.items() if one.running}
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m load_tests.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=60, help="length of the run")
+    parser.add_argument("--rate", type=int, default=0, help="events a second; half of what is measured by default")
+    parser.add_argument("--every", type=float, default=60, help="seconds between faults, on average")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the nemesis and of the load")
+    parser.add_argument("--date", default="", help="day that the report is dated, today by default")
+    parser.add_argument("--report", type=Path, help="Markdown file to write; its JSON gets the same name")
+    return parser.parse_args()
+
+
+_HEAD = """\
+# The soak
+
+{minutes:.0f} minutes at {rate} events a second ({capacity}), with {done}.
+
+{date} · {machine} · {versions} · commit {commit} · seed {seed}
+
+**{summary}**
+
+| process | samples | over | memory (PSS) | an hour | descriptors | an hour |
+|---|--:|--:|--:|--:|--:|--:|
+"""
+
+_FOOT = """
+Sampled every ten seconds; the first five minutes of a process are its warm-up. Slopes are medians over all pairs of
+samples. A process that was killed begins a new series; those too short to tell are left out.
+Made by `make soak`.
+"""
+
+
+def markdown(soak: Soak, about: dict[str, Any]) -> str:
+    """Return the report for people."""
+    verdicts = soak.verdicts
+    lost = sum(len(one.lost) + len(one.unlogged) + len(one.silent) + len(one.wrong_states) for one in verdicts)
+    extra = sum(len(one.extra) + len(one.twice) for one in verdicts)
+    growing = ", ".join(f"{one.role} ({one.pid})" for one in soak.leaks)
+    summary = (
+        f"{lost} lost and {extra} extra among {sum(one.due for one in verdicts):,} effects of "
+        f"{sum(one.events for one in verdicts):,} events; {growing + ' grew' if growing else 'nothing grew'}"
+    )
+    text = _HEAD.format(
+        minutes=soak.minutes,
+        rate=soak.rate,
+        capacity=f"half of the {soak.capacity:.0f} measured" if soak.capacity else "as asked for",
+        done=", ".join(f"{number} x {what}" for what, number in soak.done.items()) or "no fault",
+        summary=summary,
+        **{**about, "versions": ", ".join(f"{name} {one}" for name, one in about["versions"].items())},
+    )
+    for one in sorted(soak.growths, key=lambda one: (one.role, one.pid)):
+        memory = f"{one.pss_mb:.0f} MB | {one.pss_mb_per_hour:+.1f} MB"
+        files = f"{one.descriptors} | {one.descriptors_per_hour:+.1f}"
+        text += f"| {one.role} | {one.samples} | {one.minutes:.0f} min | {memory} | {files} |\n"
+    text += _FOOT
+    return text + "".join(f"\n- did not hold: {one.text()}" for one in verdicts if not one.holds)
+
+
+def _write(soak: Soak, about: dict[str, Any], path: Path | None) -> None:
+    text = markdown(soak, about)
+    if path is None:
+        sys.stdout.write(text)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.with_suffix(".json").write_text(json.dumps({**about, **asdict(soak)}, indent=1) + "\n")
+
+
+def _say(message: str) -> None:
+    sys.stderr.write(f"{message}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
