@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo install test fast lint format unit audit fuzz clean faults soak
+.PHONY: help run demo install test fast lint format unit audit bench fuzz clean faults soak
 
 help: ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -49,6 +49,11 @@ soak: $(VENV)/.installed-dev ## An hour at half load with random faults; writes 
 	./tests/install-debian
 	$(BIN)/python -m load_tests.soak --report docs/soak.md $(ARGS)
 
+bench: $(VENV)/.installed-bench .cache/quix/.installed ## Measure the speed against baselines: under 20 minutes
+	./tests/install-debian
+	mkdir -p .cache/bench
+	$(BIN)/python -m load_tests.bench --json .cache/bench/results.json --plots .cache/bench $(ARGS)
+
 format: $(VENV)/.installed-dev ## Put the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -67,3 +72,13 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-bench: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	touch $@ $(VENV)/.installed
+
+# Quix Streams wants other versions of libraries that the engine uses, so it gets an environment of its own.
+.cache/quix/.installed: | $(VENV)/bin/python
+	$(BIN)/python -m venv .cache/quix
+	.cache/quix/bin/python -m pip install --quiet --disable-pip-version-check 'quixstreams>=3.23,<4'
+	touch $@

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -96,6 +97,20 @@ class ConnectorType:
             if not given & set(group)
         ]
         return unknown + missing + groups
+
+
+def on_first_use(reference: str) -> Callable[..., Any]:
+    """Return a function that stands for another, written ``module:name``, and loads its module when it is called.
+
+    For ``create`` and ``callbacks`` of a type whose client library takes long to load: whoever only lints rules need
+    not wait for it.
+    """
+    module, _, name = reference.partition(":")
+
+    def called(*arguments: Any) -> Any:
+        return getattr(import_module(module), name)(*arguments)
+
+    return called
 
 
 P = TypeVar("P", bound=ActionParams)

@@ -12,18 +12,18 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-import jwt
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from connectors.connector_type import Surroundings, environment_value
 from connectors.errors import ConnectorMisconfigured, Problem, model_problems
 from connectors.http import HttpAnswer, HttpSender, HttpUrl, answer_receipt
 from connectors.protocol import Receipt, Result
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 ASSERTION_LIFE_S = 3_600
@@ -55,6 +55,8 @@ class ServiceAccount:
 
     def assertion(self, scope: str, now_s: float) -> str:
         """Return the signed statement that asks for a token of ``scope``."""
+        import jwt  # noqa: PLC0415 - it takes long to load, and only who sends notifications needs it.
+
         claims = {
             "iss": self.email,
             "scope": scope,
@@ -76,7 +78,7 @@ def service_account(connector: str, setting: str, variable: str, surroundings: S
     try:
         text = value if value.startswith("{") else Path(value).read_text("utf-8")
         written = _KeyFile.model_validate(json.loads(text))
-        key = load_pem_private_key(written.private_key.encode(), password=None)
+        key = _rsa_key(written.private_key)
     except OSError as error:
         raise refused(f"the key file cannot be read: {error.strerror}") from None
     except ValidationError as error:
@@ -84,9 +86,7 @@ def service_account(connector: str, setting: str, variable: str, surroundings: S
         raise refused(f"the key is not one of a service account: {said}") from None
     except json.JSONDecodeError as error:
         raise refused(f"the key is not JSON: {error}") from None
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        key = None  # The library's own words may quote the key.
-    if not isinstance(key, RSAPrivateKey):
+    if key is None:
         raise refused('the key\'s "private_key" is not an RSA key in PEM form')
     return ServiceAccount(
         email=written.client_email,
@@ -95,6 +95,19 @@ def service_account(connector: str, setting: str, variable: str, surroundings: S
         key_id=written.private_key_id,
         key=key,
     )
+
+
+def _rsa_key(text: str) -> RSAPrivateKey | None:
+    """Return the key in ``text``; None when it is none, since the library's own words may quote it."""
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - they take long to load.
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
+
+    try:
+        key = load_pem_private_key(text.encode(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return None
+    return key if isinstance(key, RSAPrivateKey) else None
 
 
 class AccessTokens:

@@ -12,7 +12,7 @@ from html import escape
 
 from connectors import clock
 from connectors.callback import Callback, CallbackReader, CallbackRefused, OutcomeType, Reading
-from connectors.connector_type import ConnectorType, Surroundings, checked_params, environment_value
+from connectors.connector_type import Surroundings, checked_params, environment_value
 from connectors.errors import ConnectorMisconfigured, Problem
 from connectors.mail_message import Mail, message_bytes, needs_utf8
 from connectors.mail_parameters import EmailParameters, EmailParams
@@ -167,7 +167,8 @@ def _endpoint(name: str, parameters: EmailParameters, surroundings: Surroundings
     )
 
 
-def _create(name: str, parameters: EmailParameters, surroundings: Surroundings) -> EmailConnector:
+def create(name: str, parameters: EmailParameters, surroundings: Surroundings) -> EmailConnector:
+    """Return the connector; raise ``ConnectorMisconfigured`` for a secret or a file that is not there."""
     if parameters.callback_secret_env:
         # Reports are read by another process than the one that sends; both must refuse to start with a faulty secret.
         signing_keys(name, "callback_secret_env", parameters.callback_secret_env, surroundings)
@@ -176,7 +177,8 @@ def _create(name: str, parameters: EmailParameters, surroundings: Surroundings) 
     return EmailConnector(name, parameters, sender, links=links, now_s=surroundings.now_s)
 
 
-def _callbacks(name: str, parameters: EmailParameters, surroundings: Surroundings) -> EmailCallbackReader:
+def callbacks(name: str, parameters: EmailParameters, surroundings: Surroundings) -> EmailCallbackReader:
+    """Return what reads its callbacks; raise ``ConnectorMisconfigured`` for a secret that is not there."""
     links = _links(name, parameters, surroundings)
     sender = parameters.from_name or parameters.from_address
     reports: CallbackReader | None = None
@@ -185,14 +187,3 @@ def _callbacks(name: str, parameters: EmailParameters, surroundings: Surrounding
         reports = StandardCallbackReader(keys, REPORTS, surroundings.now_s)
     unsubscribes = UnsubscribeReader(links, sender, surroundings.now_s) if links else None
     return EmailCallbackReader(unsubscribes, reports)
-
-
-EMAIL = ConnectorType(
-    type="email",
-    description="An e-mail, handed to a mail server by SMTP.",
-    kinds=("email",),
-    parameters=EmailParameters,
-    action_params=EmailParams,
-    create=_create,
-    callbacks=_callbacks,
-)

@@ -1,4 +1,4 @@
-"""What an e-mail connector can be told, and what one e-mail must bring."""
+"""What an e-mail connector can be told, what one e-mail must bring, and its type: all that is known without SMTP."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
-from connectors.connector_type import ActionParams, Parameters
+from connectors.connector_type import ActionParams, ConnectorType, Parameters, on_first_use
 from connectors.http import HttpUrl
 from connectors.mail_message import BodyText, EmailAddress, OneLine
 from connectors.reach import Reach
@@ -121,3 +121,14 @@ class EmailParams(ActionParams):
         "", max_length=1_000_000, description="The message as plain text; made from html when it is left out."
     )
     reply_to: EmailAddress | None = Field(None, description="Address that answers to this message go to.")
+
+
+EMAIL = ConnectorType(
+    type="email",
+    description="An e-mail, handed to a mail server by SMTP.",
+    kinds=("email",),
+    parameters=EmailParameters,
+    action_params=EmailParams,
+    create=on_first_use("connectors.mail:create"),
+    callbacks=on_first_use("connectors.mail:callbacks"),
+)

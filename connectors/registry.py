@@ -20,10 +20,9 @@ from connectors.connector_type import ConnectorType, Parameters, Surroundings
 from connectors.crm import CRM
 from connectors.errors import ConnectorMisconfigured, Problem, model_problems, unknown_name
 from connectors.http import HttpParameters
-from connectors.kafka import KAFKA, KafkaParameters
+from connectors.kafka_parameters import KAFKA, KafkaParameters
 from connectors.log import LOG
-from connectors.mail import EMAIL
-from connectors.mail_parameters import EmailParameters
+from connectors.mail_parameters import EMAIL, EmailParameters
 from connectors.protocol import Connector
 from connectors.push import PUSH
 from connectors.reach import Reach

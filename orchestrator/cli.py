@@ -247,9 +247,7 @@ def topics_create() -> None:
     from orchestrator.adapters.kafka_topics import KafkaTopics  # noqa: PLC0415
 
     settings = settings_with()
-    topics = KafkaTopics(
-        Brokers.of(settings), partitions=settings.partitions, replication=settings.kafka_replication
-    )
+    topics = KafkaTopics(Brokers.of(settings), partitions=settings.partitions, replication=settings.kafka_replication)
     created = asyncio.run(topics.ensure())
     out.print(f"created: {', '.join(created)}" if created else "every topic is there", highlight=False)
 

@@ -1,6 +1,7 @@
 """The receiver's HTTP side.
 
-``POST /v1/calls`` · ``POST /hooks/{name}`` · ``GET|DELETE /v1/received`` · ``GET|POST|DELETE /control`` · ``GET /``.
+``POST /v1/calls`` · ``POST /hooks/{name}`` · ``GET|DELETE /v1/received`` · ``POST /v1/reports`` ·
+``GET|POST|DELETE /control`` · ``GET /``.
 Errors are RFC 9457 problem documents. It is a tool for people and tests: bind it to loopback.
 """
 
@@ -30,6 +31,7 @@ from connectors.errors import model_problems
 from connectors.receiver.arrivals import Arrival, Arrivals
 from connectors.receiver.faults import Fault, Faults
 from connectors.receiver.intake import BodyRefused, call_arrival, hook_arrival
+from connectors.receiver.reports import ReportFailed, ReportOrder, Reports
 from connectors.signature import SignatureRefused, parse_secrets, verify
 
 BODY_BYTES_MAX = 1_000_000
@@ -57,8 +59,17 @@ class Refused(Exception):
 class Receiver:
     """Takes deliveries like a system behind a connector: checks them, counts each id once, answers."""
 
-    def __init__(self, arrivals: Arrivals, *, keys: tuple[bytes, ...], token: str, now_s: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        arrivals: Arrivals,
+        reports: Reports,
+        *,
+        keys: tuple[bytes, ...],
+        token: str,
+        now_s: Callable[[], float],
+    ) -> None:
         self._arrivals = arrivals
+        self._reports = reports
         self._faults = Faults()
         self._keys = keys
         self._token = token
@@ -102,9 +113,33 @@ class Receiver:
                 "received": self._arrivals.total,
                 "repeats": self._arrivals.repeats,
                 "faults": self._faults_in_force(),
-                "items": [asdict(arrival) for arrival in latest],
+                "items": [asdict(arrival) | {"sayable": self._reports.offered(arrival.kind)} for arrival in latest],
             }
         )
+
+    async def report(self, request: Request) -> Response:
+        """Tell the engine what became of a delivery: 202 once it has taken the report.
+
+        Only JSON is taken: a page of another origin cannot send that without asking first, and nobody is told yes.
+        """
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise Refused(415, "send the order as application/json")
+        try:
+            order = ReportOrder.model_validate_json(await _body(request))
+        except ValidationError as error:
+            raise Refused(400, " ".join(map(str, model_problems(ReportOrder, error, "field")))) from None
+        arrival = self._arrivals.find(order.path, order.id)
+        if arrival is None:
+            raise Refused(404, "nothing of this path and id is shown here")
+        offered = self._reports.offered(arrival.kind)
+        if order.outcome not in offered:
+            raise Refused(400, f"of this delivery can be said: {', '.join(offered) or 'nothing, no engine listens'}")
+        try:
+            await self._reports.send(arrival, order.outcome)
+        except ReportFailed as error:
+            raise Refused(502, str(error)) from None
+        self._arrivals.note_told(arrival, order.outcome)
+        return AsciiJson({"told": arrival.told}, 202)
 
     async def control(self, request: Request) -> Response:
         """Order, show or end faults."""
@@ -175,17 +210,19 @@ def create_app(
     secret: str = "",
     token: str = "",
     keep: int = KEEP_DEFAULT,
+    reports: Reports | None = None,
     now_s: Callable[[], float] = clock.now_s,
 ) -> Starlette:
     """Return the receiver as an ASGI app, ready to be served or mounted at the root of a server.
 
     ``secret`` (whsec_...) makes webhooks need a signature, ``token`` makes calls need a bearer token; ``keep`` is how
-    many arrivals stay readable. Arrivals are appended to ``record_path`` and read back from it. Raises
-    ``ValueError`` for a malformed secret and ``OSError`` when the record cannot be opened.
+    many arrivals stay readable; ``reports`` tells an engine what became of them. Arrivals are appended to
+    ``record_path`` and read back from it. Raises ``ValueError`` for a malformed secret and ``OSError`` when the record
+    cannot be opened.
     """
     keys = parse_secrets(secret)
     arrivals = Arrivals(keep=keep, record_path=record_path)
-    receiver = Receiver(arrivals, keys=keys, token=token, now_s=now_s)
+    receiver = Receiver(arrivals, reports or Reports(now_s), keys=keys, token=token, now_s=now_s)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -197,6 +234,7 @@ def create_app(
         Route("/v1/calls", receiver.take_call, methods=["POST", "HEAD"]),
         Route("/hooks/{name}", receiver.take_hook, methods=["POST", "PUT", "PATCH"]),
         Route("/v1/received", receiver.received, methods=["GET", "DELETE"]),
+        Route("/v1/reports", receiver.report, methods=["POST"]),
         Route("/control", receiver.control, methods=["GET", "POST", "DELETE"]),
     ]
     return Starlette(routes=routes, lifespan=lifespan, exception_handlers={Refused: _problem_document})

@@ -18,7 +18,10 @@ IDS_MAX = 500_000
 
 @dataclass(slots=True, kw_only=True)
 class Arrival:
-    """One delivery as it first came in. Moments are epoch milliseconds; ``repeats`` counts later arrivals of its id."""
+    """One delivery as it first came in. Moments are epoch milliseconds; ``repeats`` counts later arrivals of its id.
+
+    ``told`` names what was said of it since the receiver started.
+    """
 
     at_ms: int
     path: str
@@ -34,6 +37,7 @@ class Arrival:
     attempt: int | None = None
     signed: bool = False
     repeats: int = 0
+    told: list[str] = field(default_factory=list)
 
 
 class Arrivals:
@@ -75,6 +79,16 @@ class Arrivals:
         """Return up to ``limit`` arrivals, newest first, of one kind or of all."""
         chosen = [arrival for arrival in reversed(self._latest) if not kind or arrival.kind == kind]
         return chosen[:limit]
+
+    def find(self, path: str, arrival_id: str) -> Arrival | None:
+        """Return an arrival that is still readable."""
+        return self._known.get((path, arrival_id))
+
+    def note_told(self, arrival: Arrival, outcome: str) -> None:
+        """Remember that ``outcome`` was said of an arrival."""
+        if outcome not in arrival.told:
+            arrival.told.append(outcome)
+        self.version += 1
 
     def clear(self) -> None:
         """Forget everything, ids and the file's lines included."""

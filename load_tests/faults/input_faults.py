@@ -126,8 +126,8 @@ def publish_under_way(case: Case) -> Act:
         victim = case.chance.choice(workers)
         victim.kill()
         victim.launch()
-        versions[publishing.version()] = ("two", "one")[number % 2]
         case.recovered(ground.await_progress(struck))
+        versions[publishing.version()] = ("two", "one")[number % 2]
         case.account.done["rulebook published and a worker killed"] += 1
     _publish_bad(case)
     yield

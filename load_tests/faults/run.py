@@ -16,6 +16,9 @@ from load_tests.faults.ground import Ground
 from load_tests.faults.verdict import Verdict
 from load_tests.servers.process import Say, silent
 
+#: How long a load lasts at least, so that there is something to judge.
+_LOAD_S_MIN = 4.0
+
 
 @dataclass(slots=True)
 class Row:
@@ -105,7 +108,9 @@ def _under_load(fault: Fault, case: Case, seed: int) -> Verdict:
     assert fault.act is not None
     act = fault.act(case)
     with case.ground.load(fault.name, seed, disorder=fault.disorder) as load:
+        began = time.monotonic()
         next(act)
+        time.sleep(max(0.0, _LOAD_S_MIN - (time.monotonic() - began)))
     verdict = case.ground.judge(fault.name, load.acknowledged())
     try:
         act.send(verdict)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -58,12 +59,14 @@ def _fill_redis(case: Case, ground: Ground) -> None:
     server = ground.deployment.redis
     filler = _filled(server.folder)
     struck = time.monotonic()
-    said = "No space left on device"
     try:
+        ground.until(lambda: _is_full(ground), within_s=60, because="Redis says that its disk is full")
+        said = "MISCONF"
         ground.until(
-            lambda: said in server.log_path.read_text(), within_s=60, because="Redis says that its disk is full"
+            lambda: any(said in one.said() for one in ground.deployment.workers),
+            within_s=30,
+            because="a worker says why it waits",
         )
-        _idle(ground, 3)
     finally:
         filler.unlink()
     case.account.done["disk full under Redis"] += 1
@@ -71,6 +74,11 @@ def _fill_redis(case: Case, ground: Ground) -> None:
         case.account.notes.append("Redis ended and was started again")
         server.start()
     case.recovered(ground.await_progress(struck, within_s=120))
+
+
+def _is_full(ground: Ground) -> bool:
+    persistence: Any = ground.patiently(lambda: ground.store.info("persistence"))
+    return bool(persistence["aof_last_write_status"] == "err")
 
 
 def _fill_kafka(case: Case, ground: Ground) -> None:
@@ -124,19 +132,20 @@ def lose_the_log(case: Case) -> Act:
     ground = case.ground
     ground.await_progress(time.monotonic())
     yield
-    workers = list(ground.deployment.workers)
+    workers = [ground.deployment.remove_worker() for _ in list(ground.deployment.workers)]
     for one in workers:
         one.stop()
     ground.post([_event(number) for number in range(200)])
     behind = ground.positions()
     ends = ground.view.ends(EVENTS)
     ground.view.delete_records(EVENTS, ends)
-    lost = next(one for one, end in ends.items() if behind[one] < end)
-    _refuses(
-        case,
-        workers[0],
-        f"Partition {lost} of {EVENTS}: events {behind[lost]} to {ends[lost] - 1} fell out of retention",
-    )
+    messages = [
+        f"Partition {one} of {EVENTS}: events {behind[one]} to {end - 1} fell out of retention "
+        "before they were applied."
+        for one, end in ends.items()
+        if behind[one] < end
+    ]
+    _refuses(case, workers[0], *messages)
     case.account.done["offsets out of retention"] += 1
 
     ground.view.delete_topic(EVENTS)
@@ -152,8 +161,8 @@ def lose_the_log(case: Case) -> Act:
     case.account.done["partitions added"] += 1
 
 
-def _refuses(case: Case, worker: RoleProcess, wanted: str) -> None:
-    """A worker that is started now must end, with a message that says what is wrong and what to do."""
+def _refuses(case: Case, worker: RoleProcess, *wanted: str) -> None:
+    """A worker that is started now must end, with one of these messages: what is wrong and what to do."""
     worker.launch()
     deadline = time.monotonic() + 40
     while worker.running and time.monotonic() < deadline:
@@ -161,11 +170,11 @@ def _refuses(case: Case, worker: RoleProcess, wanted: str) -> None:
     said = worker.said()
     if worker.running:
         worker.kill()
-        case.account.broken.append(f"the worker did not refuse; awaited: {wanted}")
-    else:
-        case.account.promise(wanted in said, f"the worker ended without saying {wanted!r}: {said[-600:]}")
-        remedies = [line for line in said.splitlines() if line.strip()]
-        case.account.notes.append(f"“{remedies[-1].strip()[:240]}”")
+        case.account.broken.append(f"the worker did not refuse; awaited: {wanted[0]}")
+        return
+    found = [line for line in said.splitlines() if any(one in line for one in wanted)]
+    case.account.promise(bool(found), f"the worker ended without saying {wanted[0]!r}: {said[-600:]}")
+    case.account.notes += [f"“{line.strip()}”" for line in found[:1]]
 
 
 def _event(number: int) -> dict[str, object]:

@@ -47,7 +47,7 @@ class Brokers:
         return self.bootstrap
 
     def tls(self) -> ssl.SSLContext | None:
-        """Return the context of TLS connections, None in the clear. Raises ``ConfigurationError`` for unusable files."""
+        """Return the context of TLS connections, None in the clear; raise ``ConfigurationError`` for unusable files."""
         if not self.security.endswith("SSL"):
             return None
         return client_tls("KAFKA", self.ca_file, self.certificate, self.key)

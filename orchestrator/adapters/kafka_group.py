@@ -24,7 +24,7 @@ Take = Callable[[Sequence[Record]], Awaitable[None]]
 
 
 class KafkaGroupReader:
-    """A member of a consumer group. What a poll brings is acknowledged after ``take`` returned, so it is taken at least once.
+    """A member of a consumer group. A poll is acknowledged after ``take`` returned, so it is taken at least once.
 
     A group that is new, or whose offsets Kafka has forgotten, begins at the topic's first record: ``take`` must
     recognise what it has taken before.
@@ -96,9 +96,7 @@ class KafkaTail:
 
     async def latest(self, topic: str, limit: int) -> list[Record]:
         """Return up to ``limit`` of the newest records of all partitions, newest first."""
-        consumer = AIOKafkaConsumer(
-            **self._bootstrap.options(), enable_auto_commit=False, auto_offset_reset="earliest"
-        )
+        consumer = AIOKafkaConsumer(**self._bootstrap.options(), enable_auto_commit=False, auto_offset_reset="earliest")
         with translated(self._bootstrap):
             await consumer.start()
             try:

@@ -167,7 +167,7 @@ class KafkaTopics:
             if topic.name not in existing:
                 continue
             if existing[topic.name] != topic.partitions:
-                problems.append(_wrong_partitions(topic, existing[topic.name]))
+                problems.append(wrong_partitions(topic.name, topic.partitions, existing[topic.name]))
             actual = await _configuration(admin, topic.name) if topic.required else {}
             problems += [
                 f"Topic {topic.name} has {name}={actual.get(name)}, but it must be {value}. Set it with: "
@@ -178,11 +178,12 @@ class KafkaTopics:
         return problems
 
 
-def _wrong_partitions(topic: _Topic, found: int) -> str:
-    if topic.partitions == 1:
-        return f"Topic {topic.name} has {found} partitions, but it must have 1; delete it and create it again."
+def wrong_partitions(topic: str, wanted: int, found: int) -> str:
+    """Return what is wrong with a topic that has ``found`` partitions instead of ``wanted``, and what to do."""
+    if wanted == 1:
+        return f"Topic {topic} has {found} partitions, but it must have 1; delete it and create it again."
     return (
-        f"Topic {topic.name} has {found} partitions, but JOURNEY_PARTITIONS is {topic.partitions}. The partition of a "
+        f"Topic {topic} has {found} partitions, but JOURNEY_PARTITIONS is {wanted}. The partition of a "
         f"customer follows from that number: if the topic always had {found}, set JOURNEY_PARTITIONS={found}; "
         "if partitions were added, customers have moved away from their states, and the topic must be restored."
     )

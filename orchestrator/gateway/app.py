@@ -31,7 +31,7 @@ REQUESTS_IN_FLIGHT_MAX = 1_000
 BYTES_IN_FLIGHT_MAX = 64_000_000
 
 
-def create_app(
+def create_app(  # noqa: PLR0913 - they are the gateway's surroundings, told apart by keyword.
     backend: Backend,
     intake: Intake,
     settings: Settings,
@@ -43,8 +43,9 @@ def create_app(
 ) -> FastAPI:
     """Return the gateway over ``backend``.
 
-    Ingest routes bypass FastAPI's parsing, and so does that of ``outcomes``, if providers report here. ``routers`` are further routes, each with its whole path as prefix; what is
-    under ``/v1`` needs a row in ``gateway.roles``. ``/`` is left to whoever mounts a console there.
+    Ingest routes bypass FastAPI's parsing, and so does that of ``outcomes``, if providers report here. ``routers`` are
+    further routes, each with its whole path as prefix; what is under ``/v1`` needs a row in ``gateway.roles``. ``/`` is
+    left to whoever mounts a console there.
     """
     access = Access.of(settings, clock)
     door = Door(

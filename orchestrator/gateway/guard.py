@@ -47,6 +47,9 @@ class Guard:
 
     def _row(self, scope: Scope) -> Row:
         method, path = scope["method"], scope["path"]
+        if "\n" in path:
+            # No id may have one, and a route that takes the rest of the path would not match it.
+            raise Problem(400, "invalid_request", "The path has a line break in it.", remedy=REMEDY)
         row = self._rows.find(method, path)
         if row is not None:
             scope[TEMPLATE] = row.path

@@ -41,12 +41,13 @@ def desks_of(entries: Iterable[ConnectorEntry], environ: Mapping[str, str] | Non
 def _desk(entry: ConnectorEntry, environ: Mapping[str, str], types: tuple[ConnectorType, ...]) -> Desk | None:
     if any(one.type == entry.type and one.callbacks is None for one in types):
         return None
+    settings = dict(entry.settings)
     try:
         settings = {"type": entry.type, **expand_environment(entry.settings, environ, connector=entry.name)}
         reader = callback_reader(entry.name, settings, environ=environ, types=types)
     except ConnectorMisconfigured as error:
-        # A setting that was left out means that nobody wants reports; one that is there and wrong is to be mended.
-        unconfigured = all(problem.subject not in entry.settings for problem in error.problems)
+        # A setting that is left out, or empty here, means that nobody wants reports; a wrong one is to be mended.
+        unconfigured = all(settings.get(problem.subject.partition(".")[0]) in (None, "") for problem in error.problems)
         return Desk(connector=entry.name, kind=entry.kind, reader=None, fault=str(error), unconfigured=unconfigured)
     return None if reader is None else Desk(connector=entry.name, kind=entry.kind, reader=reader)
 

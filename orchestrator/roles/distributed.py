@@ -14,7 +14,7 @@ from redis.backoff import ExponentialBackoff
 from orchestrator.adapters.clock import SystemClock
 from orchestrator.adapters.kafka_client import Brokers, Where, client_tls
 from orchestrator.adapters.kafka_log import KafkaEventLog, KafkaLogReader
-from orchestrator.adapters.kafka_topics import KafkaTopics
+from orchestrator.adapters.kafka_topics import KafkaTopics, wrong_partitions
 from orchestrator.adapters.redis_connection import packed_client
 from orchestrator.errors import ConfigurationError, EventRefused
 from orchestrator.rulebook.load import Loaded
@@ -162,10 +162,17 @@ class KafkaExtents:
 
     def __init__(self, settings: Settings) -> None:
         self._topics = topics_of(settings)
+        self._partitions = settings.partitions
         self._reader = KafkaLogReader(Brokers.of(settings))
 
     async def extent(self, partition: int) -> Extent:
-        """Return identity, first and end offset of a partition."""
+        """Return identity, first and end offset of a partition.
+
+        Raises ``ConfigurationError`` when the topic has another number of partitions than the settings say: customers
+        would be decided apart from their states.
+        """
         log_id = await self._topics.log_id(EVENTS)
         firsts, ends = await self._reader.beginning_offsets(EVENTS), await self._reader.end_offsets(EVENTS)
+        if len(ends) != self._partitions:
+            raise ConfigurationError(wrong_partitions(EVENTS, self._partitions, len(ends)))
         return Extent(log_id, firsts[partition], ends[partition])

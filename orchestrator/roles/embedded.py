@@ -18,6 +18,7 @@ from fastapi import FastAPI
 
 from connectors.protocol import Connector
 from connectors.receiver.app import create_app as create_receiver
+from connectors.receiver.reports import Reports
 from orchestrator import __version__, metrics
 from orchestrator.adapters import (
     sqlite_contact_book,
@@ -47,6 +48,7 @@ from orchestrator.roles.demo import play_demo
 from orchestrator.roles.distributed import intake_of, relayed
 from orchestrator.roles.lookups import RecentActions, RulebookJourneys, StoredCustomers, StoredDeadLetters
 from orchestrator.roles.past import past_router
+from orchestrator.roles.receiver import shared_environment, shared_secret
 from orchestrator.roles.stopping import until_first_ends
 from orchestrator.runtime.contacts import noting
 from orchestrator.runtime.dispatch import Dispatcher
@@ -310,7 +312,7 @@ async def embedded(settings: Settings, receiver_url: str) -> AsyncIterator[Embed
                 SqliteRulebookTopic(event_log), event_log, settings.workspace, settings.rules
             )
             await take_folder(rulebooks, settings.rules)
-            environ = {"RECEIVER_URL": receiver_url, **os.environ}
+            environ = {**shared_environment(settings.data, receiver_url), **os.environ}
             entries = rulebooks.loaded.connectors
             built = connectors_of(entries, environ)
             connectors.update(noting(built, SqliteContactBook(database), SystemClock(), reporting(entries)))
@@ -403,12 +405,14 @@ async def run_embedded(settings: Settings, *, demo: bool, on_ready: Callable[[st
     """Run until cancelled; ``on_ready`` gets the gateway's and the receiver's URL once both answer."""
     refuse_exposure(settings)
     metrics.PROCESS.info({"role": "dev", "version": __version__, "workspace": settings.workspace})
-    receiver = create_receiver(record_path=settings.data / "received.jsonl")
+    reports = Reports()
+    receiver = create_receiver(record_path=settings.data / "received.jsonl", reports=reports)
     async with (
         GatewayServer(receiver, LOOPBACK, settings.receiver_port) as received,
         embedded(settings, received.url) as engine,
         GatewayServer(app_of(engine), settings.host, settings.port, Terms.of(settings)) as served,
     ):
+        reports.connect(served.url, shared_secret(engine.environ))
         on_ready(served.url, received.url)
         work = [engine.run(), served.wait(), received.wait()]
         if demo:

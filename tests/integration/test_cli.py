@@ -348,9 +348,8 @@ def test_render_shows_what_a_customer_of_the_gateway_would_be_told(letters: Path
 RENDER_MISUSES = {
     "nothing named": ((), "Name what to show: --template NAME or --rule ID."),
     "a template that is not there": (
-        ("--template", "leter"),
-        'No rule sends that: unknown template "leter". Known: lead-callback-call, lead-callback-sms, letter, '
-        'visit-reminder. Did you mean "letter"?',
+        ("--rule", "letter", "--template", "leter"),
+        'No rule sends that: unknown template "leter". Known: letter. Did you mean "letter"?',
     ),
     "two customers": (
         ("--rule", "letter", "--customer", "{}", "--customer-id", "c1"),

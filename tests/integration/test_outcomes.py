@@ -18,6 +18,7 @@ from load_tests.servers.providers.twilio import TwilioServer
 from orchestrator.adapters.clock import SystemClock
 from orchestrator.gateway.server import GatewayServer
 from orchestrator.roles.embedded import Embedded, app_of, embedded
+from orchestrator.runtime.contacts import Contact
 from orchestrator.settings import Settings
 
 pytestmark = pytest.mark.integration
@@ -175,6 +176,47 @@ async def test_a_rule_hears_of_the_bounce_by_its_reason(shop: Shop) -> None:
 
     async def heard() -> bool:
         return ("lost-touch", "blocked", "channel_withdrawn") in await shop.ledger()
+
+    await until(heard)
+
+
+async def test_a_refusal_that_says_they_opted_out_keeps_the_next_text_back(shop: Shop) -> None:
+    shop.twilio.opted_out.add(PHONE)
+    await shop.happens("e4", "payment_failed", properties={"amount": 81})
+
+    async def told() -> Any:
+        timeline = (await shop.client.get("/v1/customers/jo/timeline")).json()
+        return [one["event"] for one in timeline["entries"] if one["event"] and one["event"]["type"] == "unsubscribed"]
+
+    (event,) = await until(told)
+    assert event["properties"] | {"action_id": ""} == {
+        "action_id": "",
+        "connector": "sms",
+        "kind": "sms",
+        "reason": "opted_out",
+        "error_code": 21610,
+    }
+    await shop.happens("e5", "payment_failed", properties={"amount": 82})
+
+    async def blocked() -> bool:
+        return ("remind", "blocked", "channel_withdrawn") in await shop.ledger()
+
+    await until(blocked)
+    assert len(shop.texts) == 1
+
+
+async def test_a_report_of_nobody_finds_its_customer_when_it_is_sent_again(shop: Shop) -> None:
+    other = "+4915199999999"
+    await shop.called(shop.twilio.inbound(CALLBACK, sender=other, text="STOP"))
+    again = "/v1/dead-letters/redrive"
+    assert (await shop.client.post(again, json={})).json()["redriven"] == 0
+    contact = Contact(connector="sms", address=other, customer_id="jo", at_ms=now_ms())
+    await shop.engine.contacts.remember([contact])
+    assert (await shop.client.post(again, json={})).json()["redriven"] == 1
+
+    async def heard() -> bool:
+        timeline = (await shop.client.get("/v1/customers/jo/timeline")).json()
+        return any(one["event"] and one["event"]["type"] == "unsubscribed" for one in timeline["entries"])
 
     await until(heard)
 

@@ -16,7 +16,7 @@ from connectors.callback import Callback, CallbackRefused, OutcomeType
 from connectors.conformance.bench import DELIVERY_ID, LOOPBACK, NAME, NOW_S
 from connectors.connector_type import Surroundings
 from connectors.errors import ConnectorMisconfigured
-from connectors.mail import EMAIL
+from connectors.mail_parameters import EMAIL
 from connectors.protocol import Connector, Delivery, Finding, Receipt, Result
 from connectors.reach import Reach
 from connectors.registry import build

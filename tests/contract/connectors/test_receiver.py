@@ -9,13 +9,25 @@ import os
 import re
 import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
 
+from connectors import clock
+from connectors.callback import Callback, Outcome, OutcomeType
 from connectors.conformance.bench import NOW_S
 from connectors.protocol import Result
 from connectors.receiver import create_app
+from connectors.receiver.arrivals import Arrival
+from connectors.receiver.reports import ReportFailed, Reports
+from connectors.signature import parse_secrets
+from connectors.standard_callback import StandardCallbackReader
 from tests.contract.connectors.example_voice import TOKEN
 from tests.contract.connectors.example_webhook import SECRET
 from tests.contract.connectors.servers import browsing, delivery_for, opened, refusing_port, served
@@ -178,3 +190,135 @@ async def test_a_killed_receiver_knows_what_it_had_answered(tmp_path: Path) -> N
                 await process.wait()
             assert results == [Result.DELIVERED] * 2
     assert [json.loads(line)["id"] for line in record.read_text().splitlines()] == ["a", "b", "c"]
+
+
+# ------------------------------------------------------------------------------------------------- reports
+
+
+class Gateway:
+    """Takes callbacks as an engine does, believing what is signed with the secret; answers with ``status``."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[str, Outcome]] = []
+        self.status = 200
+        self._reader = StandardCallbackReader(parse_secrets(SECRET), OutcomeType, clock.now_s)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        request = Request(scope, receive)
+        body = await request.body()
+        callback = Callback(method="POST", path=request.url.path, query="", headers=request.headers, body=body)
+        for outcome in self._reader.read(callback).outcomes:
+            self.taken.append((request.url.path, outcome))
+        await Response("so it is", self.status)(scope, receive, send)
+
+
+@asynccontextmanager
+async def telling(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
+    """A receiver that has a call, a text and a mail, and tells the gateway what came of them."""
+    reports = Reports()
+    async with served(gateway) as engine, served(create_app(reports=reports)) as base, browsing(base) as client:
+        reports.connect(engine + "/", SECRET)
+        call = {"call_id": "a1", "customer_id": "c1", "to": "+919812345678"}
+        await client.post("/v1/calls", json=call, headers={"Idempotency-Key": "a1"})
+        for name, kind in (("texts", "sms"), ("mail", "email"), ("feed", "publish")):
+            body = {"customer_id": "c1", "kind": kind}
+            await client.post(f"/hooks/{name}", json=body, headers={"Idempotency-Key": f"a-{kind}"})
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("path", "arrival_id", "outcome", "to", "kind", "properties"),
+    [
+        ("/v1/calls", "a1", "answered", "voice", OutcomeType.CALL_ANSWERED, {}),
+        ("/v1/calls", "a1", "missed", "voice", OutcomeType.CALL_MISSED, {"reason": "no_answer"}),
+        ("/v1/calls", "a1", "qualified", "voice", OutcomeType.CALL_ENDED, {"result": "qualified"}),
+        ("/v1/calls", "a1", "booked", "voice", OutcomeType.CALL_ENDED, {"result": "booked"}),
+        ("/v1/calls", "a1", "stop", "voice", OutcomeType.UNSUBSCRIBED, {"text": "STOP"}),
+        ("/hooks/texts", "a-sms", "bounced", "texts", OutcomeType.MESSAGE_BOUNCED, {"reason": "unknown_address"}),
+        ("/hooks/texts", "a-sms", "stop", "texts", OutcomeType.UNSUBSCRIBED, {"text": "STOP"}),
+        ("/hooks/mail", "a-email", "opened", "mail", OutcomeType.EMAIL_OPENED, {}),
+    ],
+)
+async def test_what_is_said_of_a_delivery_reaches_the_engine_signed(
+    path: str, arrival_id: str, outcome: str, to: str, kind: OutcomeType, properties: dict[str, str]
+) -> None:
+    gateway = Gateway()
+    async with telling(gateway) as client:
+        order = {"path": path, "id": arrival_id, "outcome": outcome}
+        answers = [await client.post("/v1/reports", json=order) for _ in range(2)]
+        items = (await client.get("/v1/received")).json()["items"]
+    assert [(answer.status_code, answer.json()) for answer in answers] == [(202, {"told": [outcome]})] * 2
+    (at, first), second = gateway.taken
+    assert second[1].id == first.id == f"{arrival_id}:{outcome}"  # To the engine the second is a repeat.
+    assert at == f"/v1/outcomes/{to}"
+    assert (first.type, first.action_id, first.customer_id, first.properties) == (kind, arrival_id, "", properties)
+    assert [item["told"] for item in items if item["id"] == arrival_id] == [[outcome]]
+
+
+async def test_what_can_be_said_depends_on_what_arrived() -> None:
+    async with telling(Gateway()) as client:
+        items = (await client.get("/v1/received")).json()["items"]
+    assert {item["kind"]: list(item["sayable"]) for item in items} == {
+        "call": ["answered", "missed", "qualified", "booked", "stop"],
+        "sms": ["bounced", "stop"],
+        "email": ["opened", "bounced", "stop"],
+        "publish": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "detail"),
+    [
+        ({"id": "a9"}, 404, "nothing of this path and id is shown here"),
+        ({"outcome": "bounced"}, 400, "of this delivery can be said: answered, missed, qualified, booked, stop"),
+        ({"outcom": "missed"}, 400, 'field "outcom" is unknown. Allowed: id, outcome, path. Did you mean "outcome"?'),
+    ],
+)
+async def test_an_order_that_cannot_be_told_says_why(change: dict[str, str], status: int, detail: str) -> None:
+    gateway = Gateway()
+    async with telling(gateway) as client:
+        answer = await client.post("/v1/reports", json={"path": "/v1/calls", "id": "a1", "outcome": "stop"} | change)
+    assert (answer.status_code, answer.json()["detail"]) == (status, detail)
+    assert gateway.taken == []
+
+
+async def test_a_page_of_another_origin_can_tell_nothing() -> None:
+    """What a form or a script can send without asking is no JSON by its content type."""
+    gateway = Gateway()
+    async with telling(gateway) as client:
+        order = b'{"path": "/v1/calls", "id": "a1", "outcome": "stop"}'
+        answers = [
+            await client.post("/v1/reports", content=order, headers={"Content-Type": media_type})
+            for media_type in ("text/plain", "application/x-www-form-urlencoded", "")
+        ]
+    assert [answer.status_code for answer in answers] == [415, 415, 415]
+    assert gateway.taken == []
+
+
+async def test_an_engine_that_does_not_take_the_report_is_shown_and_nothing_counts_as_told() -> None:
+    gateway = Gateway()
+    gateway.status = 503
+    async with telling(gateway) as client:
+        answer = await client.post("/v1/reports", json={"path": "/v1/calls", "id": "a1", "outcome": "missed"})
+        items = (await client.get("/v1/received")).json()["items"]
+    assert answer.status_code == 502
+    assert answer.json()["detail"].endswith("/v1/outcomes/voice answered 503: so it is")
+    assert [item["told"] for item in items if item["id"] == "a1"] == [[]]
+
+
+async def test_an_engine_that_is_not_there_is_named() -> None:
+    reports = Reports()
+    with refusing_port() as port:
+        reports.connect(f"http://127.0.0.1:{port}", SECRET)
+        with pytest.raises(ReportFailed, match=rf"^http://127\.0\.0\.1:{port}/v1/outcomes/voice does not answer: "):
+            await reports.send(Arrival(at_ms=1, path="/v1/calls", id="a1", kind="call"), "missed")
+
+
+async def test_a_receiver_on_its_own_has_nobody_to_tell() -> None:
+    async with served(create_app()) as base, browsing(base) as client:
+        call = {"call_id": "a1", "customer_id": "c1", "to": "+919812345678"}
+        await client.post("/v1/calls", json=call, headers={"Idempotency-Key": "a1"})
+        [item] = (await client.get("/v1/received")).json()["items"]
+        answer = await client.post("/v1/reports", json={"path": "/v1/calls", "id": "a1", "outcome": "stop"})
+    assert item["sayable"] == {}
+    assert answer.json()["detail"] == "of this delivery can be said: nothing, no engine listens"

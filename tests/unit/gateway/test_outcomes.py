@@ -39,6 +39,7 @@ ENTRIES = (
     ConnectorEntry("voice", "voice", "call", {"base_url": "https://v.example/", "callback_secret_env": "SMS_SECRET"}),
     ConnectorEntry("broken", "webhook", "sms", {"url": "https://sms.example/", "callback_secret_env": "NOWHERE"}),
     ConnectorEntry("mute", "webhook", "sms", {"url": "https://sms.example/"}),
+    ConnectorEntry("quiet", "webhook", "sms", {"url": "https://s.example/", "callback_secret_env": "${NAMED:-}"}),
     ConnectorEntry("log", "log", "webhook"),
 )
 
@@ -317,7 +318,7 @@ async def test_what_is_not_proved_or_not_understood_is_refused_and_counted(
     assert counted("journey_callbacks_refused_total", connector="sms", reason=reason) == before + 1
 
 
-@pytest.mark.parametrize("connector", ["pigeon", "log", "mute"])
+@pytest.mark.parametrize("connector", ["pigeon", "log", "mute", "quiet"])
 async def test_a_connector_that_takes_no_reports_is_unknown_here(client: httpx.AsyncClient, connector: str) -> None:
     response = await client.post(f"/v1/outcomes/{connector}", **signed(STOP))
     assert response.status_code == 404
@@ -340,7 +341,7 @@ def test_the_fault_of_a_desk_names_connector_setting_and_remedy() -> None:
         'connector "broken": setting "callback_secret_env" names the environment variable "NOWHERE", which is not '
         "set. Set NOWHERE, or leave callback_secret_env out."
     )
-    assert [name for name, desk in desks.items() if desk.unconfigured] == ["mute"]
+    assert [name for name, desk in desks.items() if desk.unconfigured] == ["mute", "quiet"]
 
 
 def test_no_reader_gets_a_secret_of_the_engine() -> None:

@@ -17,7 +17,7 @@ from orchestrator.runtime.rulebooks import compile_loaded
 
 RULES = Path(__file__).resolve().parents[3] / "rules"
 OFFER = Wanted(template="basket-offer")
-WAITING = Wanted(template="basket-waiting", connector="push")
+WAITING = Wanted(template="basket-waiting-push", connector="push")
 
 
 @pytest.fixture(scope="module")
@@ -95,11 +95,7 @@ def test_everything_that_is_missing_is_named_and_the_rest_is_shown(loaded: Loade
         "template basket-offer, param text: event.total is undefined",
         "template basket-offer, param html: event.total is undefined",
     )
-    assert dict(offer.params) == {
-        "subject": "Hello, BACK10 is 10 percent off your basket",
-        "code": "BACK10",
-        "cart_id": "k9",
-    }
+    assert dict(offer.params) == {"subject": "Hello, BACK10 is 10 percent off your basket"}
 
 
 def test_without_a_case_only_what_is_given_counts(loaded: Loaded) -> None:
@@ -108,7 +104,7 @@ def test_without_a_case_only_what_is_given_counts(loaded: Loaded) -> None:
     assert waiting.params["to"] == "t1"
     assert waiting.values == "none: no case reaches this send"
     (waiting,) = previews(bare, WAITING, Given())
-    assert waiting.faults[0] == "template basket-waiting, param to: profile.push_token is undefined"
+    assert waiting.faults[0] == "template basket-waiting-push, param to: profile.push_token is undefined"
 
 
 @pytest.mark.parametrize(
@@ -117,7 +113,8 @@ def test_without_a_case_only_what_is_given_counts(loaded: Loaded) -> None:
         (
             Wanted(template="basket-ofer", rule="cart-recovery"),
             Given(),
-            'No rule sends that: unknown template "basket-ofer". Known: basket-offer, basket-waiting. '
+            'No rule sends that: unknown template "basket-ofer". '
+            "Known: basket-offer, basket-waiting, basket-waiting-push. "
             'Did you mean "basket-offer"?',
         ),
         (
