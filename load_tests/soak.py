@@ -231,7 +231,9 @@ def _write(soak: Soak, about: dict[str, Any], path: Path | None) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
-    path.with_suffix(".json").write_text(json.dumps({**about, **asdict(soak)}, indent=1) + "\n")
+    # asdict makes a counter of a counter's items.
+    found = asdict(soak) | {"done": dict(soak.done)}
+    path.with_suffix(".json").write_text(json.dumps({**about, **found}, indent=1) + "\n")
 
 
 def _say(message: str) -> None:
