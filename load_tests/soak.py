@@ -64,7 +64,7 @@ class Soak:
 
     @property
     def holds(self) -> bool:
-        """Whether nothing grew and everything reconciled."""
+        """Whether nothing grew, as far as the run is long enough to tell, and everything reconciled."""
         return not self.leaks and all(one.holds for one in self.verdicts)
 
 
@@ -204,9 +204,12 @@ def markdown(soak: Soak, about: dict[str, Any]) -> str:
     lost = sum(len(one.lost) + len(one.unlogged) + len(one.silent) + len(one.wrong_states) for one in verdicts)
     extra = sum(len(one.extra) + len(one.twice) for one in verdicts)
     growing = ", ".join(f"{one.role} ({one.pid})" for one in soak.leaks)
+    grew = f"{growing} grew" if growing else "nothing grew"
+    if not soak.growths:
+        grew = "too short to tell what grows"
     summary = (
         f"{lost} lost and {extra} extra among {sum(one.due for one in verdicts):,} effects of "
-        f"{sum(one.events for one in verdicts):,} events; {growing + ' grew' if growing else 'nothing grew'}"
+        f"{sum(one.events for one in verdicts):,} events; {grew}"
     )
     text = _HEAD.format(
         minutes=soak.minutes,

@@ -180,7 +180,7 @@ def test_lint_counts_good_rules_and_names_their_version(rules: Path) -> None:
     done = journey("lint", str(rules))
     found = json.loads(journey("lint", str(rules), "--json").stdout)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"{rules}: 2 rules in 1 journeys are good; version {found['version']}\n"
+    assert done.stdout == f"{rules}: 3 rules in 1 journeys are good; version {found['version']}\n"
     assert (found["ok"], found["problems"]) == (True, [])
 
 
@@ -209,7 +209,7 @@ def test_test_runs_the_cases_and_says_what_they_reach(rules: Path) -> None:
     number = len(found["cases"])
     assert (done.returncode, found["ok"]) == (0, True)
     assert number >= 10
-    assert done.stdout.splitlines()[-1].startswith(f"{number} of {number} cases pass; they reach 2 of 2 rules and ")
+    assert done.stdout.splitlines()[-1].startswith(f"{number} of {number} cases pass; they reach 3 of 3 rules and ")
 
 
 def test_test_shows_what_a_failing_case_expected_and_got_and_ends_with_1(rules: Path) -> None:

@@ -37,10 +37,13 @@ class Breaker:
             self._failures, self._open_until_ms, self._probing = 0, None, False
             return
         self._failures += 1
+        # A send that was claimed before the breaker opened, and begins and fails while it is open, is no probe; and
+        # the clock may have been set back since the probe began. Neither may leave it waiting for a probe's end.
+        self._probing = False
         half_open = self._open_until_ms is not None and now_ms >= self._open_until_ms
         trips = self._open_until_ms is None and self._failures >= self._after
         if half_open or trips:
-            self._open_until_ms, self._probing = now_ms + self._open_ms, False
+            self._open_until_ms = now_ms + self._open_ms
 
     def next_at_ms(self, now_ms: int) -> int:
         """Return when the breaker next lets something through; ``now_ms`` unless it is open."""

@@ -162,3 +162,21 @@ def test_an_older_call_that_succeeds_closes_the_breaker() -> None:
 
     breaker.note(answered=True, now_ms=NOW + 1)
     assert (breaker.room(NOW + 1), breaker.next_at_ms(NOW + 1)) == (None, NOW + 1)
+
+
+def test_a_send_that_begins_and_fails_while_the_breaker_is_open_does_not_keep_it_open() -> None:
+    """It was claimed when the breaker was still closed."""
+    breaker = Breaker(after=1, open_ms=10_000)
+    breaker.note(answered=False, now_ms=NOW)
+    breaker.begin()
+    breaker.note(answered=False, now_ms=NOW + 1)
+    assert (breaker.room(NOW + 9_999), breaker.room(NOW + 10_000)) == (0, 1)
+
+
+def test_a_probe_that_fails_after_the_clock_was_set_back_does_not_keep_the_breaker_open() -> None:
+    breaker = Breaker(after=1, open_ms=10_000)
+    breaker.note(answered=False, now_ms=NOW)
+    assert breaker.room(NOW + 10_000) == 1
+    breaker.begin()
+    breaker.note(answered=False, now_ms=NOW + 9_900)
+    assert breaker.room(NOW + 10_000) == 1
