@@ -59,8 +59,8 @@ def freeze_workers(case: Case) -> Act:
         frozen.resume()
         exits = len(case.ground.exits)
         case.ground.await_progress(time.monotonic())
-        case.pause(2.0)
-        case.ground.revive()
+        time.sleep(2)
+        case.ground.await_roles()
         case.account.done["it ended and was replaced" if len(case.ground.exits) > exits else "it rejoined"] += 1
     yield
 

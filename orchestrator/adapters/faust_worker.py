@@ -54,7 +54,8 @@ class WorkerApp(faust.App):  # type: ignore[misc]
             broker_session_timeout=settings.session_timeout_s,
             broker_heartbeat_interval=settings.session_timeout_s / 4,
             broker_request_timeout=max(30.0, settings.session_timeout_s),
-            broker_rebalance_timeout=max(30.0, settings.session_timeout_s),
+            # Longer than a partition may take to be closed; a member that is slower than this is not waited for.
+            broker_rebalance_timeout=max(10.0, 2 * settings.session_timeout_s),
             consumer_auto_offset_reset="earliest",
             ConsumerScheduler=BatchScheduler,
             stream_buffer_maxsize=_BUFFERED_MAX,
