@@ -12,6 +12,7 @@ from typing import Any
 
 from liquid.template import BoundTemplate
 
+from orchestrator.core.view import dig
 from orchestrator.rulebook import liquid_dialect as dialect
 
 _PATH = re.compile(r"\{\{\s*([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\s*\}\}")
@@ -36,12 +37,10 @@ class PlainText:
         """Return the text as Liquid would, or raise as Liquid would."""
         words: list[str] = []
         for piece in self.pieces:
-            if piece.__class__ is str:
+            if isinstance(piece, str):
                 words.append(piece)
                 continue
-            value: Any = facts
-            for name in piece:
-                value = value.get(name) if value.__class__ is dict else None
+            value = dig(facts, piece)
             if value.__class__ is str:
                 words.append(value)
             elif value.__class__ is int:
