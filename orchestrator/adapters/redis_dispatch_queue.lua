@@ -209,6 +209,13 @@ local function promote(now)
   return #ended == MOVED_MAX or #due == MOVED_MAX or #over == MOVED_MAX
 end
 
+-- Shortens the leases that end later than one that begins now: whoever took them had a clock that ran ahead.
+local function bound_leases(until_ms)
+  for _, rank in ipairs(call('ZRANGEBYSCORE', leases, '(' .. until_ms, '+inf', 'LIMIT', 0, MOVED_MAX)) do
+    call('ZADD', leases, until_ms, rank)
+  end
+end
+
 local function forget_bookings(before)
   for _, id in ipairs(call('ZRANGEBYSCORE', starts, '-inf', '(' .. before, 'LIMIT', 0, MOVED_MAX)) do
     free_booking(id)

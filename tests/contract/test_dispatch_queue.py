@@ -130,6 +130,15 @@ async def test_a_claimed_action_is_invisible_until_its_lease_ends(queue: Deliver
     assert await claimed(queue, now_ms=NOW + LEASE) == ["a"]
 
 
+async def test_a_lease_of_a_clock_that_ran_ahead_ends_no_later_than_one_that_begins_now(queue: DeliveryQueue) -> None:
+    await queue.put([queued("a")])
+    assert await claimed(queue, now_ms=NOW + DAY) == ["a"]
+
+    assert await claimed(queue, now_ms=NOW) == []
+    assert await claimed(queue, now_ms=NOW + LEASE - 1) == []
+    assert await claimed(queue, now_ms=NOW + LEASE) == ["a"]
+
+
 async def test_each_lease_that_ends_in_silence_counts_as_an_attempt(queue: DeliveryQueue) -> None:
     await queue.put([queued(attempts=1, history=("first",))])
     await claimed(queue)
