@@ -126,7 +126,7 @@ class MemoryDispatchQueue:
     async def claim(self, connector: str, quota: Quota, limit: int, now_ms: int, lease_ms: int) -> Claim:
         """Lease ready actions by rank, as far as slots and rate allow."""
         line, rate = self._lines[connector], Rate.of(quota)
-        self._bound_leases(connector, now_ms + lease_ms)
+        self._bound_leases(connector, now_ms, lease_ms)
         self._promote(connector, now_ms)
         line.prune(now_ms)
         if rate is not None and line.bucket is None:
@@ -148,12 +148,12 @@ class MemoryDispatchQueue:
                 line.change_ms = min(line.change_ms, entry.at_ms)
         return Claim(actions=actions, again_at_ms=self._again_at_ms(connector, quota, busy, now_ms))
 
-    def _bound_leases(self, connector: str, until_ms: int) -> None:
+    def _bound_leases(self, connector: str, now_ms: int, lease_ms: int) -> None:
         line = self._lines[connector]
         for entry in self._of(connector):
-            if entry.state is _State.LEASED and entry.at_ms > until_ms:
-                entry.at_ms = until_ms
-                line.change_ms = min(line.change_ms, until_ms)
+            if entry.state is _State.LEASED and entry.at_ms > now_ms + 2 * lease_ms:
+                entry.at_ms = now_ms + lease_ms
+                line.change_ms = min(line.change_ms, entry.at_ms)
 
     def _again_at_ms(self, connector: str, quota: Quota, busy: Mapping[str, int], now_ms: int) -> int | None:
         entries, line, rate = list(self._of(connector)), self._lines[connector], Rate.of(quota)

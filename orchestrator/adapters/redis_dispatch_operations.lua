@@ -9,7 +9,7 @@ local operations = {}
 function operations.claim()
   local limit, now, until_ms, slots = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[6])
   local burst, interval, span = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
-  bound_leases(until_ms)
+  bound_leases(now, tonumber(until_ms) - now)
   local unmoved = promote(ARGV[3])
   count()
   if unmoved then return false end

@@ -209,9 +209,10 @@ local function promote(now)
   return #ended == MOVED_MAX or #due == MOVED_MAX or #over == MOVED_MAX
 end
 
--- Shortens the leases that end later than one that begins now: whoever took them had a clock that ran ahead.
-local function bound_leases(until_ms)
-  for _, rank in ipairs(call('ZRANGEBYSCORE', leases, '(' .. until_ms, '+inf', 'LIMIT', 0, MOVED_MAX)) do
+-- Shortens the leases that end later than two that begin now: whoever took them had a clock that ran ahead.
+local function bound_leases(now, lease_ms)
+  local beyond, until_ms = number_text(now + 2 * lease_ms), number_text(now + lease_ms)
+  for _, rank in ipairs(call('ZRANGEBYSCORE', leases, '(' .. beyond, '+inf', 'LIMIT', 0, MOVED_MAX)) do
     call('ZADD', leases, until_ms, rank)
   end
 end

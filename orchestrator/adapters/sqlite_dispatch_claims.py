@@ -131,11 +131,11 @@ def promote(connection: sqlite3.Connection, connector: str, now_ms: int) -> None
     capacity.end_holds(connection, connector, now_ms)
 
 
-def bound_leases(connection: sqlite3.Connection, connector: str, until_ms: int) -> None:
-    """Shorten the leases that end later than one that begins now: whoever took them had a clock that ran ahead."""
+def bound_leases(connection: sqlite3.Connection, connector: str, now_ms: int, lease_ms: int) -> None:
+    """Shorten the leases that end later than two that begin now: whoever took them had a clock that ran ahead."""
     connection.execute(
         "UPDATE dispatch_queue SET at_ms = ? WHERE connector = ? AND state = ? AND at_ms > ?",
-        (until_ms, connector, State.LEASED, until_ms),
+        (now_ms + lease_ms, connector, State.LEASED, now_ms + 2 * lease_ms),
     )
 
 

@@ -62,7 +62,7 @@ class SqliteDispatchQueue:
         """Lease ready actions by rank, as far as slots and rate allow."""
 
         def work(connection: sqlite3.Connection) -> Claim:
-            claims.bound_leases(connection, connector, now_ms + lease_ms)
+            claims.bound_leases(connection, connector, now_ms, lease_ms)
             claims.promote(connection, connector, now_ms)
             capacity.forget_bookings(connection, connector, now_ms)
             return claims.claim(connection, connector, quota, limit, now_ms, now_ms + lease_ms)

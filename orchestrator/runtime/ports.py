@@ -258,8 +258,8 @@ class DispatchQueue(Protocol):
 
         Highest priority first, then the earliest deadline, then whoever has been ready longest; actions of a group
         whose slots are all taken are passed over. Each takes a slot until it is settled, given back or its lease
-        ends, and a token of the rate. A lease of the connector that ends later than one that begins now ends with
-        that one: it was taken by a clock that ran ahead, and would keep its slot for as long as that clock was wrong.
+        ends, and a token of the rate. A lease of the connector that ends more than two spans from now is shortened to one:
+        it was taken by a clock that ran ahead, and would keep its slot for as long as that clock was wrong.
         """
         ...
 
