@@ -96,7 +96,7 @@ function operations.withdraw()
   for index = 5, #ARGV, 2 do
     local id, ledger = ARGV[index], KEYS[FIRST_LEDGER_KEY + (index - 5) / 2]
     local rank = call('HGET', ranks, id)
-    if rank and call('ZSCORE', leases, rank) then
+    if rank and (call('ZSCORE', leases, rank) or call('HEXISTS', marks, 't' .. id) == 1) then
       call('HSET', marks, 'w' .. id, 1)
     else
       if rank then
@@ -133,14 +133,15 @@ function operations.settle()
   return 1
 end
 
--- id, rank, entry and whether unspent ('1') of each; an action that was settled meanwhile stays settled
+-- id, rank, entry, whether unspent ('1') and whether taken ('1') of each; an action that was settled meanwhile stays settled
 function operations.retry()
-  for index = 2, #ARGV, 4 do
+  for index = 2, #ARGV, 5 do
     local id = ARGV[index]
     local rank = call('HGET', ranks, id)
     if rank then
       local one = parsed(rank)
       local stamp = vacate(one)
+      if ARGV[index + 4] == '1' then call('HSET', marks, 't' .. id, 1) end
       if stamp and ARGV[index + 3] == '1' then give_back(stamp) end
       unplace(one)
       call('HDEL', marks, 'l' .. id)

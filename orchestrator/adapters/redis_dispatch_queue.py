@@ -33,7 +33,7 @@ from redis.asyncio import Redis, RedisCluster
 
 from orchestrator.adapters.redis_dispatch_words import Keys, below, leased_of, placed, quota_words
 from orchestrator.adapters.redis_round_trip import Command, Script, SharedTrip, Word, pipelined, translated
-from orchestrator.runtime.dispatch.queue import BOOKING_KEPT_MS
+from orchestrator.runtime.dispatch.queue import BOOKING_KEPT_MS, TAKEN
 from orchestrator.runtime.ports import Claim, GroupLoad, LedgerEntry, Occupancy, Put, Queued, Quota
 
 LEDGER_TTL_S = 7 * 86_400
@@ -137,7 +137,8 @@ class RedisDispatchQueue:
     async def retry(self, queued: Queued, at_ms: int, *, unspent: bool = False) -> None:
         """Give a claimed action back; one that was settled meanwhile stays settled."""
         again = msgspec.structs.replace(queued, not_before=at_ms)
-        await self._changes.add(_Change(queued.connector, "retry", (*placed([again]), int(unspent))))
+        words = (*placed([again]), int(unspent), int(TAKEN in queued.history))
+        await self._changes.add(_Change(queued.connector, "retry", words))
 
     # -------------------------------------------------------------------------------------------- capacity
 

@@ -247,9 +247,10 @@ class DispatchQueue(Protocol):
         ...
 
     async def withdraw(self, action_ids: Sequence[str], now_ms: int) -> list[str]:
-        """Remove queued, unclaimed actions, settle them as cancelled, free their bookings and return their ids.
+        """Remove unclaimed actions from the queue, settle them as cancelled, free their bookings and return their ids.
 
-        An id that is not known yet is remembered as cancelled, so that a later ``put`` does not queue it.
+        What is claimed, or was taken by the other side (``TAKEN`` in its history), is marked and stays. An id that is
+        not known yet is remembered as cancelled, so that a later ``put`` does not queue it.
         """
         ...
 
@@ -258,8 +259,8 @@ class DispatchQueue(Protocol):
 
         Highest priority first, then the earliest deadline, then whoever has been ready longest; actions of a group
         whose slots are all taken are passed over. Each takes a slot until it is settled, given back or its lease
-        ends, and a token of the rate. A lease of the connector that ends more than two spans from now is shortened to one:
-        it was taken by a clock that ran ahead, and would keep its slot for as long as that clock was wrong.
+        ends, and a token of the rate. A lease of the connector that ends more than two spans from now is
+        shortened to one: it was taken by a clock that ran ahead, and would keep its slot while that clock was wrong.
         """
         ...
 

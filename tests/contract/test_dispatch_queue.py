@@ -13,7 +13,7 @@ from orchestrator.adapters.redis_dispatch_queue import RedisDispatchQueue
 from orchestrator.adapters.sqlite import SqliteDatabase
 from orchestrator.adapters.sqlite_dispatch_queue import SCHEMA, SqliteDispatchQueue
 from orchestrator.errors import StoreUnavailable
-from orchestrator.runtime.dispatch import LEASE_ENDED, WITHDRAWN, DeliveryQueue
+from orchestrator.runtime.dispatch import LEASE_ENDED, TAKEN, WITHDRAWN, DeliveryQueue
 from orchestrator.runtime.ports import GroupLoad, LedgerEntry, Occupancy, Put, Queued, Quota
 
 NOW = 1_772_000_000_000
@@ -274,6 +274,19 @@ async def test_the_mark_of_a_withdrawal_survives_the_end_of_a_lease(queue: Deliv
 
     (again,) = await take(queue, 1, NOW + LEASE)
     assert again.history == (LEASE_ENDED, WITHDRAWN)
+
+
+async def test_what_the_other_side_has_taken_cannot_be_withdrawn_while_it_waits_for_its_receipt(
+    queue: DeliveryQueue,
+) -> None:
+    await queue.put([queued("a"), queued("b")])
+    for held in await take(queue):
+        history = ("{}", TAKEN) if held.id == "a" else ("{}",)
+        await queue.retry(msgspec.structs.replace(held, attempts=1, history=history), NOW + 1)
+
+    assert await queue.withdraw(["a", "b"], NOW) == ["b"]
+    (again,) = await take(queue, now_ms=NOW + 1)
+    assert again.history == ("{}", TAKEN, WITHDRAWN)
 
 
 async def test_a_settled_action_cannot_be_withdrawn(queue: DeliveryQueue) -> None:

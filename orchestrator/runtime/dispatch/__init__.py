@@ -7,7 +7,16 @@ lease, asks the table in ``step`` what to do, does it, and settles it in the ord
 from orchestrator.runtime.dispatch.dispatcher import Dispatcher
 from orchestrator.runtime.dispatch.intake import own_records
 from orchestrator.runtime.dispatch.policy import DeliveryPolicy
-from orchestrator.runtime.dispatch.queue import LEASE_ENDED, WITHDRAWN, DeliveryQueue
+from orchestrator.runtime.dispatch.queue import LEASE_ENDED, TAKEN, WITHDRAWN, DeliveryQueue
 from orchestrator.runtime.dispatch.redrive import redrive
 
-__all__ = ["LEASE_ENDED", "WITHDRAWN", "DeliveryPolicy", "DeliveryQueue", "Dispatcher", "own_records", "redrive"]
+__all__ = [
+    "LEASE_ENDED",
+    "TAKEN",
+    "WITHDRAWN",
+    "DeliveryPolicy",
+    "DeliveryQueue",
+    "Dispatcher",
+    "own_records",
+    "redrive",
+]

@@ -9,6 +9,9 @@ from orchestrator.runtime.ports import DispatchQueue, Queued
 #: The action was withdrawn while it was claimed: whoever claims it next must settle it, not send it.
 WITHDRAWN = "withdrawn"
 
+#: The other side has taken the action and only its receipt is still to be written: a withdrawal comes too late.
+TAKEN = "taken"
+
 #: A lease ran out without a word: an attempt may have been made that nobody reported.
 LEASE_ENDED = "lease_ended"
 

@@ -28,6 +28,7 @@ from orchestrator.metrics import DEAD_LETTERS, DELIVERIES, OUTCOMES, STORE_RETRI
 from orchestrator.runtime.dispatch.attempt import last_attempt
 from orchestrator.runtime.dispatch.meter import Meter
 from orchestrator.runtime.dispatch.patience import patiently
+from orchestrator.runtime.dispatch.queue import TAKEN
 from orchestrator.runtime.dispatch.receipt import DISPATCHER, dead_letter, finding_event, ledger_entry, settled_event
 from orchestrator.runtime.dispatch.step import Cause, Outcome, Settle
 from orchestrator.runtime.ports import Clock, DispatchQueue, EventLog, Queued
@@ -70,6 +71,8 @@ class Settlement:
         except LogUnavailable:
             STORE_RETRIES.labels("event_log").inc()
             again_ms = self.clock.now_ms() + REPORT_AGAIN_MS
+            if word.outcome is Outcome.DELIVERED and TAKEN not in queued.history:
+                queued = msgspec.structs.replace(queued, history=(*queued.history, TAKEN))
             await patiently(self.clock, "dispatch_queue", lambda: self._queue.retry(queued, again_ms, unspent=unspent))
             return
         entry = ledger_entry(action, queued, word, self.clock.now_ms())
