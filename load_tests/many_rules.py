@@ -25,6 +25,10 @@ PROPERTIES = {
 }
 
 
+#: Rules of one file; the loader bounds the size of a file.
+_FILE_MAX = 1_000
+
+
 def write_rules(folder: Path, *, rules: int, listening: int = 5) -> Path:
     """Write a rulebook of ``rules`` rules and return its folder.
 
@@ -43,7 +47,9 @@ def write_rules(folder: Path, *, rules: int, listening: int = 5) -> Path:
     _write(folder / "connectors.yaml", {"connectors": {"log": {"type": "log", "kind": "email"}}})
     template = {"templates": {"offer": {"params": {"text": "Your basket of {{ event.total }} waits."}}}}
     _write(folder / "templates.yaml", template)
-    _write(folder / "shop.yaml", {"journey": "shop", "title": "Shop", **_stages(), "rules": own + others})
+    _write(folder / "shop.yaml", {"journey": "shop", "title": "Shop", **_stages(), "rules": own + others[:_FILE_MAX]})
+    for number, start in enumerate(range(_FILE_MAX, len(others), _FILE_MAX)):
+        _write(folder / f"elsewhere-{number}.yaml", _elsewhere(number, others[start : start + _FILE_MAX]))
     return folder
 
 
@@ -52,6 +58,12 @@ def _stages() -> dict[str, Any]:
     stages: dict[str, Any] = {name: {"on": {"event": event}} for name, event in zip(names, STAGES, strict=False)}
     stages["ordered"] = {"on": {"event": STAGES[-1]}, "goal": True}
     return {"stages": stages, "reentry": {"after": "1d"}}
+
+
+def _elsewhere(number: int, rules: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a journey that nobody enters, for rules that a first file has no room for."""
+    stages = {"stages": {"elsewhere": {"on": {"event": "other_0"}}}}
+    return {"journey": f"elsewhere-{number}", "title": f"Elsewhere {number}", **stages, "rules": rules}
 
 
 def _rule(number: int, event: str) -> dict[str, Any]:
