@@ -27,6 +27,8 @@ BYTES_MAX = 2_000_000
 DEPTH_MAX = 32
 VALUES_MAX = 400_000
 
+_TOO_DEEP = f"nested more than {DEPTH_MAX} levels deep; name a part as a segment of its own"
+
 _NUMBER = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})(?:(\.[0-9]+)?([eE][-+]?[0-9]{1,2})?)")
 _CONSTANTS: dict[str, Any] = {"": None, "~": None, "null": None, "true": True, "false": False}
 
@@ -119,6 +121,9 @@ def read_source(file: str, content: bytes) -> Map | Seq | None:
 def _syntax_fault(fault: yaml.MarkedYAMLError, text: str) -> SourceFault:
     mark = fault.problem_mark or fault.context_mark
     line = mark.line + 1 if mark else 1
+    if fault.problem and "maximum nesting depth" in fault.problem:
+        # Newer parsers in C have a ceiling of their own, far above ours, and meet it before we see a level.
+        return SourceFault(line, _TOO_DEEP)
     parts = [part for part in (fault.problem, fault.context) if part]
     message = f"not valid YAML: {', '.join(parts)}"
     # The parser in C does not name the character that it stumbles over.
@@ -219,7 +224,7 @@ class _Builder:
             raise SourceFault(line, "a key must be plain text, not a list or a mapping")
         self._depth += 1
         if self._depth > DEPTH_MAX:
-            raise SourceFault(line, f"nested more than {DEPTH_MAX} levels deep; name a part as a segment of its own")
+            raise SourceFault(line, _TOO_DEEP)
         name: str | int = 0 if here is None else self._key if self._key is not None else len(here)
         opened = kind(self._file, line, here, name)
         self._put(opened, line)
