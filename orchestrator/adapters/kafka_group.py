@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 
 #: Records handed over at once.
 BATCH_MAX = 500
+#: How long a fetch waits at the broker for a first record. It bounds how long a partition that was just read to its
+#: end waits to be part of the next fetch: with the client's default an action could wait for half a second.
+_FETCH_WAIT_MS = 10
 _PAUSE_S = 0.5
 
 Take = Callable[[Sequence[Record]], Awaitable[None]]
@@ -60,6 +63,7 @@ class KafkaGroupReader:
             auto_offset_reset="earliest",
             session_timeout_ms=self._session_timeout_ms,
             heartbeat_interval_ms=self._session_timeout_ms // 5,
+            fetch_max_wait_ms=_FETCH_WAIT_MS,
         )
 
     async def _follow(self, consumer: AIOKafkaConsumer, take: Take) -> None:
