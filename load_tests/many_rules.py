@@ -23,8 +23,6 @@ PROPERTIES = {
     "channel": "string",
     "price": "number",
 }
-
-
 #: Rules of one file; the loader bounds the size of a file.
 _FILE_MAX = 1_000
 

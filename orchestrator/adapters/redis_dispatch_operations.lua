@@ -133,7 +133,8 @@ function operations.settle()
   return 1
 end
 
--- id, rank, entry, whether unspent ('1') and whether taken ('1') of each; an action that was settled meanwhile stays settled
+-- id, rank, entry, whether unspent ('1') and whether taken ('1') of each; an action that was settled meanwhile stays
+-- settled
 function operations.retry()
   for index = 2, #ARGV, 5 do
     local id = ARGV[index]
