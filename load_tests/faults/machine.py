@@ -22,13 +22,13 @@ def peak_mb(pid: int) -> float:
     return _status_mb(pid, "VmHWM")
 
 
-def pss_mb(pid: int) -> float:
-    """Return the memory of a process in MB, with what it shares counted in parts; 0 when it has ended."""
+def own_mb(pid: int) -> float:
+    """Return the memory in MB that a process took for itself, files that it mapped left out; 0 when it has ended."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
         return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:")), 0.0)
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("Anonymous:")), 0.0)
 
 
 def descriptors(pid: int) -> int:

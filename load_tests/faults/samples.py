@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from load_tests.faults.machine import descriptors, pss_mb, rss_mb
+from load_tests.faults.machine import descriptors, own_mb
 
 #: A series is judged from here on, in seconds of its process's life: caches fill first.
 WARM_UP_S = 300.0
@@ -24,8 +24,7 @@ class Sample:
     """What a process took ``at_s`` after the start of the watch."""
 
     at_s: float
-    rss_mb: float
-    pss_mb: float
+    own_mb: float
     descriptors: int
 
 
@@ -45,15 +44,15 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """How a settled series moved: per hour, and between its first and last tenth."""
+    """How a settled series moved: per hour, and what the process took at the ends of its four quarters."""
 
     role: str
     pid: int
     samples: int
     minutes: float
-    pss_mb: float
-    pss_mb_per_hour: float
-    descriptors: int
+    own_mb: list[float]
+    own_mb_per_hour: float
+    descriptors: list[int]
     descriptors_per_hour: float
 
 
@@ -62,14 +61,15 @@ def growth(series: Series) -> Growth | None:
     settled = series.settled()
     if len(settled) < SAMPLES_MIN:
         return None
+    quarters = [settled[len(settled) * quarter // 4 - 1] for quarter in (1, 2, 3, 4)]
     return Growth(
         role=series.role,
         pid=series.pid,
         samples=len(settled),
         minutes=(settled[-1].at_s - settled[0].at_s) / 60,
-        pss_mb=settled[-1].pss_mb,
-        pss_mb_per_hour=slope_per_hour([(one.at_s, one.pss_mb) for one in settled]),
-        descriptors=settled[-1].descriptors,
+        own_mb=[one.own_mb for one in quarters],
+        own_mb_per_hour=slope_per_hour([(one.at_s, one.own_mb) for one in settled]),
+        descriptors=[one.descriptors for one in quarters],
         descriptors_per_hour=slope_per_hour([(one.at_s, float(one.descriptors)) for one in settled]),
     )
 
@@ -104,6 +104,6 @@ class Watch:
     def _run(self) -> None:
         while not self._ending.wait(self._every_s):
             for role, pid in self._processes().items():
-                taken = Sample(time.monotonic() - self._began, rss_mb(pid), pss_mb(pid), descriptors(pid))
-                if taken.rss_mb:
+                taken = Sample(time.monotonic() - self._began, own_mb(pid), descriptors(pid))
+                if taken.own_mb:
                     self.series.setdefault((role, pid), Series(role, pid)).samples.append(taken)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import hiredis
-from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import Connection, SSLConnection
 
 
@@ -34,9 +34,11 @@ class PackedTlsConnection(_Packing, SSLConnection):
 def packed_client(url: str, **options: Any) -> Redis:
     """Return a client for an address (redis:// or rediss://), with the options of redis-py's connections.
 
-    Raises ``ValueError`` for an address that cannot be read. Closing the client closes its connections.
+    A command waits up to ``timeout`` seconds for one of ``max_connections`` connections, and fails as a broken
+    connection does when none came free. Raises ``ValueError`` for an address that cannot be read. Closing the client
+    closes its connections.
     """
-    pool = ConnectionPool.from_url(url, **options)
+    pool = BlockingConnectionPool.from_url(url, **options)
     tls = issubclass(pool.connection_class, SSLConnection)
     pool.connection_class = PackedTlsConnection if tls else PackedConnection
     return Redis.from_pool(pool)

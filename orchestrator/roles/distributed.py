@@ -26,7 +26,8 @@ from orchestrator.runtime.shelf import SWITCH_WITHIN_MS
 from orchestrator.runtime.surroundings import Extent
 from orchestrator.settings import Settings
 
-CONNECTIONS_MAX = 64
+#: A command takes Redis far less than a millisecond, so that a few connections serve many waiting tasks.
+CONNECTIONS_MAX = 16
 
 
 def redis_client(settings: Settings) -> redis.Redis:
@@ -37,6 +38,7 @@ def redis_client(settings: Settings) -> redis.Redis:
             url,
             **_redis_tls(url, settings),
             max_connections=CONNECTIONS_MAX,
+            timeout=10,
             socket_timeout=10,
             socket_connect_timeout=5,
             retry=Retry(ExponentialBackoff(), 1),

@@ -69,7 +69,8 @@ async def main(bootstrap: str, redis_url: str, workspace: str, group: str, sessi
         batch_events_max=50,
         partitions=4,
     )
-    client = Redis.from_url(redis_url)
+    # Without a timeout: a process that was frozen would take its own pause for a silence of Redis.
+    client = Redis.from_url(redis_url, socket_timeout=None)
 
     async def ready() -> None:
         tell("ready")
