@@ -14,26 +14,28 @@ stamps first stamp, last stamp, number                             since first, 
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_right, insort
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, assert_never
 
 from orchestrator.core.compare import is_number
 from orchestrator.core.definition import SUM_BUCKETS, Aggregate, AggregateKind
+from orchestrator.core.view import Properties, dig
+
+#: Takes what is stored, the event time and the event's properties.
+Update = Callable[[Sequence[Any] | None, int, Properties], list[Any]]
 
 
-def updated(aggregate: Aggregate, stored: Sequence[Any] | None, at_ms: int, value: Any) -> list[Any]:
-    """Return the stored form after one more event at ``at_ms``; ``value`` is the summed property."""
+def updater(aggregate: Aggregate) -> Update:
+    """Return the function that gives the stored form after one more event, from the one before or None."""
     match aggregate.kind:
         case AggregateKind.COUNT:
-            return _with_stamp(stored or (), at_ms, aggregate.size)
+            return _count(aggregate.size)
         case AggregateKind.SUM:
-            return _with_amount(stored or (), at_ms // bucket_ms(aggregate.within_ms), value)
+            return _sum(bucket_ms(aggregate.within_ms), aggregate.path.parts if aggregate.path else ())
         case AggregateKind.STAMPS:
-            if not stored:
-                return [at_ms, at_ms, 1]
-            first, last, number = stored
-            return [min(first, at_ms), max(last, at_ms), number + 1]
+            return _stamp
         case _:
             assert_never(aggregate.kind)
 
@@ -43,20 +45,38 @@ def bucket_ms(within_ms: int) -> int:
     return max(1, within_ms // SUM_BUCKETS)
 
 
-def _with_stamp(stamps: Sequence[int], at_ms: int, size: int) -> list[int]:
-    if not stamps or at_ms >= stamps[-1]:
-        # Events mostly come in order, and most rings are full.
-        return [*stamps[1 - size :], at_ms] if size > 1 else [at_ms]
-    grown = list(stamps)
-    insort(grown, at_ms)
-    return grown[-size:]
+def _count(size: int) -> Update:
+    older = 1 - size if size > 1 else sys.maxsize  # where those begin that stay beside the newest
+
+    def update(stored: Sequence[Any] | None, at_ms: int, _: Properties) -> list[Any]:
+        if not stored:
+            return [at_ms]
+        if at_ms >= stored[-1]:
+            # Events mostly come in order, and most rings are full.
+            return [*stored[older:], at_ms]
+        grown = list(stored)
+        insort(grown, at_ms)
+        return grown[-size:]
+
+    return update
 
 
-def _with_amount(sums: Sequence[Sequence[Any]], bucket: int, value: Any) -> list[Any]:
-    amount = value if is_number(value) else 0
-    grown: dict[int, float] = {one: total for one, total in sums}  # noqa: C416 - pairs arrive as lists.
-    grown[bucket] = grown.get(bucket, 0) + amount
-    return [[one, grown[one]] for one in sorted(grown)[-(SUM_BUCKETS + 1) :]]
+def _sum(width_ms: int, path: tuple[str, ...]) -> Update:
+    def update(stored: Sequence[Any] | None, at_ms: int, event: Properties) -> list[Any]:
+        value = dig(event, path)
+        bucket = at_ms // width_ms
+        grown: dict[int, float] = {one: total for one, total in stored or ()}  # noqa: C416 - pairs arrive as lists.
+        grown[bucket] = grown.get(bucket, 0) + (value if is_number(value) else 0)
+        return [[one, grown[one]] for one in sorted(grown)[-(SUM_BUCKETS + 1) :]]
+
+    return update
+
+
+def _stamp(stored: Sequence[Any] | None, at_ms: int, _: Properties) -> list[Any]:
+    if not stored:
+        return [at_ms, at_ms, 1]
+    first, last, number = stored
+    return [at_ms if at_ms < first else first, at_ms if at_ms > last else last, number + 1]
 
 
 def count_at(stamps: Sequence[int] | None, at_ms: int, within_ms: int) -> int:

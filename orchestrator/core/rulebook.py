@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from typing import NamedTuple
 
+from orchestrator.core.aggregate import Update, updater
 from orchestrator.core.condition import AllOf, Condition, Path
 from orchestrator.core.definition import (
     Aggregate,
@@ -76,11 +78,23 @@ class SequenceWatch:
     lateness_ms: int
 
 
+class Counting(NamedTuple):
+    """An aggregate that an event updates if it holds."""
+
+    aggregate: Aggregate
+    holds: Check | None
+    update: Update
+
+
 @dataclass(frozen=True, slots=True)
 class StageEntry:
-    """The stages of one journey that an event may enter, last stage first; ``places`` has the index of every stage."""
+    """The stages of one journey that an event may enter, last stage first; ``places`` has the index of every stage.
+
+    ``sole_run`` is the name of the journey's run, '' where it has one for each value of its key.
+    """
 
     journey: Journey
+    sole_run: str
     stages: tuple[tuple[Stage, Check | None], ...]
     places: Mapping[str, int]
 
@@ -89,7 +103,7 @@ class StageEntry:
 class EventPlan:
     """All that one event type sets off."""
 
-    aggregates: tuple[tuple[Aggregate, Check | None], ...] = ()
+    aggregates: tuple[Counting, ...] = ()
     stages: tuple[StageEntry, ...] = ()
     preventing: tuple[Watch, ...] = ()
     arming: tuple[Watch, ...] = ()
@@ -131,14 +145,14 @@ class Rulebook:
 
     def kept_aggregates(self) -> frozenset[str]:
         """Return the names of the aggregates that events keep up to date while this version is in force."""
-        return frozenset(one.name for plan in self.plans.values() for one, _ in plan.aggregates)
+        return frozenset(one.aggregate.name for plan in self.plans.values() for one in plan.aggregates)
 
 
 class _PlanDraft:
     """The mutable form of an ``EventPlan`` while the index is being built."""
 
     def __init__(self) -> None:
-        self.aggregates: list[tuple[Aggregate, Check | None]] = []
+        self.aggregates: list[Counting] = []
         self.stages: list[StageEntry] = []
         self.preventing: list[Watch] = []
         self.arming: list[Watch] = []
@@ -158,7 +172,8 @@ class _Builder:
         self.drafts: dict[str, _PlanDraft] = {}
         self.watches: dict[str, Watch] = {}
         for aggregate in aggregates:
-            self.draft(aggregate.event).aggregates.append((aggregate, self.check("", aggregate.where)))
+            counting = Counting(aggregate, self.check("", aggregate.where), updater(aggregate))
+            self.draft(aggregate.event).aggregates.append(counting)
 
     def draft(self, event_type: str) -> _PlanDraft:
         return self.drafts.setdefault(event_type, _PlanDraft())
@@ -179,8 +194,9 @@ class _Builder:
             if stage.on.event:
                 by_event.setdefault(stage.on.event, []).append((stage, self.check(journey.id, stage.on.where)))
         places = {stage.name: stage.index for stage in journey.stages}
+        sole_run = f"{journey.id}/" if journey.key is None else ""
         for event_type, stages in by_event.items():
-            self.draft(event_type).stages.append(StageEntry(journey, tuple(stages), places))
+            self.draft(event_type).stages.append(StageEntry(journey, sole_run, tuple(stages), places))
 
     def index_rule(self, rule: Rule) -> None:
         for leaving in rule.exit_when:

@@ -48,19 +48,22 @@ class Transition:
 
 def follow_event(turn: Turn, entry: StageEntry, view: View) -> Transition | None:
     """Move the run that the event concerns, if the event enters a later stage of this journey."""
-    key = view.run_key(entry.journey.id)
+    key = entry.sole_run or view.run_key(entry.journey.id)
     if key is None:
         return None
-    run = turn.state.runs.get(key)
-    if run is not None and run.ended_at and not _may_reenter(entry.journey, run, turn.at_ms):
-        return None
-    open_run = None if run is None or run.ended_at else run
+    open_run = turn.state.runs.get(key)
+    if open_run is not None and open_run.ended_at:
+        if not _may_reenter(entry.journey, open_run, turn.at_ms):
+            return None
+        open_run = None
     # A stage that an edit has removed counts as standing before the first.
     reached = -1 if open_run is None else entry.places.get(open_run.stage, -1)
     for stage, holds in entry.stages:
         if stage.index <= reached:
             return None
-        if _goal_in_time(entry.journey, stage, open_run, turn.at_ms) and (holds is None or holds(view)):
+        if stage.goal and not _goal_in_time(entry.journey, open_run, turn.at_ms):
+            continue
+        if holds is None or holds(view):
             return _move(turn, entry.journey, key, open_run, stage)
     return None
 
@@ -106,8 +109,8 @@ def _may_reenter(journey: Journey, run: Run, at_ms: int) -> bool:
     return journey.reentry_after_ms is not None and at_ms >= run.ended_at + journey.reentry_after_ms
 
 
-def _goal_in_time(journey: Journey, stage: Stage, run: Run | None, at_ms: int) -> bool:
-    if not stage.goal or journey.goal_window_ms is None or run is None:
+def _goal_in_time(journey: Journey, run: Run | None, at_ms: int) -> bool:
+    if journey.goal_window_ms is None or run is None:
         return True
     return at_ms - run.started_at <= journey.goal_window_ms
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from orchestrator.core.action import Action
 from orchestrator.core.decision import DecisionRecord
 from orchestrator.core.definition import Rule
@@ -42,58 +44,33 @@ def forked(state: CustomerState) -> CustomerState:
     )
 
 
-class Turn:
+class Turn(msgspec.Struct, gc=False):
     """One stimulus being decided.
 
     ``now_ms`` is log time, the ``now`` of limits and deadlines. ``at_ms`` is the stimulus's own event time and
     ``cause`` its id. ``event`` and ``context`` are what conditions and templates read.
     """
 
-    __slots__ = (
-        "actions",
-        "at_ms",
-        "cause",
-        "context",
-        "customer_id",
-        "event",
-        "lessons",
-        "model",
-        "now_ms",
-        "records",
-        "rulebook",
-        "state",
-    )
-
-    def __init__(  # noqa: PLR0913, PLR0917 - the facts of a stimulus.
-        self,
-        rulebook: Rulebook,
-        state: CustomerState,
-        customer_id: str,
-        now_ms: int,
-        at_ms: int,
-        cause: str,
-        event: Properties,
-        context: Properties,
-        model: Propensity,
-    ) -> None:
-        self.rulebook = rulebook
-        self.state = state
-        self.customer_id = customer_id
-        self.now_ms = now_ms
-        self.at_ms = at_ms
-        self.cause = cause
-        self.event = event
-        self.context = context
-        self.model = model
-        self.actions: list[Action] = []
-        self.records: list[DecisionRecord] = []
-        self.lessons: list[Lesson] = []
+    rulebook: Rulebook
+    state: CustomerState
+    customer_id: str
+    now_ms: int
+    at_ms: int
+    cause: str
+    event: Properties
+    context: Properties
+    model: Propensity
+    actions: list[Action] = []
+    records: list[DecisionRecord] = []
+    lessons: list[Lesson] = []
 
     def view(self, event: Properties | None = None, pinned: str = "") -> View:
         """Return what conditions read now: aggregates as of the customer's frontier."""
-        facts = self.event if event is None else event
-        context = self.context if event is None else {}
-        return View(self.rulebook, self.state, max(self.at_ms, self.state.frontier_ms), facts, context, pinned)
+        state, at_ms = self.state, self.at_ms
+        as_of_ms = at_ms if at_ms > state.frontier_ms else state.frontier_ms
+        if event is None:
+            return View(self.rulebook, state, as_of_ms, self.event, self.context, pinned)
+        return View(self.rulebook, state, as_of_ms, event, {}, pinned)
 
     def record(  # noqa: PLR0913 - the columns of the ledger.
         self,

@@ -112,7 +112,7 @@ def _place(rulebook: Rulebook, key: str, run: Run) -> tuple[int, bool]:
 
 
 def _unite_aggregates(rulebook: Rulebook, state: CustomerState, other: CustomerState) -> None:
-    known = {one.name: one for plan in rulebook.plans.values() for one, _ in plan.aggregates}
+    known = {one.aggregate.name: one.aggregate for plan in rulebook.plans.values() for one in plan.aggregates}
     room = _with_room(state.aggregates, other.aggregates)
     for name, stored in other.aggregates.items():
         own = state.aggregates.get(name)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from orchestrator.core.condition import MISSING, Path, Root
 from orchestrator.core.state import CustomerState, Run
 
@@ -23,31 +25,19 @@ def dig(value: Any, parts: tuple[str, ...]) -> Any:
     return value
 
 
-class View:
+class View(msgspec.Struct, gc=False):
     """What can be read. ``at_ms`` is the event time as of which aggregates are read.
 
     ``event`` holds the properties of the triggering event (of the one that started the play, or armed the
     absence, when a timer is the stimulus). ``pinned`` names the run that a timer or a play belongs to.
     """
 
-    __slots__ = ("at_ms", "context", "event", "pinned", "rulebook", "state", "traits")
-
-    def __init__(
-        self,
-        rulebook: Rulebook,
-        state: CustomerState,
-        at_ms: int,
-        event: Properties,
-        context: Properties,
-        pinned: str = "",
-    ) -> None:
-        self.rulebook = rulebook
-        self.state = state
-        self.at_ms = at_ms
-        self.event = event
-        self.context = context
-        self.pinned = pinned
-        self.traits = state.traits
+    rulebook: Rulebook
+    state: CustomerState
+    at_ms: int
+    event: Properties
+    context: Properties
+    pinned: str = ""
 
     def run_key(self, journey: str) -> str | None:
         """Return the name of the journey's run that the stimulus concerns, ``journey/key``, or None."""
@@ -92,7 +82,7 @@ class View:
             case Root.EVENT:
                 return dig(self.event, path.parts)
             case Root.PROFILE:
-                trait = self.traits.get(path.parts[0])
+                trait = self.state.traits.get(path.parts[0])
                 return MISSING if trait is None else dig(trait[0], path.parts[1:])
             case Root.CONTEXT:
                 return dig(self.context, path.parts)
@@ -114,7 +104,7 @@ class View:
         run = self.run(journey)
         return {
             "event": dict(self.event),
-            "profile": {name: value for name, (value, _) in self.traits.items()},
+            "profile": {name: value for name, (value, _) in self.state.traits.items()},
             "context": dict(self.context),
             "journey": journey,
             "run": {} if run is None else {name: self.run_fact(journey, name) for name in (*RUN_FACTS, "key")},

@@ -99,8 +99,9 @@ class Source:
         lines = [
             "def match(v):",
             "    e = v.event",
-            "    t = v.traits",
-            "    a = v.state.aggregates",
+            "    s = v.state",
+            "    t = s.traits",
+            "    a = s.aggregates",
             "    now = v.at_ms",
         ]
         lines += [f"    {load}" for load in self.loads]

@@ -306,7 +306,7 @@ def defective() -> Rulebook:
         )
         for rule in journey.rules
     )
-    aggregates = {one.name: one for plan in whole.plans.values() for one, _ in plan.aggregates}
+    aggregates = {one.aggregate.name: one.aggregate for plan in whole.plans.values() for one in plan.aggregates}
     return build_rulebook(
         version="defective",
         journeys=[replace(journey, rules=rules)],

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.core.aggregate import bucket_ms, count_at, sum_at, updated
+from orchestrator.core.aggregate import bucket_ms, count_at, sum_at, updater
+from orchestrator.core.condition import Path, Root
 from orchestrator.core.definition import SUM_BUCKETS, Aggregate, AggregateKind
 
 COUNT = Aggregate("n", AggregateKind.COUNT, "e", within_ms=100, size=3)
-SUM = Aggregate("s", AggregateKind.SUM, "e", within_ms=600)
+SUM = Aggregate("s", AggregateKind.SUM, "e", within_ms=600, path=Path(Root.EVENT, ("amount",)))
 STAMPS = Aggregate("t", AggregateKind.STAMPS, "e")
 
 
 def after(aggregate, *events):
-    stored = None
+    stored, update = None, updater(aggregate)
     for at_ms, value in events:
         before = stored
         kept = None if before is None else list(before)
-        stored = updated(aggregate, stored, at_ms, value)
+        stored = update(stored, at_ms, {"amount": value})
         assert before == kept, "what was stored before has changed"
     return stored
 
