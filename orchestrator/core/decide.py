@@ -60,7 +60,7 @@ _ANSWERS = {
 #: Events that may name another id of the same customer.
 _NAMING = frozenset({ALIAS, IDENTIFY})
 
-#: Events that tell of the profile, of consent or of an action whatever the tracking plan says; so may a context.
+#: Events that tell of the profile, of consent or of an action whatever the tracking plan says.
 _TELLING = RECEIPTS | OUTCOMES | {IDENTIFY, CONSENT_CHANGED}
 
 #: The model of callers that have none: it has learned nothing and is never taught.
@@ -117,7 +117,7 @@ def _apply(turn: Turn, event: Event, plan: EventPlan) -> None:
     state = turn.state
     if state.plays or turn.rulebook.stage_maps:
         edit.catch_up(turn)
-    if event.context or event.type in _TELLING:
+    if event.type in _TELLING or "consent" in event.context:
         _be_told(turn, event)
     view = turn.view()
     if plan.aggregates:

@@ -138,7 +138,7 @@ class CustomerState(msgspec.Struct, array_like=True, gc=False):
 
     def next_wake_ms(self) -> int | None:
         """Return when the earliest timer is due, or None."""
-        return min(self.timers.values(), default=None)
+        return min(self.timers.values()) if self.timers else None
 
 
 _encoder = msgspec.msgpack.Encoder()

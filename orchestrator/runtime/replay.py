@@ -82,6 +82,6 @@ def replay(
         records=outcome.records,
         failures=outcome.failures,
         states=dict(kept),
-        events=outcome.counts["events"],
-        duplicates=outcome.counts["duplicates"],
+        events=outcome.events_applied,
+        duplicates=outcome.duplicates,
     )

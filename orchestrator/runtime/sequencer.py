@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field
 
@@ -48,7 +47,8 @@ class Outcome:
     fired: list[TimerDue] = field(default_factory=list)
     lessons: int = 0
     touched: dict[str, int | None] = field(default_factory=dict)
-    counts: Counter[str] = field(default_factory=Counter)  # "events", "duplicates"
+    events_applied: int = 0  # duplicates among them
+    duplicates: int = 0
 
 
 class Sequencer:
@@ -82,7 +82,7 @@ class Sequencer:
         """Decide an event, after every timer that is due by its stamp."""
         if self._wakes and self._wakes[0][0] <= stamp_ms:
             self.advance(stamp_ms)
-        self.outcome.counts["events"] += 1
+        self.outcome.events_applied += 1
         self._decide(event.customer_id, event, stamp_ms)
 
     def advance(self, until_ms: int) -> None:
@@ -100,32 +100,39 @@ class Sequencer:
 
     def _decide(self, customer_id: str, stimulus: Stimulus, now_ms: int) -> None:
         before = self.states[customer_id]
+        outcome = self.outcome
         try:
             decision = decide(self.rulebook, before, stimulus, now_ms, self._model_of(customer_id))
         except Exception as error:
             log.exception("deciding failed for customer %r", customer_id)
-            self.outcome.failures.append(Failure(stimulus, f"{type(error).__name__}: {error}"))
-            self._set(customer_id, _without(before, stimulus))
+            outcome.failures.append(Failure(stimulus, f"{type(error).__name__}: {error}"))
+            self._set(customer_id, before, _without(before, stimulus))
             return
         if decision.duplicate:
-            self.outcome.counts["duplicates"] += 1
+            outcome.duplicates += 1
             return
         if decision.actions:
-            self.outcome.actions += decision.actions
-            self.outcome.stamps += [now_ms] * len(decision.actions)
-        self.outcome.records += decision.records
-        self.outcome.events += decision.events
-        for lesson in decision.lessons:
-            self._model_of(customer_id).learn(lesson)
-        self.outcome.lessons += len(decision.lessons)
-        self._set(customer_id, decision.state)
+            outcome.actions += decision.actions
+            outcome.stamps += [now_ms] * len(decision.actions)
+        if decision.records:
+            outcome.records += decision.records
+        if decision.events:
+            outcome.events += decision.events
+        if decision.lessons:
+            for lesson in decision.lessons:
+                self._model_of(customer_id).learn(lesson)
+            outcome.lessons += len(decision.lessons)
+        self._set(customer_id, before, decision.state)
 
-    def _set(self, customer_id: str, state: CustomerState) -> None:
-        if customer_id not in self.outcome.touched:
-            self.outcome.touched[customer_id] = self.states[customer_id].next_wake_ms()
+    def _set(self, customer_id: str, before: CustomerState, state: CustomerState) -> None:
+        touched = self.outcome.touched
+        if customer_id not in touched:
+            touched[customer_id] = before.next_wake_ms()
         self.states[customer_id] = state
-        wake_ms = state.next_wake_ms()
-        if wake_ms is not None and (self._end is None or (wake_ms, customer_id) < self._end):
+        if not state.timers:
+            return
+        wake_ms = min(state.timers.values())
+        if self._end is None or (wake_ms, customer_id) < self._end:
             heapq.heappush(self._wakes, (wake_ms, customer_id))
 
 

@@ -124,7 +124,7 @@ def test_a_duplicate_is_counted_and_touches_nobody():
     first.apply(event("b", 1, "x"), 1)
     again = Sequencer(RULEBOOK, state)
     again.apply(event("b", 1, "x"), 2)
-    assert (again.outcome.counts, again.outcome.touched) == ({"events": 1, "duplicates": 1}, {})
+    assert (again.outcome.events_applied, again.outcome.duplicates, again.outcome.touched) == (1, 1, {})
 
 
 @pytest.mark.parametrize(
