@@ -30,7 +30,7 @@ from orchestrator.runtime.dispatch.rate import Bucket, Rate
 from orchestrator.runtime.dispatch.receipt import ledger_entry
 from orchestrator.runtime.dispatch.settlement import Settlement, successor
 from orchestrator.runtime.dispatch.step import Settle
-from orchestrator.runtime.partition import Partition
+from orchestrator.runtime.partition import Partition, States
 from orchestrator.runtime.ports import OutboxEntry, Outgoing, Queued, Quota, Record
 from orchestrator.runtime.sequencer import Outcome
 
@@ -79,18 +79,19 @@ class _ForgetsTheOutbox(Partition):
 
 
 class _PublishesFirst(Partition):
-    async def _commit(self, outcome: Outcome, clock_ms: int, next_offset: int, letters: Sequence[Outgoing]) -> None:
+    async def _commit(
+        self, outcome: Outcome, states: States, clock_ms: int, next_offset: int, letters: Sequence[Outgoing]
+    ) -> None:
         await self._publish([*self._outgoing(outcome), *letters])
-        await super()._commit(outcome, clock_ms, next_offset, letters)
+        await super()._commit(outcome, states, clock_ms, next_offset, letters)
 
 
 class _OffsetFirst(Partition):
-    async def _commit(self, outcome: Outcome, clock_ms: int, next_offset: int, letters: Sequence[Outgoing]) -> None:
-        await super()._commit(Outcome(), clock_ms, next_offset, [])
-        await super()._commit(outcome, clock_ms, next_offset, letters)
-
-    def _evict(self) -> None:
-        """Forget nothing, for the second of the two commits needs it."""
+    async def _commit(
+        self, outcome: Outcome, states: States, clock_ms: int, next_offset: int, letters: Sequence[Outgoing]
+    ) -> None:
+        await super()._commit(Outcome(), states, clock_ms, next_offset, [])
+        await super()._commit(outcome, states, clock_ms, next_offset, letters)
 
 
 class _TrimsFirst(Partition):

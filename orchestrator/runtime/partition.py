@@ -14,6 +14,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TypeVar
 
 import msgspec
@@ -40,6 +41,8 @@ from orchestrator.runtime.surroundings import Surroundings, check_position
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+#: Customers' states by id.
+States = Mapping[str, CustomerState]
 
 #: Timers that are fetched, and at least fired, per commit.
 WAKES_MAX = 1_000
@@ -62,7 +65,8 @@ class Partition:
     def __init__(self, number: int, surroundings: Surroundings) -> None:
         self.number = number
         self._in = surroundings
-        self._states: dict[str, CustomerState] = {}
+        # Encoded: objects that lie all over memory take longer to reach than to decode, and ten times the room.
+        self._warm: dict[str, bytes] = {}
         self._model = BetaBernoulli()
         self._epoch = 0
         self._sequence = 0
@@ -161,8 +165,8 @@ class Partition:
             partial = len(wakes) == WAKES_MAX
             clock_ms = wakes[-1].due_ms if partial else until_ms
             chunk = batch.taken(clock_ms if partial else None)
-            outcome = await self._decide(chunk, wakes, wakes[-1] if partial else None, clock_ms)
-            await self._commit(outcome, clock_ms, batch.reached, batch.letters_taken())
+            outcome, states = await self._decide(chunk, wakes, wakes[-1] if partial else None, clock_ms)
+            await self._commit(outcome, states, clock_ms, batch.reached, batch.letters_taken())
             if not partial:
                 return
 
@@ -173,8 +177,11 @@ class Partition:
 
     async def _decide(
         self, chunk: Sequence[tuple[int, Event]], wakes: Sequence[Wake], last: Wake | None, clock_ms: int
-    ) -> Decided:
-        """Decide the chunk, and the timers up to the wake ``last`` (None: all that are due by ``clock_ms``)."""
+    ) -> tuple[Decided, dict[str, CustomerState]]:
+        """Decide the chunk, and the timers up to the wake ``last`` (None: all that are due by ``clock_ms``).
+
+        Returns what was decided and the states of all customers concerned.
+        """
         needed = dict.fromkeys([event.customer_id for _, event in chunk])
         needed.update(dict.fromkeys(wake.customer_id for wake in wakes))
         states = await self._load(list(needed))
@@ -185,31 +192,35 @@ class Partition:
         for stamp_ms, event in chunk:
             sequencer.apply(event, stamp_ms)
         sequencer.advance(clock_ms)
-        outcome = sequencer.outcome
-        for customer_id in outcome.touched:
-            self._states.pop(customer_id, None)
-            self._states[customer_id] = states[customer_id]
-        return outcome
+        return sequencer.outcome, states
 
     async def _load(self, customer_ids: list[str]) -> dict[str, CustomerState]:
         """Return the customers' states, from memory where they are warm."""
-        cold = [one for one in customer_ids if one not in self._states]
-        states = {one: self._states[one] for one in customer_ids if one in self._states}
-        if cold:
+        warm = self._warm
+        states = {one: decode_state(warm[one]) for one in customer_ids if one in warm}
+        if len(states) < len(customer_ids):
+            cold = [one for one in customer_ids if one not in warm]
             stored = await self._persist("store", lambda: self._in.store.load(self.number, cold))
             states.update((one, decode_state(value)) for one, value in zip(cold, stored, strict=True))
         return states
 
     # --------------------------------------------------------------------------------- the protocol
 
-    async def _commit(self, outcome: Decided, clock_ms: int, next_offset: int, letters: Sequence[Outgoing]) -> None:
+    async def _commit(
+        self,
+        outcome: Decided,
+        states: States,
+        clock_ms: int,
+        next_offset: int,
+        letters: Sequence[Outgoing],
+    ) -> None:
         """P1, P2, P3."""
         outbox = [*self._outgoing(outcome), *letters]
-        touched = {customer_id: self._states[customer_id] for customer_id in outcome.touched}
+        encoded = {customer_id: encode_state(states[customer_id]) for customer_id in outcome.touched}
         wakes = {
             customer_id: wake
             for customer_id, before in outcome.touched.items()
-            if (wake := touched[customer_id].next_wake_ms()) != before
+            if (wake := states[customer_id].next_wake_ms()) != before
         }
         commit = Commit(
             epoch=self._epoch,
@@ -217,7 +228,7 @@ class Partition:
             next_offset=next_offset,
             clock_ms=clock_ms,
             log_id=self._log_id,
-            states=self._encoded(touched, outcome),
+            states={**encoded, MODEL: _encode_arms(self._model.arms)} if outcome.lessons else encoded,
             wakes=wakes,
             outbox=outbox,
         )
@@ -231,14 +242,7 @@ class Partition:
             await self._deliver(outbox)
         await self._note_wakes(wakes)
         self._count(outcome)
-        self._evict()
-
-    def _encoded(self, touched: Mapping[str, CustomerState], outcome: Decided) -> dict[str, bytes]:
-        """Return what to store: the customers' states, and the learned propensities when something was learned."""
-        states = {customer_id: encode_state(state) for customer_id, state in touched.items()}
-        if outcome.lessons:
-            states[MODEL] = _encode_arms(self._model.arms)
-        return states
+        self._keep_warm(encoded)
 
     async def _deliver(self, outbox: Sequence[Outgoing]) -> None:
         with metrics.PUBLISH_SECONDS.time():
@@ -340,11 +344,15 @@ class Partition:
         for labels, number in settled.items():
             metrics.DECISIONS.labels(*labels).inc(number)
 
-    def _evict(self) -> None:
-        """Forget the states that were used longest ago; the store has them."""
-        surplus = len(self._states) - self._in.customers_cached_max
-        for customer_id in list(self._states)[: max(0, surplus)]:
-            del self._states[customer_id]
+    def _keep_warm(self, encoded: Mapping[str, bytes]) -> None:
+        """Remember the latest states, and forget those that were used longest ago; the store has them."""
+        warm = self._warm
+        for customer_id, state in encoded.items():
+            warm.pop(customer_id, None)
+            warm[customer_id] = state
+        surplus = len(warm) - self._in.customers_cached_max
+        for customer_id in list(islice(warm, max(0, surplus))):
+            del warm[customer_id]
 
 
 @dataclass(slots=True)

@@ -515,10 +515,10 @@ class ForgetsTheOutbox(Partition):
 class PublishesFirst(Partition):
     """Publishes before it commits."""
 
-    async def _commit(self, outcome: Outcome, clock_ms: int, next_offset: int, letters) -> None:  # type: ignore[no-untyped-def]
+    async def _commit(self, outcome: Outcome, states, clock_ms: int, next_offset: int, letters) -> None:  # type: ignore[no-untyped-def]
         letters = list(letters)
         await self._publish([*self._outgoing(outcome), *letters])
-        await super()._commit(outcome, clock_ms, next_offset, letters)
+        await super()._commit(outcome, states, clock_ms, next_offset, letters)
 
 
 class TrimsFirst(Partition):
@@ -532,9 +532,9 @@ class TrimsFirst(Partition):
 class CommitsInTwoSteps(Partition):
     """Writes the states first and the offset with the next commit."""
 
-    async def _commit(self, outcome: Outcome, clock_ms: int, next_offset: int, letters) -> None:  # type: ignore[no-untyped-def]
-        await super()._commit(outcome, clock_ms, self._next_offset, letters)
-        await super()._commit(Outcome(), clock_ms, next_offset, [])
+    async def _commit(self, outcome: Outcome, states, clock_ms: int, next_offset: int, letters) -> None:  # type: ignore[no-untyped-def]
+        await super()._commit(outcome, states, clock_ms, self._next_offset, letters)
+        await super()._commit(Outcome(), states, clock_ms, next_offset, [])
 
 
 @pytest.mark.parametrize("mutant", [ForgetsTheOutbox, PublishesFirst, TrimsFirst])
