@@ -7,7 +7,7 @@ rulebook, makes the same decisions to the byte, because both go through the same
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 
 import msgspec
@@ -17,16 +17,33 @@ from orchestrator.core.decision import DecisionRecord
 from orchestrator.core.event import Event
 from orchestrator.core.propensity import BetaBernoulli
 from orchestrator.core.rulebook import Rulebook
-from orchestrator.core.state import CustomerState
+from orchestrator.core.state import CustomerState, decode_state, encode_state
 from orchestrator.runtime.sequencer import Failure, Sequencer
 
 
-class _States(dict[str, CustomerState]):
-    """Customers, each with the empty state until something happens to them."""
+class _States(MutableMapping[str, CustomerState]):
+    """Customers, each with the empty state until something happens to them.
 
-    def __missing__(self, customer_id: str) -> CustomerState:
-        state = self[customer_id] = CustomerState()
-        return state
+    Kept encoded, as a worker keeps them: what lies all over memory takes longer to reach than to decode.
+    """
+
+    def __init__(self, states: Mapping[str, CustomerState]) -> None:
+        self._encoded = {customer_id: encode_state(state) for customer_id, state in states.items()}
+
+    def __getitem__(self, customer_id: str) -> CustomerState:
+        return decode_state(self._encoded.get(customer_id))
+
+    def __setitem__(self, customer_id: str, state: CustomerState) -> None:
+        self._encoded[customer_id] = encode_state(state)
+
+    def __delitem__(self, customer_id: str) -> None:
+        del self._encoded[customer_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._encoded)
+
+    def __len__(self) -> int:
+        return len(self._encoded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +53,7 @@ class Replayed:
     actions: list[Action]
     records: list[DecisionRecord]
     failures: list[Failure]
-    states: dict[str, CustomerState]
+    states: Mapping[str, CustomerState]
     events: int
     duplicates: int
 
@@ -52,7 +69,7 @@ def replay(
     *,
     until_ms: int | None = None,
     partition_of: Callable[[str], int] = lambda customer_id: 0,
-    states: dict[str, CustomerState] | None = None,
+    states: Mapping[str, CustomerState] | None = None,
     emits: bool = True,
 ) -> Replayed:
     """Decide a log from its beginning. Events come in log order: their ``received_at_ms`` never runs backwards.
@@ -81,7 +98,7 @@ def replay(
         actions=outcome.actions,
         records=outcome.records,
         failures=outcome.failures,
-        states=dict(kept),
+        states=kept,
         events=outcome.events_applied,
         duplicates=outcome.duplicates,
     )
