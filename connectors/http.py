@@ -17,21 +17,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import re
-import ssl
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from email.utils import parsedate_to_datetime
-from functools import cache
+from ipaddress import ip_address
+from types import SimpleNamespace
 from typing import Annotated, Any, NamedTuple, Self
 from urllib.parse import urlencode, urlsplit
 
-import httpx
+import aiohttp
+import yarl
 from pydantic import AfterValidator, Field, PrivateAttr
 
 from connectors.connector_type import Parameters
 from connectors.protocol import Receipt, Result
-from connectors.reach import GuardedTransport, Reach, forbidden
+from connectors.reach import ForbiddenTarget, GuardedConnector, Reach
+from connectors.trust import public_authorities
 
 #: Headers that this library sets itself; settings may not.
 RESERVED_HEADERS = frozenset(
@@ -50,29 +52,28 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 
 
-def _without_paths(record: logging.LogRecord) -> bool:
-    """Keep the paths of URLs out of httpx's line about each request: that of an incoming webhook is its secret."""
-    if isinstance(record.args, tuple):
-        record.args = tuple(
-            f"{argument.scheme}://{argument.netloc.decode()}/..." if isinstance(argument, httpx.URL) else argument
-            for argument in record.args
-        )
-    return True
-
-
-logging.getLogger("httpx").addFilter(_without_paths)
-
-
 def _http_url(url: str) -> str:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-        httpx.URL(url)
-    except (ValueError, httpx.InvalidURL):
+        usable = usable and not _ambiguous(str(parts.hostname))
+        yarl.URL(url)
+    except ValueError:
         usable = False
     if not usable or parts.fragment or re.search(r"\s", url):
         raise ValueError("must be an absolute http or https URL without a fragment")
     return url
+
+
+def _ambiguous(host: str) -> bool:
+    """Return whether a host is a number but no address as one writes it; resolvers differ on 0177.0.0.1."""
+    if not re.fullmatch(r"(.*\.)?(\d+|0x[0-9a-f]*)\.?", host, re.IGNORECASE):
+        return False
+    try:
+        ip_address(host)
+    except ValueError:
+        return True
+    return False
 
 
 def _plain_headers(headers: dict[str, str]) -> dict[str, str]:
@@ -134,13 +135,7 @@ class HttpSender:
     def __init__(self, parameters: HttpParameters, now_s: Callable[[], float]) -> None:
         self._parameters = parameters
         self._now_s = now_s
-        limits = httpx.Limits(
-            max_connections=parameters.connections_max,
-            max_keepalive_connections=parameters.connections_max,
-            keepalive_expiry=IDLE_CONNECTION_S,
-        )
-        transport = GuardedTransport(parameters.reach, verify=_tls(), trust_env=False, limits=limits)
-        self._client = httpx.AsyncClient(transport=transport, timeout=None, follow_redirects=False, trust_env=False)
+        self._pool: aiohttp.ClientSession | None = None
 
     async def send(self, method: str, url: str, *, body: bytes, headers: Mapping[str, str]) -> Receipt:
         """Make one request within ``timeout_s`` and say what it came to. Safe to call concurrently."""
@@ -158,22 +153,44 @@ class HttpSender:
         """
         timeout_s = self._parameters.timeout_s if within_s is None else max(0.0, within_s)
         exchange = _Exchange()
-        request = self._client.build_request(
-            method,
-            url,
-            content=body,
-            headers={**self._parameters.headers, **headers, "Accept-Encoding": "identity"},
-            extensions={"trace": exchange.trace},
-        )
         try:
             async with asyncio.timeout(timeout_s):
-                await exchange.run(self._client, request)
+                await exchange.run(
+                    self._session().request(
+                        method,
+                        url,
+                        data=body or None,
+                        headers={**self._parameters.headers, **headers, "Accept-Encoding": "identity"},
+                        allow_redirects=False,
+                        trace_request_ctx=exchange,
+                    )
+                )
         except TimeoutError:
             exchange.trouble = f"no answer within {self._parameters.timeout_s:g} s"
-        except httpx.HTTPError as error:
-            exchange.trouble = str(error) or type(error).__name__
-            exchange.forbidden = forbidden(error)
-        return exchange.answer(request.url.host)
+        except aiohttp.ClientError as error:
+            cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+            exchange.trouble = str(cause) or type(cause).__name__
+            exchange.forbidden = isinstance(cause, ForbiddenTarget)
+        return exchange.answer(urlsplit(url).hostname or "")
+
+    def _session(self) -> aiohttp.ClientSession:
+        """Return the pool of connections, opened on first use: it belongs to the loop that runs then."""
+        if self._pool is None:
+            self._pool = aiohttp.ClientSession(
+                connector=GuardedConnector(
+                    self._parameters.reach,
+                    ssl=public_authorities(),
+                    limit=self._parameters.connections_max,
+                    keepalive_timeout=IDLE_CONNECTION_S,
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+                trace_configs=[_tracing()],
+                skip_auto_headers=["Content-Type"],
+                trust_env=False,
+            )
+        return self._pool
 
     async def reach(
         self, url: str, headers: Mapping[str, str], *, method: str = "HEAD", rejected: str = ""
@@ -201,44 +218,47 @@ class HttpSender:
 
     async def close(self) -> None:
         """Close the pooled connections."""
-        await self._client.aclose()
+        if self._pool is not None:
+            await self._pool.close()
+            self._pool = None
 
 
-@cache
-def _tls() -> ssl.SSLContext:
-    """Reading the certificate authorities takes some 50 ms of the loop, so every connector shares them."""
-    return httpx.create_ssl_context(trust_env=False)
+def _tracing() -> aiohttp.TraceConfig:
+    """Have each exchange told that it has a connection."""
+
+    async def connected(_session: aiohttp.ClientSession, context: SimpleNamespace, _parameters: object) -> None:
+        context.trace_request_ctx.writing = True
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_connection_create_end.append(connected)
+    tracing.on_connection_reuseconn.append(connected)
+    return tracing
 
 
 class _Exchange:
     """One request on its way: how far it got decides what its failure means."""
 
     def __init__(self) -> None:
+        #: There is a connection: from now on, bytes may have reached the other side.
         self.writing = False
         self.forbidden = False
         self.trouble = ""
-        self._response: httpx.Response | None = None
+        self._response: aiohttp.ClientResponse | None = None
         self._answer = bytearray()
 
-    async def trace(self, event: str, _info: Mapping[str, Any]) -> None:
-        """Follow the transport's own events: from this one on, bytes may have reached the other side."""
-        if event.endswith("send_request_headers.started"):
-            self.writing = True
-
-    async def run(self, client: httpx.AsyncClient, request: httpx.Request) -> None:
-        self._response = await client.send(request, stream=True)
-        try:
-            async for chunk in self._response.aiter_raw():
+    async def run(self, request: AbstractAsyncContextManager[aiohttp.ClientResponse]) -> None:
+        async with request as self._response:
+            async for chunk in self._response.content.iter_any():
                 self._answer += chunk
                 if len(self._answer) >= ANSWER_BYTES_MAX:
+                    # What is left unread cannot be followed by another answer.
+                    self._response.close()
                     break
-        finally:
-            await self._response.aclose()
 
     def answer(self, host: str) -> HttpAnswer | Receipt:
         if self._response is not None:
             # The status settles it, even when the rest of the answer was cut off.
-            return HttpAnswer(self._response.status_code, self._response.headers, bytes(self._answer))
+            return HttpAnswer(self._response.status, self._response.headers, bytes(self._answer))
         if self.forbidden:
             return Receipt(result=Result.REFUSED, detail=self.trouble)
         if self.writing:

@@ -15,14 +15,14 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpcore
-import httpx
+import aiohttp
+from aiohttp.abc import ResolveResult
 
 #: Where the one who runs the process names what is permitted beside public addresses.
 VARIABLE = "JOURNEY_PRIVATE_TARGETS"
@@ -34,7 +34,7 @@ Network = IPv4Network | IPv6Network
 _NAT64 = ip_network("64:ff9b::/96")
 
 
-class ForbiddenTarget(httpcore.ConnectError):
+class ForbiddenTarget(OSError):
     """A host has no address that connectors may connect to; permit it in ``JOURNEY_PRIVATE_TARGETS``."""
 
 
@@ -92,7 +92,7 @@ class Reach:
     async def addresses(self, host: str, port: int) -> list[str]:
         """Return the addresses of ``host`` that may be connected to, in the resolver's order.
 
-        Raises ``ForbiddenTarget`` when there are only others, ``OSError`` when the name does not resolve.
+        Raises ``ForbiddenTarget`` when there are only others, another ``OSError`` when the name does not resolve.
         """
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -101,7 +101,7 @@ class Reach:
         if not permitted:
             raise ForbiddenTarget(
                 f"{host} is not a public address, and connectors connect to no other. Whoever runs the dispatcher may "
-                f"permit it with {VARIABLE}={host}:{port}"
+                f"permit it with {VARIABLE}={f'[{host}]' if ':' in host else host}:{port}"
             )
         return permitted
 
@@ -128,54 +128,25 @@ def _unwrapped(address: Address) -> Address:
     return address
 
 
-class GuardedBackend(httpcore.AsyncNetworkBackend):
-    """Opens connections for httpcore, to permitted addresses only. TLS still names and verifies the host."""
-
-    def __init__(self, reach: Reach) -> None:
-        self._reach = reach
-        self._network = httpcore.AnyIOBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        """Connect to the first permitted address of ``host`` that answers."""
-        try:
-            addresses = await self._reach.addresses(host, port)
-        except OSError as error:
-            raise httpcore.ConnectError(str(error)) from error
-        for address in addresses[:-1]:
-            try:
-                return await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                continue
-        return await self._network.connect_tcp(addresses[-1], port, timeout, local_address, socket_options)
-
-    async def connect_unix_socket(
-        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
-    ) -> httpcore.AsyncNetworkStream:
-        """Refuse: connectors speak to hosts."""
-        raise ForbiddenTarget("connectors connect to no local sockets")
-
-    async def sleep(self, seconds: float) -> None:
-        """Pause, as httpcore asks for between its own retries."""
-        await self._network.sleep(seconds)
-
-
-class GuardedTransport(httpx.AsyncHTTPTransport):
-    """httpx's transport over a ``GuardedBackend``."""
+class GuardedConnector(aiohttp.TCPConnector):
+    """Opens aiohttp's connections, to permitted addresses only. TLS still names and verifies the host."""
 
     def __init__(self, reach: Reach, **options: Any) -> None:
+        """``options`` are those of ``aiohttp.TCPConnector``. Only within a running loop."""
         super().__init__(**options)
-        # httpx offers no parameter for the backend of its pool; tests/unit/connectors/test_reach.py notices
-        # when the pool stops taking it from here.
-        self._pool._network_backend = GuardedBackend(reach)
+        self._reach = reach
 
-
-def forbidden(error: httpx.HTTPError) -> bool:
-    """Return whether a request failed because its target is out of reach."""
-    return isinstance(error.__cause__, ForbiddenTarget)
+    # aiohttp's own resolvers are asked about names only, and a number must be judged as well. The tests of reach notice
+    # when aiohttp no longer comes by here.
+    async def _resolve_host(self, host: str, port: int, traces: object = None) -> list[ResolveResult]:
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for address in await self._reach.addresses(host, port)
+        ]

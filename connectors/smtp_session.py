@@ -8,10 +8,10 @@ import ssl
 from dataclasses import dataclass
 
 import aiosmtplib
-import httpx
 
 from connectors.protocol import Receipt, Result
-from connectors.reach import ForbiddenTarget, Reach
+from connectors.reach import Reach
+from connectors.trust import public_authorities
 
 DETAIL_CHARS_MAX = 500
 FAREWELL_S = 1.0
@@ -48,7 +48,7 @@ def tls_context(ca_file: str) -> ssl.SSLContext:
     """
     if ca_file:
         return ssl.create_default_context(cafile=ca_file)
-    return httpx.create_ssl_context(trust_env=False)
+    return public_authorities()
 
 
 async def open_session(endpoint: Endpoint) -> aiosmtplib.SMTP:
@@ -71,7 +71,7 @@ async def open_session(endpoint: Endpoint) -> aiosmtplib.SMTP:
             await _log_in(client, endpoint)
         opened = True
         return client
-    except (aiosmtplib.SMTPException, ForbiddenTarget, OSError) as error:
+    except (aiosmtplib.SMTPException, OSError) as error:
         status = error.code if isinstance(error, aiosmtplib.SMTPResponseException) else None
         detail = f"no connection to {endpoint.host}: {said(error)}"[:DETAIL_CHARS_MAX]
         raise NoSession(Receipt(result=Result.RETRY, status=status, detail=detail)) from error

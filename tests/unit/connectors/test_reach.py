@@ -8,13 +8,13 @@ import socket
 from collections.abc import AsyncIterator
 from ipaddress import ip_address
 
-import httpx
+import aiohttp
 import pytest
 
 from connectors.clock import now_s
 from connectors.http import HttpParameters, HttpSender
 from connectors.protocol import Result
-from connectors.reach import ForbiddenTarget, GuardedTransport, Reach
+from connectors.reach import ForbiddenTarget, GuardedConnector, Reach
 from connectors.registry import build, settings_problems
 
 NOBODY = Reach()
@@ -98,7 +98,7 @@ async def target() -> AsyncIterator[tuple[int, list[bytes]]]:
         yield server.sockets[0].getsockname()[1], heard
 
 
-FORMS = ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "127.1", "[::ffff:127.0.0.1]"]
+FORMS = ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "127.1", "[::1]", "[::ffff:7f00:1]"]
 
 
 @pytest.mark.parametrize("host", FORMS)
@@ -114,12 +114,13 @@ async def test_no_spelling_of_a_loopback_address_reaches_this_machine(
     assert receipt.result is Result.REFUSED
     assert receipt.detail == (
         f"{bare} is not a public address, and connectors connect to no other. Whoever runs the dispatcher may "
-        f"permit it with JOURNEY_PRIVATE_TARGETS={bare}:{port}"
+        f"permit it with JOURNEY_PRIVATE_TARGETS={host}:{port}"
     )
 
 
-def test_a_host_that_resolvers_read_differently_is_no_setting() -> None:
-    assert settings_problems("crm", {"type": "webhook", "url": "http://0177.0.0.1/"}) != ()
+@pytest.mark.parametrize("host", ["0177.0.0.1", "127.1", "2130706433", "0x7f.1", "0X7F000001", "crm.1", "127.0.0.1."])
+def test_a_host_that_resolvers_read_differently_is_no_setting(host: str) -> None:
+    assert settings_problems("crm", {"type": "webhook", "url": f"http://{host}/"}) != ()
 
 
 async def test_a_webhook_of_a_rulebook_is_refused_what_the_process_may_not_reach(
@@ -167,17 +168,11 @@ async def test_of_several_addresses_only_permitted_ones_are_tried(monkeypatch: p
     assert await NOBODY.addresses("mixed.example", 443) == ["93.184.215.14"]
 
 
-async def test_the_pool_of_httpx_takes_its_connections_from_the_guard(target: tuple[int, list[bytes]]) -> None:
+async def test_the_pool_of_aiohttp_takes_its_connections_from_the_guard(target: tuple[int, list[bytes]]) -> None:
     port, heard = target
-    async with httpx.AsyncClient(transport=GuardedTransport(NOBODY), trust_env=False) as client:
-        with pytest.raises(httpx.ConnectError) as refused:
-            await client.get(f"http://127.0.0.1:{port}/")
-    assert isinstance(refused.value.__cause__, ForbiddenTarget)
+    async with aiohttp.ClientSession(connector=GuardedConnector(NOBODY)) as session:
+        for host in ("127.0.0.1", "localhost", "[::1]"):
+            with pytest.raises(aiohttp.ClientConnectorError) as refused:
+                await session.get(f"http://{host}:{port}/")
+            assert isinstance(refused.value.os_error, ForbiddenTarget)
     assert heard == []
-
-
-async def test_a_local_socket_is_no_target() -> None:
-    transport = GuardedTransport(NOBODY, uds="/var/run/docker.sock")
-    async with httpx.AsyncClient(transport=transport, trust_env=False) as client:
-        with pytest.raises(httpx.ConnectError):
-            await client.get("http://docker/containers/json")
