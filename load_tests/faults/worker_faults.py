@@ -42,6 +42,7 @@ def kill_recovering_workers(case: Case) -> Act:
             case.account.done["kill during recovery"] += 1
         _strike(case, [victim])
         case.recovered(case.ground.await_progress(struck, within_s=90))
+    case.account.notes.append("recovery is from the first kill of a chain; every kill in it costs the silence anew")
     yield
 
 

@@ -1,7 +1,7 @@
 """Python's collector of cycles, told how a long-running role uses memory.
 
-A worker holds thousands of decoded states that live for minutes and contain no cycles. With the collector's usual
-thresholds, scanning them takes a third of the worker's time and finds nothing.
+A role makes thousands of objects for every batch, which live for as long as the batch and contain no cycles. With the
+collector's usual thresholds, looking through them again and again takes much of a worker's time and finds nothing.
 """
 
 from __future__ import annotations
