@@ -30,7 +30,9 @@ def draw(figures: Figures, folder: Path) -> list[Path]:
         _throughput(figures, folder / "throughput.png"),
         _latency(figures, folder / "latency.png"),
         _curve(figures, folder / "rules.png", "core.rules", "rules", "decide_us", "us an event, the core alone"),
-        _curve(figures, folder / "history.png", "core.history", "events", "decide_us", "us an event, the core alone"),
+        _curve(
+            figures, folder / "history.png", "core.history", "events", "with_state_us", "us an event, the core alone"
+        ),
         _curve(figures, folder / "customers.png", "customers", "customers", "per_cpu_s", "events a second of CPU"),
         _curve(figures, folder / "redis.png", "customers", "customers", "redis_bytes", "bytes of Redis a customer"),
         _curve(figures, folder / "recovery.png", "customers", "customers", "recovery_s", "s from a kill to going on"),
