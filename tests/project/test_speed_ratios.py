@@ -129,9 +129,9 @@ def test_a_hundred_times_the_rules_cost_an_event_nothing_when_they_listen_to_oth
 def test_a_long_history_costs_an_event_nothing(ten_rules):
     """Of two customers with the same events, the second is given a long history before."""
     young, old = Contender(ten_rules), Contender(ten_rules)
-    told = shop_events(3_000, 3)
-    old.decide(told[:-900])
+    told = shop_events(5_000, 3)
+    old.decide(told[:-2_400])
     # Both say who they are first.
-    young.decide([*told[:3], *told[-1_200:-900]])
-    _, ratio = ratios(told[-900:], (young.decide, old.decide), to=0)
-    assert ratio <= RULES_MAX, f"after 700 events an event costs {ratio:.2f} times what it costs after 100"
+    young.decide([*told[:3], *told[-2_700:-2_400]])
+    _, ratio = ratios(told[-2_400:], (young.decide, old.decide), to=0)
+    assert ratio <= RULES_MAX, f"after 860 events an event costs {ratio:.2f} times what it costs after 100"
