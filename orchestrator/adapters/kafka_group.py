@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
@@ -21,16 +23,20 @@ BATCH_MAX = 500
 #: How long a fetch waits at the broker for a first record. It bounds how long a partition that was just read to its
 #: end waits to be part of the next fetch: with the client's default an action could wait for half a second.
 _FETCH_WAIT_MS = 10
+#: How long a poll waits for a first record.
+_POLL_MS = 200
+_ACKNOWLEDGED_EVERY_S = 0.2
 _PAUSE_S = 0.5
 
 Take = Callable[[Sequence[Record]], Awaitable[None]]
 
 
 class KafkaGroupReader:
-    """A member of a consumer group. A poll is acknowledged after ``take`` returned, so it is taken at least once.
+    """A member of a consumer group. Records are acknowledged after ``take`` returned, so they are taken at least once.
 
-    A group that is new, or whose offsets Kafka has forgotten, begins at the topic's first record: ``take`` must
-    recognise what it has taken before.
+    Acknowledging costs the broker as much as a record does, so it is done every ``_ACKNOWLEDGED_EVERY_S`` and at the
+    end. What a crash or a rebalance leaves unacknowledged is read again, and a group that is new, or whose offsets
+    Kafka has forgotten, begins at the topic's first record: ``take`` must recognise what it has taken before.
     """
 
     def __init__(self, bootstrap: Where, *, group: str, topic: str, session_timeout_s: float) -> None:
@@ -67,13 +73,22 @@ class KafkaGroupReader:
         )
 
     async def _follow(self, consumer: AIOKafkaConsumer, take: Take) -> None:
-        while True:
-            with translated(self._bootstrap):
-                batches = await consumer.getmany(timeout_ms=1_000, max_records=BATCH_MAX)
-            if batches:
-                # What one poll brought is taken and acknowledged together: a trip each per partition would add up.
-                await self._hand_over(take, [record_of(one) for records in batches.values() for one in records])
-                await self._acknowledge(consumer, {where: taken[-1].offset + 1 for where, taken in batches.items()})
+        taken: dict[TopicPartition, int] = {}
+        due_s = 0.0
+        try:
+            while True:
+                with translated(self._bootstrap):
+                    batches = await consumer.getmany(timeout_ms=_POLL_MS, max_records=BATCH_MAX)
+                if batches:
+                    # What one poll brought is taken together: a trip for each partition would add up.
+                    await self._hand_over(take, [record_of(one) for records in batches.values() for one in records])
+                    taken |= {where: records[-1].offset + 1 for where, records in batches.items()}
+                if taken and time.monotonic() >= due_s:
+                    await self._acknowledge(consumer, taken)
+                    taken, due_s = {}, time.monotonic() + _ACKNOWLEDGED_EVERY_S
+        finally:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._acknowledge(consumer, taken), _PAUSE_S)
 
     async def _hand_over(self, take: Take, records: Sequence[Record]) -> None:
         while True:
@@ -84,8 +99,11 @@ class KafkaGroupReader:
                 await asyncio.sleep(_PAUSE_S)
 
     async def _acknowledge(self, consumer: AIOKafkaConsumer, offsets: Mapping[TopicPartition, int]) -> None:
+        owned = {where: offset for where, offset in offsets.items() if where in consumer.assignment()}
+        if not owned:
+            return
         try:
-            await consumer.commit(dict(offsets))
+            await consumer.commit(owned)
         except (CommitFailedError, IllegalStateError, KafkaError) as error:
             # A partition has moved on or Kafka is away: whoever reads these records again recognises them.
             log.info("%s could not acknowledge %s: %s", self._group, offsets, error)
