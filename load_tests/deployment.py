@@ -48,6 +48,8 @@ class Deployment:
             "JOURNEY_PARTITIONS": str(partitions),
             "JOURNEY_SESSION_TIMEOUT_S": str(session_timeout_s),
             "JOURNEY_METRICS_PORT": "0",
+            # So few that workers have to forget customers within minutes, as they would within hours.
+            "JOURNEY_CUSTOMERS_CACHED_MAX": "1000",
             "RECEIVER_URL": f"http://127.0.0.1:{receiver_port}",
         }
         self.gateway = self._role("gateway", "--port", str(free_port()))

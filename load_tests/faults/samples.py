@@ -11,8 +11,8 @@ from itertools import combinations
 
 from load_tests.faults.machine import descriptors, own_mb
 
-#: A series is judged from here on, in seconds of its process's life: caches fill first.
-WARM_UP_S = 300.0
+#: A series is judged from here on, in seconds of its process's life: caches and the allocator's pools fill first.
+WARM_UP_S = 900.0
 #: Fewer samples than this tell nothing.
 SAMPLES_MIN = 30
 #: Pairs are taken of at most this many samples of a series, evenly chosen.

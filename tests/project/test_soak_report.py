@@ -49,7 +49,7 @@ def test_the_slope_is_the_settled_one_and_the_curve_shows_its_quarters() -> None
     (found,) = moved(series("worker 1", 24))
     assert found.own_mb_per_hour == pytest.approx(24, abs=1)
     assert found.descriptors_per_hour == 0
-    assert found.minutes == pytest.approx(55, abs=0.2)
+    assert found.minutes == pytest.approx(45, abs=0.2)
     assert [round(b - a) for a, b in zip(found.own_mb, found.own_mb[1:], strict=False)] == pytest.approx(
         [5.5] * 3, abs=4
     )
