@@ -28,7 +28,7 @@ from mode.threads import WorkerThread
 
 #: How long a fetch waits at the broker for a first record. It bounds how old "caught up" can be, and how long a
 #: partition that was just read to its end waits to be part of the next fetch.
-_FETCH_WAIT_MS = 30
+_FETCH_WAIT_MS = 10
 
 _STOP_TIMEOUT_S = 3.0
 
