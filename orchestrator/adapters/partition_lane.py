@@ -9,6 +9,7 @@ again from that offset, shows that there is nothing between.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -16,8 +17,8 @@ from orchestrator.adapters.kafka_log import record_of
 from orchestrator.adapters.log_partitions import check_position
 from orchestrator.runtime.ports import EVENTS, Record
 
-#: Batches that wait while one is being handled; more would only use memory.
-_WAITING_MAX = 2
+#: How many times a batch's records may wait while one is being handled; more would only use memory.
+_WAITING_BATCHES_MAX = 2
 
 
 class PartitionHandler(Protocol):
@@ -67,6 +68,11 @@ class PartitionSource(Protocol):
         ...
 
 
+def _follows(batch: Sequence[Any], before: Sequence[Any]) -> bool:
+    """Return whether a batch begins where the one before it ends."""
+    return bool(batch[0].offset == before[-1].offset + 1)
+
+
 def _behind() -> bool:
     """More records of the batch under way are waiting."""
     return False
@@ -92,7 +98,10 @@ class PartitionLane:
         self._source = source
         self._batch_events_max = batch_events_max
         self._failed = failed
-        self._waiting: asyncio.Queue[Sequence[Any]] = asyncio.Queue(_WAITING_MAX)
+        self._waiting: deque[Sequence[Any]] = deque()
+        self._waiting_records = 0
+        self._room = asyncio.Event()
+        self._room.set()
         self._wake = asyncio.Event()
         self._ticked = False
         self._closing = False
@@ -102,9 +111,14 @@ class PartitionLane:
 
     async def offer(self, batch: Sequence[Any]) -> None:
         """Queue fetched records, waiting while enough are queued. A lane that is closing drops them."""
-        if not self._closing:
-            await self._waiting.put(batch)
-            self._wake.set()
+        await self._room.wait()
+        if self._closing:
+            return
+        self._waiting.append(batch)
+        self._waiting_records += len(batch)
+        if self._waiting_records >= _WAITING_BATCHES_MAX * self._batch_events_max:
+            self._room.clear()
+        self._wake.set()
 
     def tick(self) -> None:
         """Let the handler fire what is due, after the call that is under way."""
@@ -128,8 +142,19 @@ class PartitionLane:
 
     def _drain(self) -> None:
         """Drop what waits, which also lets go whoever waits to offer more."""
-        while not self._waiting.empty():
-            self._waiting.get_nowait()
+        self._waiting.clear()
+        self._waiting_records = 0
+        self._room.set()
+
+    def _taken(self) -> Sequence[Any]:
+        """Take what waits, as far as a batch may hold it and nothing lies between: many cost hardly more than one."""
+        taken = [*self._waiting.popleft()]
+        while self._waiting and len(taken) < self._batch_events_max and _follows(self._waiting[0], taken):
+            taken += self._waiting.popleft()
+        self._waiting_records -= len(taken)
+        if self._waiting_records < _WAITING_BATCHES_MAX * self._batch_events_max:
+            self._room.set()
+        return taken
 
     async def _run(self) -> None:
         try:
@@ -149,13 +174,13 @@ class PartitionLane:
             if self._ticked:
                 self._ticked = False
                 await self._handler.advance(self.partition, self._caught_up)
-            elif not self._waiting.empty():
-                await self._handle(self._waiting.get_nowait())
+            elif self._waiting:
+                await self._handle(self._taken())
             else:
                 return
 
     def _caught_up(self) -> bool:
-        return self._waiting.empty() and self._source.holds_nothing_after(self.partition, self.position)
+        return not self._waiting and self._source.holds_nothing_after(self.partition, self.position)
 
     async def _handle(self, batch: Sequence[Any]) -> None:
         if not await self._continues(batch):

@@ -155,6 +155,43 @@ async def test_batches_are_cut_to_their_bound_and_ticks_come_between() -> None:
         assert lane.seen.ticks == [False, True]
 
 
+async def test_what_came_while_a_call_was_under_way_is_handled_together_as_far_as_a_batch_may_hold_it() -> None:
+    seen = Seen(hold=asyncio.Event())
+    async with Lane(Log(list(range(10))), batch_events_max=3, seen=seen) as lane:
+        for offsets in ((0,), (1,), (2, 3), (4,)):
+            await lane.take(*offsets)
+        assert seen.hold is not None
+        seen.hold.set()
+        await lane.settle()
+        assert (seen.offsets, seen.sizes) == ([0, 1, 2, 3, 4], [1, 3, 1])
+
+
+async def test_batches_with_a_gap_between_are_not_taken_for_one() -> None:
+    seen = Seen(hold=asyncio.Event())
+    async with Lane(Log(list(range(10))), seen=seen) as lane:
+        for offsets in ((0,), (1, 2), (5, 6)):
+            await lane.take(*offsets)
+        assert seen.hold is not None
+        seen.hold.set()
+        await lane.settle()
+        assert (seen.offsets, seen.sizes, lane.log.seeks) == ([0, 1, 2], [1, 2], [3])
+
+
+async def test_who_offers_more_than_may_wait_waits_for_room() -> None:
+    seen = Seen(hold=asyncio.Event())
+    async with Lane(Log(list(range(10))), batch_events_max=2, seen=seen) as lane:
+        for offset in range(5):
+            await lane.take(offset)
+        offering = asyncio.create_task(lane.take(5))
+        await lane.settle()
+        assert not offering.done()
+        assert seen.hold is not None
+        seen.hold.set()
+        await offering
+        await lane.settle()
+        assert seen.offsets == [0, 1, 2, 3, 4, 5]
+
+
 async def test_caught_up_is_said_only_on_fresh_word_from_the_log() -> None:
     log = Log(list(range(2)), fresh=False)
     async with Lane(log) as lane:
