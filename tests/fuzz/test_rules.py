@@ -147,7 +147,7 @@ def log_of(loaded: Loaded, case: Any) -> list[Event]:
 
 
 def decided(done: Replayed) -> bytes:
-    return msgspec.msgpack.encode([done.actions, done.records, [str(one) for one in done.failures], done.states])
+    return msgspec.msgpack.encode([done.actions, done.records, [str(one) for one in done.failures], dict(done.states)])
 
 
 def assert_sound(pack: str, files: dict[str, bytes]) -> bool:
