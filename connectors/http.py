@@ -42,6 +42,8 @@ RESERVED_HEADERS = frozenset(
 )
 DETAIL_CHARS_MAX = 500
 ANSWER_BYTES_MAX = 64_000
+#: Longest line of an answer's head.
+HEADER_BYTES_MAX = 64_000
 #: A year. No delivery is tried for so long, so who asks for more asks not to be asked again.
 RETRY_AFTER_S_MAX = 31_536_000.0
 #: Shorter than the five seconds after which common servers close an idle connection, so that we close first.
@@ -185,6 +187,8 @@ class HttpSender:
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
+                max_line_size=HEADER_BYTES_MAX,
+                max_field_size=HEADER_BYTES_MAX,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
                 trace_configs=[_tracing()],
                 skip_auto_headers=["Content-Type"],

@@ -107,6 +107,15 @@ class TestOverHttp:
         async with raw_server(talk_nonsense) as base, opened(type_name, base) as connector:
             assert (await connector.send(delivery_for(type_name))).result is Result.UNKNOWN
 
+    async def test_a_long_header_of_the_answer_is_no_trouble(self, type_name: str) -> None:
+        async def chatty(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            policy = b"x" * 30_000
+            writer.write(b"HTTP/1.1 202 Accepted\r\nX-Policy: " + policy + b"\r\nContent-Length: 0\r\n\r\n")
+            await writer.drain()
+
+        async with raw_server(chatty) as base, opened(type_name, base) as connector:
+            assert await connector.send(delivery_for(type_name)) == Receipt(result=Result.DELIVERED, status=202)
+
     async def test_a_status_counts_although_the_rest_of_the_answer_never_comes(self, type_name: str) -> None:
         async def half_an_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 100\r\n\r\nhalf")
