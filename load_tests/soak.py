@@ -58,6 +58,8 @@ class Soak:
     growths: list[Growth] = field(default_factory=list)
     exits: list[tuple[str, str]] = field(default_factory=list)
     kept: str = ""
+    #: One sample a minute of each process: seconds since the start, MB, descriptors.
+    minutely: dict[str, list[tuple[float, float, int]]] = field(default_factory=dict)
 
     @property
     def leaks(self) -> list[Growth]:
@@ -100,6 +102,12 @@ def main() -> int:
         finally:
             watch.stop()
             soak.growths = [one for series in watch.series.values() if (one := growth(series)) is not None]
+            soak.minutely = {
+                f"{one.role} {one.pid}": [
+                    (round(each.at_s), each.own_mb, each.descriptors) for each in one.samples[::6]
+                ]
+                for one in watch.series.values()
+            }
             soak.exits = list(ground.exits)
             soak.kept = _kept(ground, soak.verdicts)
             _write(soak, about, options.report)
@@ -212,9 +220,10 @@ _HEAD = """\
 """
 
 _FOOT = """
-Sampled every ten seconds; the first {warm_up:.0f} minutes of a process are its warm-up. Memory is what the process took
-for itself (anonymous), without mapped files. Slopes are medians over all pairs of samples. A process that was killed
-begins a new series; those too short to tell are left out. Kafka, Redis and the receiver keep what they are given:
+Sampled every ten seconds; the first {warm_up:.0f} minutes of a process are its warm-up. Memory is what the process
+took for itself (anonymous), without mapped files. Slopes are medians over all pairs of samples; of descriptors, over
+the lowest of every five minutes, since connections come and go. A process that was killed begins a new series; those
+too short to tell are left out. Kafka, Redis and the receiver keep what they are given:
 {kept}.
 Made by `make soak`.
 """

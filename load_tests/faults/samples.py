@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
+from operator import itemgetter
 
 from load_tests.faults.machine import descriptors, own_mb
 
@@ -15,6 +16,8 @@ from load_tests.faults.machine import descriptors, own_mb
 WARM_UP_S = 900.0
 #: Fewer samples than this tell nothing.
 SAMPLES_MIN = 30
+#: Samples of a stretch whose lowest number of descriptors counts: pools of connections open and close in between.
+_STRETCH = 30
 #: Pairs are taken of at most this many samples of a series, evenly chosen.
 _PAIRED_MAX = 200
 
@@ -70,8 +73,13 @@ def growth(series: Series) -> Growth | None:
         own_mb=[one.own_mb for one in quarters],
         own_mb_per_hour=slope_per_hour([(one.at_s, one.own_mb) for one in settled]),
         descriptors=[one.descriptors for one in quarters],
-        descriptors_per_hour=slope_per_hour([(one.at_s, float(one.descriptors)) for one in settled]),
+        descriptors_per_hour=slope_per_hour(_lowest([(one.at_s, float(one.descriptors)) for one in settled])),
     )
+
+
+def _lowest(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the lowest point of each stretch, which only rises with what is never given back."""
+    return [min(points[at : at + _STRETCH], key=itemgetter(1)) for at in range(0, len(points), _STRETCH)]
 
 
 def slope_per_hour(points: Sequence[tuple[float, float]]) -> float:

@@ -55,6 +55,14 @@ def test_the_slope_is_the_settled_one_and_the_curve_shows_its_quarters() -> None
     )
 
 
+def test_connections_that_come_and_go_are_no_leak() -> None:
+    found = series("dispatcher 1", 0)
+    for number, sample in enumerate(found.samples):
+        if number > 200 and number % 40 < 25:
+            found.samples[number] = Sample(sample.at_s, sample.own_mb, 220)
+    assert Soak(growths=moved(found)).holds
+
+
 def test_a_short_series_tells_nothing() -> None:
     assert growth(Series("worker 1", 1, series("worker 1", 500).samples[:SAMPLES_MIN])) is None
     assert "too short to tell what grows" in markdown(Soak(), ABOUT)
