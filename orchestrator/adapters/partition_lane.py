@@ -99,7 +99,6 @@ class PartitionLane:
         self._batch_events_max = batch_events_max
         self._failed = failed
         self._waiting: deque[Sequence[Any]] = deque()
-        self._waiting_records = 0
         self._room = asyncio.Event()
         self._room.set()
         self._wake = asyncio.Event()
@@ -115,9 +114,7 @@ class PartitionLane:
         if self._closing:
             return
         self._waiting.append(batch)
-        self._waiting_records += len(batch)
-        if self._waiting_records >= _WAITING_BATCHES_MAX * self._batch_events_max:
-            self._room.clear()
+        self._mind_room()
         self._wake.set()
 
     def tick(self) -> None:
@@ -143,17 +140,21 @@ class PartitionLane:
     def _drain(self) -> None:
         """Drop what waits, which also lets go whoever waits to offer more."""
         self._waiting.clear()
-        self._waiting_records = 0
-        self._room.set()
+        self._mind_room()
+
+    def _mind_room(self) -> None:
+        """Let more be offered, or keep it waiting, by how many records wait here."""
+        if sum(map(len, self._waiting)) < _WAITING_BATCHES_MAX * self._batch_events_max:
+            self._room.set()
+        else:
+            self._room.clear()
 
     def _taken(self) -> Sequence[Any]:
         """Take what waits, as far as a batch may hold it and nothing lies between: many cost hardly more than one."""
         taken = [*self._waiting.popleft()]
         while self._waiting and len(taken) < self._batch_events_max and _follows(self._waiting[0], taken):
             taken += self._waiting.popleft()
-        self._waiting_records -= len(taken)
-        if self._waiting_records < _WAITING_BATCHES_MAX * self._batch_events_max:
-            self._room.set()
+        self._mind_room()
         return taken
 
     async def _run(self) -> None:

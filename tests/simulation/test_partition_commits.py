@@ -18,8 +18,8 @@ from orchestrator.rulebook.compile import compiled
 from orchestrator.runtime import partition as partition_module
 from orchestrator.runtime import worker as worker_module
 from orchestrator.runtime.intake import decode_dead_letter
-from orchestrator.runtime.partition import Partition
-from orchestrator.runtime.ports import DEAD_LETTERS, Record
+from orchestrator.runtime.partition import Partition, States
+from orchestrator.runtime.ports import DEAD_LETTERS, Outgoing, Record
 from orchestrator.runtime.sequencer import Outcome
 from orchestrator.runtime.surroundings import Extent
 from tests.simulation.partition_world import (
@@ -515,8 +515,9 @@ class ForgetsTheOutbox(Partition):
 class PublishesFirst(Partition):
     """Publishes before it commits."""
 
-    async def _commit(self, outcome: Outcome, states, clock_ms: int, next_offset: int, letters) -> None:  # type: ignore[no-untyped-def]
-        letters = list(letters)
+    async def _commit(
+        self, outcome: Outcome, states: States, clock_ms: int, next_offset: int, letters: Sequence[Outgoing]
+    ) -> None:
         await self._publish([*self._outgoing(outcome), *letters])
         await super()._commit(outcome, states, clock_ms, next_offset, letters)
 
@@ -532,7 +533,9 @@ class TrimsFirst(Partition):
 class CommitsInTwoSteps(Partition):
     """Writes the states first and the offset with the next commit."""
 
-    async def _commit(self, outcome: Outcome, states, clock_ms: int, next_offset: int, letters) -> None:  # type: ignore[no-untyped-def]
+    async def _commit(
+        self, outcome: Outcome, states: States, clock_ms: int, next_offset: int, letters: Sequence[Outgoing]
+    ) -> None:
         await super()._commit(outcome, states, clock_ms, self._next_offset, letters)
         await super()._commit(Outcome(), states, clock_ms, next_offset, [])
 

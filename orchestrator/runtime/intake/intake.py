@@ -78,15 +78,6 @@ class Intake:
 
         One bad event refuses the record, so that a record has either its whole effect or none.
         """
-        value = record.value
-        if value is not None and len(value) <= self.limits.event_bytes_max and not record.headers:
-            # Most records are one event in normal form. What is not is recognised step by step.
-            try:
-                normal = self._decode_normal(value)
-            except UNDECODABLE:
-                pass
-            else:
-                return [self._event_of(record, normal)]
         normals = self.decode_all(_value(record), record.stamp_ms, record.headers)
         return [self._event_of(record, normal) for normal in normals]
 
