@@ -15,25 +15,23 @@ no answer after writing began     UNKNOWN    it may have been taken
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
-from types import SimpleNamespace
-from typing import Annotated, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 from urllib.parse import urlencode, urlsplit
 
-import aiohttp
 import yarl
 from pydantic import AfterValidator, Field, PrivateAttr
 
 from connectors.connector_type import Parameters
 from connectors.protocol import Receipt, Result
-from connectors.reach import ForbiddenTarget, GuardedConnector, Reach
-from connectors.trust import public_authorities
+from connectors.reach import Reach
+
+if TYPE_CHECKING:
+    from connectors.http_pool import Exchange, HttpPool
 
 #: Headers that this library sets itself; settings may not.
 RESERVED_HEADERS = frozenset(
@@ -41,13 +39,8 @@ RESERVED_HEADERS = frozenset(
     | {"idempotency-key", "webhook-id", "webhook-timestamp", "webhook-signature"}
 )
 DETAIL_CHARS_MAX = 500
-ANSWER_BYTES_MAX = 64_000
-#: Longest line of an answer's head.
-HEADER_BYTES_MAX = 64_000
 #: A year. No delivery is tried for so long, so who asks for more asks not to be asked again.
 RETRY_AFTER_S_MAX = 31_536_000.0
-#: Shorter than the five seconds after which common servers close an idle connection, so that we close first.
-IDLE_CONNECTION_S = 4.0
 
 _RETRY_STATUSES = frozenset({408, 425, 429})
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -137,7 +130,7 @@ class HttpSender:
     def __init__(self, parameters: HttpParameters, now_s: Callable[[], float]) -> None:
         self._parameters = parameters
         self._now_s = now_s
-        self._pool: aiohttp.ClientSession | None = None
+        self._pool: HttpPool | None = None
 
     async def send(self, method: str, url: str, *, body: bytes, headers: Mapping[str, str]) -> Receipt:
         """Make one request within ``timeout_s`` and say what it came to. Safe to call concurrently."""
@@ -153,50 +146,32 @@ class HttpSender:
 
         ``within_s`` is what is left of ``timeout_s`` where one attempt makes several requests.
         """
-        timeout_s = self._parameters.timeout_s if within_s is None else max(0.0, within_s)
-        exchange = _Exchange()
-        try:
-            async with asyncio.timeout(timeout_s):
-                await exchange.run(
-                    self._session().request(
-                        method,
-                        url,
-                        data=body or None,
-                        headers={**self._parameters.headers, **headers, "Accept-Encoding": "identity"},
-                        allow_redirects=False,
-                        trace_request_ctx=exchange,
-                    )
-                )
-        except TimeoutError:
-            exchange.trouble = f"no answer within {self._parameters.timeout_s:g} s"
-        except aiohttp.ClientError as error:
-            cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-            exchange.trouble = str(cause) or type(cause).__name__
-            exchange.forbidden = isinstance(cause, ForbiddenTarget)
-        return exchange.answer(urlsplit(url).hostname or "")
+        exchange = await self._opened().exchange(
+            method,
+            url,
+            body=body,
+            headers={**self._parameters.headers, **headers},
+            within_s=self._parameters.timeout_s if within_s is None else max(0.0, within_s),
+        )
+        if exchange.status is not None:
+            # The status settles it, even when the rest of the answer was cut off.
+            return HttpAnswer(exchange.status, exchange.headers, bytes(exchange.body))
+        return self._unanswered(exchange, urlsplit(url).hostname or "")
 
-    def _session(self) -> aiohttp.ClientSession:
+    def _unanswered(self, exchange: Exchange, host: str) -> Receipt:
+        if exchange.forbidden:
+            return Receipt(result=Result.REFUSED, detail=exchange.trouble)
+        trouble = exchange.trouble or f"no answer within {self._parameters.timeout_s:g} s"
+        if exchange.writing:
+            return Receipt(result=Result.UNKNOWN, detail=f"the request to {host} was written, then: {trouble}")
+        return Receipt(result=Result.RETRY, detail=f"no connection to {host}: {trouble}")
+
+    def _opened(self) -> HttpPool:
         """Return the pool of connections, opened on first use: it belongs to the loop that runs then."""
         if self._pool is None:
-            self._pool = aiohttp.ClientSession(
-                connector=GuardedConnector(
-                    self._parameters.reach,
-                    ssl=public_authorities(),
-                    limit=self._parameters.connections_max,
-                    keepalive_timeout=IDLE_CONNECTION_S,
-                ),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                max_line_size=HEADER_BYTES_MAX,
-                max_field_size=HEADER_BYTES_MAX,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-                trace_configs=[_tracing()],
-                skip_auto_headers=["Content-Type"],
-                trust_env=False,
-            )
-            # aiohttp would repeat a PUT by itself whose connection ends without an answer, and nobody would know of the
-            # first. It has no parameter for that; a test notices when this one loses its meaning.
-            self._pool._retry_connection = False
+            from connectors.http_pool import HttpPool  # noqa: PLC0415 - whoever only checks settings needs no aiohttp.
+
+            self._pool = HttpPool(self._parameters.reach, connections_max=self._parameters.connections_max)
         return self._pool
 
     async def reach(
@@ -228,49 +203,6 @@ class HttpSender:
         if self._pool is not None:
             await self._pool.close()
             self._pool = None
-
-
-def _tracing() -> aiohttp.TraceConfig:
-    """Have each exchange told that it has a connection."""
-
-    async def connected(_session: aiohttp.ClientSession, context: SimpleNamespace, _parameters: object) -> None:
-        context.trace_request_ctx.writing = True
-
-    tracing = aiohttp.TraceConfig()
-    tracing.on_connection_create_end.append(connected)
-    tracing.on_connection_reuseconn.append(connected)
-    return tracing
-
-
-class _Exchange:
-    """One request on its way: how far it got decides what its failure means."""
-
-    def __init__(self) -> None:
-        #: There is a connection: from now on, bytes may have reached the other side.
-        self.writing = False
-        self.forbidden = False
-        self.trouble = ""
-        self._response: aiohttp.ClientResponse | None = None
-        self._answer = bytearray()
-
-    async def run(self, request: AbstractAsyncContextManager[aiohttp.ClientResponse]) -> None:
-        async with request as self._response:
-            async for chunk in self._response.content.iter_any():
-                self._answer += chunk
-                if len(self._answer) >= ANSWER_BYTES_MAX:
-                    # What is left unread cannot be followed by another answer.
-                    self._response.close()
-                    break
-
-    def answer(self, host: str) -> HttpAnswer | Receipt:
-        if self._response is not None:
-            # The status settles it, even when the rest of the answer was cut off.
-            return HttpAnswer(self._response.status, self._response.headers, bytes(self._answer))
-        if self.forbidden:
-            return Receipt(result=Result.REFUSED, detail=self.trouble)
-        if self.writing:
-            return Receipt(result=Result.UNKNOWN, detail=f"the request to {host} was written, then: {self.trouble}")
-        return Receipt(result=Result.RETRY, detail=f"no connection to {host}: {self.trouble}")
 
 
 def answer_receipt(status: int, headers: Mapping[str, str], answer: bytes, now_s: float) -> Receipt:

@@ -18,11 +18,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Any
 from urllib.parse import urlsplit
-
-import aiohttp
-from aiohttp.abc import ResolveResult
 
 #: Where the one who runs the process names what is permitted beside public addresses.
 VARIABLE = "JOURNEY_PRIVATE_TARGETS"
@@ -126,27 +122,3 @@ def _unwrapped(address: Address) -> Address:
         if address in _NAT64:
             return IPv4Address(int(address) & 0xFFFFFFFF)
     return address
-
-
-class GuardedConnector(aiohttp.TCPConnector):
-    """Opens aiohttp's connections, to permitted addresses only. TLS still names and verifies the host."""
-
-    def __init__(self, reach: Reach, **options: Any) -> None:
-        """``options`` are those of ``aiohttp.TCPConnector``. Only within a running loop."""
-        super().__init__(**options)
-        self._reach = reach
-
-    # aiohttp's own resolvers are asked about names only, and a number must be judged as well. The tests of reach notice
-    # when aiohttp no longer comes by here.
-    async def _resolve_host(self, host: str, port: int, traces: object = None) -> list[ResolveResult]:
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=0,
-                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-            )
-            for address in await self._reach.addresses(host, port)
-        ]

@@ -41,6 +41,7 @@ class Deployment:
         self.record = folder / "received.jsonl"
         receiver_port = free_port()
         self.settings: Mapping[str, str] = {
+            "MALLOC_ARENA_MAX": "1",  # as in the image
             "JOURNEY_RULES": str(rules),
             "JOURNEY_DATA": str(folder / "unused"),
             "JOURNEY_KAFKA_BOOTSTRAP": self.kafka.bootstrap,

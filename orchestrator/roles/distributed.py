@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -16,13 +16,9 @@ from orchestrator.adapters.kafka_client import Brokers, Where, client_tls
 from orchestrator.adapters.kafka_log import KafkaEventLog, KafkaLogReader
 from orchestrator.adapters.kafka_topics import KafkaTopics, wrong_partitions
 from orchestrator.adapters.redis_connection import packed_client
-from orchestrator.errors import ConfigurationError, EventRefused
-from orchestrator.rulebook.load import Loaded
-from orchestrator.rulebook.tracking_plan import TrackingPlan
-from orchestrator.runtime.intake import Intake, Limits
+from orchestrator.errors import ConfigurationError
 from orchestrator.runtime.ports import EVENTS, RULEBOOKS, Clock, EventLog, Record
-from orchestrator.runtime.rulebooks import PublishedRulebooks, RulebookInForce
-from orchestrator.runtime.shelf import SWITCH_WITHIN_MS
+from orchestrator.runtime.rulebooks import PublishedRulebooks
 from orchestrator.runtime.surroundings import Extent
 from orchestrator.settings import Settings
 
@@ -88,46 +84,6 @@ def event_log(settings: Settings) -> KafkaEventLog:
 def system_clock() -> Clock:
     """Return the machine's clock."""
     return SystemClock()
-
-
-class HandoverPlan:
-    """Two tracking plans while processes switch from one to the other: what either refuses is refused.
-
-    A worker that has not switched yet, or has before the gateway, would refuse for good what the gateway accepted.
-    """
-
-    def __init__(self, before: TrackingPlan, after: TrackingPlan, clock: Clock) -> None:
-        self._before = before
-        self._after = after
-        self._clock = clock
-        self._until_ms = clock.now_ms() + SWITCH_WITHIN_MS
-
-    def check(self, event_type: str, properties: Mapping[str, Any]) -> EventRefused | None:
-        """Return why the event is refused, or None."""
-        refused = self._after.check(event_type, properties)
-        if refused is None and self._clock.now_ms() < self._until_ms:
-            refused = self._before.check(event_type, properties)
-        return refused
-
-
-def intake_of(settings: Settings, rulebooks: RulebookInForce, *, beside_others: Clock | None = None) -> Intake:
-    """Return the intake for the tracking plan in force; it follows the rulebook when that is switched.
-
-    With a clock (``beside_others``) it hands over between the plans as ``HandoverPlan`` does.
-    """
-    limits = Limits(
-        event_bytes_max=settings.event_bytes_max,
-        depth_max=settings.depth_max,
-        future_tolerance_ms=round(settings.future_tolerance_s * 1000),
-    )
-    intake = Intake(rulebooks.loaded.plan, settings.workspace, limits, settings.neighbours)
-
-    def follow(loaded: Loaded) -> None:
-        before = rulebooks.loaded.plan
-        intake.plan = loaded.plan if beside_others is None else HandoverPlan(before, loaded.plan, beside_others)
-
-    rulebooks.listeners.append(follow)
-    return intake
 
 
 async def rulebooks_of(settings: Settings, log: EventLog) -> PublishedRulebooks:

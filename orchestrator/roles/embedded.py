@@ -42,10 +42,11 @@ from orchestrator.gateway.app import create_app
 from orchestrator.gateway.backend import Backend
 from orchestrator.gateway.rulebooks import rulebook_router
 from orchestrator.gateway.server import GatewayServer, Terms
+from orchestrator.roles.admission import intake_of
 from orchestrator.roles.callbacks import reception_of, reporting
 from orchestrator.roles.delivery import connectors_of, policies_of, restart_notice
 from orchestrator.roles.demo import play_demo
-from orchestrator.roles.distributed import intake_of, relayed
+from orchestrator.roles.distributed import relayed
 from orchestrator.roles.lookups import RecentActions, RulebookJourneys, StoredCustomers, StoredDeadLetters
 from orchestrator.roles.past import past_router
 from orchestrator.roles.receiver import shared_environment, shared_secret

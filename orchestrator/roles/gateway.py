@@ -20,10 +20,10 @@ from orchestrator.gateway.backend import Backend
 from orchestrator.gateway.customers import UnforgottenActions
 from orchestrator.gateway.rulebooks import rulebook_router
 from orchestrator.gateway.server import GatewayServer, Terms
+from orchestrator.roles.admission import intake_of
 from orchestrator.roles.callbacks import reception_of
 from orchestrator.roles.distributed import (
     event_log,
-    intake_of,
     redis_client,
     rulebooks_of,
     system_clock,

@@ -8,10 +8,10 @@ from orchestrator import __version__, metrics
 from orchestrator.adapters.faust_worker import run_worker
 from orchestrator.adapters.redis_state_store import RedisStateStore
 from orchestrator.gateway.server import GatewayServer
+from orchestrator.roles.admission import intake_of
 from orchestrator.roles.distributed import (
     KafkaExtents,
     event_log,
-    intake_of,
     redis_client,
     rulebooks_of,
     system_clock,

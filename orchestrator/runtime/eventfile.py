@@ -21,6 +21,7 @@ from orchestrator.core.moment import parse_moment
 from orchestrator.errors import ConfigurationError, EventRefused
 from orchestrator.runtime.intake import Intake
 from orchestrator.runtime.intake.moment import moment_ms
+from orchestrator.runtime.ports import Record
 
 ENVELOPE = ("id", "type", "customer_id", "occurred_at", "source", "received_at")
 
@@ -105,3 +106,11 @@ def read_events(path: Path, intake: Intake) -> Iterator[Event | RefusedLine]:
             yield intake.check(normal, event_id, stamp_ms)
         except EventRefused as refused:
             yield RefusedLine(line.number, refused)
+
+
+def events_of(record: Record, intake: Intake) -> list[Event | RefusedLine]:
+    """Return the events of a record of the log; a refused record stands where it was, under its offset."""
+    try:
+        return list(intake.events_from_record(record))
+    except EventRefused as refused:
+        return [RefusedLine(record.offset, refused)]

@@ -18,6 +18,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from load_tests.deployment import Deployment
 from orchestrator.gateway.access import refuse_exposure
 from orchestrator.gateway.keys import KeyFile
 from orchestrator.settings import Settings
@@ -68,6 +69,11 @@ def test_the_image_copies_only_what_exists_and_what_the_build_context_admits() -
 def test_the_image_sets_only_settings_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = check_settings(dict(re.findall(r"\b(JOURNEY_\w+)=(\S+)", DOCKERFILE)), monkeypatch)
     assert (settings.host, settings.rules, settings.log_format) == ("0.0.0.0", Path("/app/rules"), "json")
+
+
+def test_load_and_fault_runs_use_memory_as_the_image_does(tmp_path: Path) -> None:
+    arenas = Deployment(tmp_path, tmp_path).settings["MALLOC_ARENA_MAX"]
+    assert re.findall(r"MALLOC_ARENA_MAX=(\S+)", DOCKERFILE) == [arenas]
 
 
 def test_every_dependency_is_pinned_to_a_version_that_the_project_allows() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
 from connectors.clock import now_s
 from connectors.http import HttpParameters, HttpSender
+from connectors.http_pool import Exchange
 from connectors.protocol import Result
 from connectors.reach import Reach
 
@@ -49,3 +51,25 @@ async def test_a_sender_that_was_closed_opens_connections_anew() -> None:
         for _ in range(2):
             assert (await sender.send("POST", url, body=b"", headers={})).result is Result.DELIVERED
             await sender.close()
+
+
+async def test_what_a_request_took_is_free_when_it_has_ended() -> None:
+    """In a cycle it would stay until the collector comes by, and in a role that is told to come rarely."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(_ANSWER)
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    sender = HttpSender(HERE, now_s)
+    gc.collect()
+    gc.disable()
+    try:
+        async with server:
+            await sender.send("POST", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", body=b"", headers={})
+            assert [one for one in gc.get_objects() if isinstance(one, Exchange)] == []
+            await sender.close()
+    finally:
+        gc.enable()

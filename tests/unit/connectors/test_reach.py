@@ -13,8 +13,9 @@ import pytest
 
 from connectors.clock import now_s
 from connectors.http import HttpParameters, HttpSender
+from connectors.http_pool import GuardedConnector
 from connectors.protocol import Result
-from connectors.reach import ForbiddenTarget, GuardedConnector, Reach
+from connectors.reach import ForbiddenTarget, Reach
 from connectors.registry import build, settings_problems
 
 NOBODY = Reach()
