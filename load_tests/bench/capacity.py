@@ -19,7 +19,10 @@ BITS = 8
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What one event takes: microseconds of a core, bytes on the wire, and bytes of memory a customer."""
+    """What one event takes: microseconds of a core and bytes on the wire; and bytes of Redis' memory.
+
+    They are those of a customer's state, of an action in the ledger and of a record in a timeline.
+    """
 
     worker_us: float
     gateway_us: float
@@ -29,6 +32,8 @@ class Costs:
     event_bytes: float
     redis_bytes: float
     customer_bytes: float
+    ledger_bytes: float
+    timeline_bytes: float
 
     @classmethod
     def of(cls, figures: Figures) -> Self | None:
@@ -43,6 +48,8 @@ class Costs:
             figures.of("event.bytes"),
             figures.of("redis.bytes_per_event"),
             customers[-1]["redis_bytes"] if customers else None,
+            figures.of("redis.ledger_bytes"),
+            figures.of("redis.timeline_bytes"),
         ]
         known = [one for one in found if one is not None]
         return cls(*known) if len(known) == len(found) else None
@@ -87,6 +94,11 @@ def needed(costs: Costs, events_per_s: float) -> dict[str, float]:
     one = Deployment(workers=1, gateways=1, shards=1, brokers=1, broker_cores=1)
     carried = one.carries(costs)
     return {name: events_per_s / carried[name] for name in carried if not name.endswith("network")}
+
+
+def memory(costs: Costs, *, customers: int, actions: float, records: float) -> float:
+    """Return the bytes of Redis for customers with so many actions in the ledger and records in the timeline each."""
+    return customers * (costs.customer_bytes + actions * costs.ledger_bytes + records * costs.timeline_bytes)
 
 
 def _per_event(per_cpu_s: float | None) -> float | None:

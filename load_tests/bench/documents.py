@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from load_tests.bench.capacity import MILLION, USED_MAX, Costs, Deployment, needed
+from load_tests.bench.capacity import MILLION, USED_MAX, Costs, Deployment, memory, needed
 from load_tests.bench.figures import Figures
 from load_tests.bench.report import about, markdown, replace_between
 from load_tests.processes import ROOT
@@ -17,6 +17,9 @@ _EXAMPLES = (
     ("medium", Deployment(workers=8, gateways=16, shards=3)),
     ("large", Deployment(workers=32, gateways=64, shards=12, broker_cores=16, gbit=25)),
 )
+
+#: Records of timeline that the example's customers have.
+_RECORDS = 10
 
 
 def write(figures: Figures) -> list[Path]:
@@ -41,7 +44,9 @@ def constants(figures: Figures, costs: Costs) -> str:
         ("r", "Redis, its core", f"{costs.redis_us:.1f} us"),
         ("e", "an event on the wire", f"{costs.event_bytes:,.0f} B"),
         ("s", "sent to Redis", f"{costs.redis_bytes:,.0f} B"),
-        ("m", "a customer in Redis' memory", f"{costs.customer_bytes:,.0f} B"),
+        ("m", "a customer's state in Redis' memory", f"{costs.customer_bytes:,.0f} B"),
+        ("l", "an action in the ledger there, for 7 days", f"{costs.ledger_bytes:,.0f} B"),
+        ("t", "a record in a customer's timeline there", f"{costs.timeline_bytes:,.0f} B"),
         ("u", "the share of a core or a link that is planned with", f"{USED_MAX:.0%}"),
     )
     lines = [f"{line}  " for line in about(figures)]
@@ -63,7 +68,8 @@ def examples(costs: Costs) -> str:
 def million(costs: Costs) -> str:
     """Return what a million events a second take, and where the first limit lies."""
     cores = needed(costs, MILLION)
-    million_customers = 100 * MILLION * costs.customer_bytes / 2**30
+    states = memory(costs, customers=100 * MILLION, actions=0, records=0) / 2**30
+    pasts = memory(costs, customers=100 * MILLION, actions=1, records=_RECORDS) / 2**30
     three_nodes = Deployment(workers=MILLION, gateways=MILLION, shards=MILLION, broker_cores=16, gbit=25)
     name, rate = three_nodes.bottleneck(costs)
     first = max(cores, key=lambda one: cores[one])
@@ -75,7 +81,8 @@ def million(costs: Costs) -> str:
             "",
             f"Most of it is {first}. Three brokers of 16 cores and 25 Gbit/s, with as many workers and shards as one "
             f"likes, carry {rate:,.0f} events/s; what limits them first is the {name.partition(', ')[2]}. "
-            f"A hundred million customers take {million_customers:,.0f} GiB of Redis.",
+            f"The states of a hundred million customers take {states:,.0f} GiB of Redis; with an action a week and "
+            f"{_RECORDS} records of timeline each it is {pasts:,.0f} GiB.",
         )
     )
 

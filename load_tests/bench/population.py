@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,15 @@ from load_tests.bench.figures import Figures
 from load_tests.bench.sizes import Sizes
 from load_tests.bench.stage import Stage
 from load_tests.processes import RoleProcess, until
+from load_tests.servers import free_port
 from load_tests.servers.process import Say
 from orchestrator.adapters.kafka_topics import partition_of
+from orchestrator.core.state import decode_state
 
 _CHUNK = 1_000
 _SAMPLE_MAX = 3_000
+#: Memory that is the same after so long has settled.
+_SETTLED_S = 3.0
 #: What each of the memory runs has: states a partition in memory at most, customers that come.
 _MEMORY_SHARES = ((0.05, 0.3), (0.05, 1.0), (1.0, 1.0))
 
@@ -59,20 +65,56 @@ class Populations:
     # ---------------------------------------------------------------------------------------- details
 
     def _typical_states(self, figures: Figures) -> list[bytes]:
-        """Return states as a run leaves them, and note what they take in Redis."""
-        self._stage.fill(
+        """Return states as a run leaves them, its actions delivered; note what they and their past take in Redis."""
+        stage = self._stage
+        stage.fill(
             backlog(self._sizes, events=self._sizes.curve_events, customers=self._sizes.customers),
             partitions=self._sizes.partitions,
         )
-        with self._stage.workers() as workers:
-            self._stage.drained(workers, warm_share=0)
-        states = [
-            state
-            for partition in range(self._stage.partitions)
-            for _, state in self._stage.store.hscan_iter(_states_key(partition), count=_CHUNK)
-        ]
-        figures.add(redis__state_bytes=sum(map(len, states)) / len(states))
+        with stage.workers() as workers:
+            stage.drained(workers, warm_share=0)
+            decided, memory = self._states(), stage.used_memory()
+            with self._role("dispatcher"):
+                until(lambda: not _waiting(self._states()), within_s=120, because="receipts", pause_s=1.0)
+            states, delivered = self._states(), self._settled_memory()
+        shrunk = sum(map(len, decided)) - sum(map(len, states))
+        with self._role("gateway", "--port", str(free_port())):
+            projected = self._settled_memory()
+        figures.add(
+            redis__state_bytes=sum(map(len, states)) / len(states),
+            redis__ledger_bytes=(delivered - memory + shrunk) / _waiting(decided),
+            redis__timeline_bytes=(projected - delivered) / self._timeline_records(),
+        )
         return states[:_SAMPLE_MAX]
+
+    @contextmanager
+    def _role(self, name: str, *options: str) -> Iterator[None]:
+        role = self._stage.role(name, *options)
+        try:
+            role.await_ready()
+            yield
+        finally:
+            role.stop()
+
+    def _states(self) -> list[bytes]:
+        partitions = range(self._stage.partitions)
+        scans = (self._stage.store.hscan_iter(_states_key(partition), count=_CHUNK) for partition in partitions)
+        return [state for scan in scans for _, state in scan]
+
+    def _settled_memory(self) -> int:
+        """Return what Redis holds once that no longer changes."""
+        before = -1
+        while (now := self._stage.used_memory()) != before:
+            before = now
+            time.sleep(_SETTLED_S)
+        return now
+
+    def _timeline_records(self) -> int:
+        store = self._stage.store
+        with store.pipeline(transaction=False) as pipeline:
+            for key in store.scan_iter("*:timeline:*", count=_CHUNK):
+                pipeline.zcard(key)
+            return sum(pipeline.execute())
 
     def _populate(self, customers: int, states: list[bytes]) -> None:
         store = self._stage.store
@@ -113,6 +155,11 @@ def run_memory(stage: Stage, sizes: Sizes, figures: Figures, say: Say) -> None:
             resident = machine.resident_mib(workers[0].pid)
         figures.point("memory", cap=cap, customers=customers, mib=resident)
         say(f"{cap} states a partition, {customers:,} customers: {resident:.0f} MiB")
+
+
+def _waiting(states: Sequence[bytes]) -> int:
+    """Return how many actions wait for their receipt."""
+    return sum(not pending.delivered for one in states for pending in decode_state(one).pending.values())
 
 
 def _states_key(partition: int) -> str:

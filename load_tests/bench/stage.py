@@ -142,7 +142,7 @@ class Stage:
                     raise
                 await asyncio.sleep(0.2)
 
-    # --------------------------------------------------------------------------------------- the worker
+    # ---------------------------------------------------------------------------------------- the roles
 
     def settings(self, **more: str) -> dict[str, str]:
         """Return the settings of roles on this stage; ``more`` by their names (``customers_cached_max="100"``)."""
@@ -157,13 +157,13 @@ class Stage:
             **{f"JOURNEY_{name.upper()}": value for name, value in more.items()},
         }
 
-    def worker(self, **settings: str) -> RoleProcess:
-        """Launch a worker; it is not ready yet."""
+    def role(self, name: str, *options: str, **settings: str) -> RoleProcess:
+        """Launch a role; it is not ready yet."""
         self._launched += 1
-        folder = self.folder / f"worker-{self._launched}"
-        worker = RoleProcess("worker", folder=folder, environment=self.settings(**settings), say=self.say)
-        worker.launch()
-        return worker
+        folder = self.folder / f"{name}-{self._launched}"
+        role = RoleProcess(name, *options, folder=folder, environment=self.settings(**settings), say=self.say)
+        role.launch()
+        return role
 
     @contextmanager
     def workers(self, number: int = 1, *, pinned: bool = True, **settings: str) -> Iterator[list[RoleProcess]]:
@@ -171,7 +171,7 @@ class Stage:
         found: list[RoleProcess] = []
         try:
             for _ in range(number):
-                found.append(self.worker(**settings))
+                found.append(self.role("worker", **settings))
                 if pinned:
                     machine.pin(found[-1].pid, machine.contender_cores())
             yield found

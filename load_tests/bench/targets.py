@@ -172,6 +172,8 @@ _SIZES = (
         "{:,.0f} B",
         at_most=700,
     ),
+    Row(_MEMORY, "Redis, an action in the ledger, kept for 7 days", _of("redis.ledger_bytes"), "{:,.0f} B"),
+    Row(_MEMORY, "Redis, a record in a customer's timeline", _of("redis.timeline_bytes"), "{:,.0f} B"),
     Row(_MEMORY, "worker, more customers under one setting", _more_customers, "{:.2f}", at_most=1.1),
     Row(
         _MEMORY,

@@ -55,7 +55,7 @@ def settle(turn: Turn, event: Event) -> None:
     rule = turn.rulebook.rules.get(entry.rule)
     if event.type in _REACHED:
         watched = turn.now_ms + (rule.lateness_ms if rule else 0)
-        turn.state.pending[action_id] = msgspec.structs.replace(entry, delivered=True, until=watched, standbys=[])
+        turn.state.pending[action_id] = _reached(entry, watched)
         if rule and event.type == ACTION_CANCEL_TOO_LATE:
             turn.record(rule, entry.run, Outcome.NOTED, Reason.TOO_LATE, action_id=action_id)
         return
@@ -66,6 +66,13 @@ def settle(turn: Turn, event: Event) -> None:
         _forget(turn, action_id, entry)
     if rule and event.type != ACTION_CANCELLED:
         turn.record(rule, entry.run, Outcome.NOTED, Reason.EXECUTION_FAILED, action_id=action_id, receipt=event.type)
+
+
+def _reached(entry: Pending, until: int) -> Pending:
+    """Return what is kept of an action that arrived: as much as a late event may ask for."""
+    return Pending(
+        entry.rule, entry.run, decided_at=0, until=until, counted=[], delivered=True, withdrawn=entry.withdrawn
+    )
 
 
 _REACHED = frozenset({ACTION_DELIVERED, ACTION_CANCEL_TOO_LATE})

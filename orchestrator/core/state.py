@@ -82,7 +82,7 @@ class Standby(msgspec.Struct, array_like=True, gc=False):
 
 
 class Pending(msgspec.Struct, array_like=True, gc=False):
-    """An action that was emitted and has no final receipt yet."""
+    """An action that was emitted and has no final receipt yet, or was delivered and a late event may tell of it."""
 
     rule: str
     run: str

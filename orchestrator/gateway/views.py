@@ -170,7 +170,7 @@ def customer_view(customer_id: str, state: CustomerState) -> CustomerView:
             )
             for play in state.plays.values()
         ],
-        pending_actions=list(state.pending),
+        pending_actions=[one for one, entry in state.pending.items() if not entry.delivered],
         next_wake_at=_moment_or_none(state.next_wake_ms()),
     )
 

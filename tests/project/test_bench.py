@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from load_tests.bench import documents, report
-from load_tests.bench.capacity import Costs, Deployment, needed
+from load_tests.bench.capacity import Costs, Deployment, memory, needed
 from load_tests.bench.contenders.shop_by_hand import applied
 from load_tests.bench.contenders.stopwatch import Stopwatch
 from load_tests.bench.figures import Figures
@@ -31,6 +31,8 @@ COSTS = Costs(
     event_bytes=500,
     redis_bytes=600,
     customer_bytes=700,
+    ledger_bytes=400,
+    timeline_bytes=500,
 )
 
 
@@ -224,6 +226,11 @@ def test_what_a_million_events_take_is_what_carries_them():
     assert cores["workers"] == pytest.approx(50)
     assert cores["Redis, processors"] == pytest.approx(10)
     assert "brokers, network" not in cores
+
+
+def test_memory_is_that_of_states_ledger_and_timelines():
+    assert memory(COSTS, customers=1_000, actions=0, records=0) == 700_000
+    assert memory(COSTS, customers=1_000, actions=2, records=10) == 1_000 * (700 + 2 * 400 + 10 * 500)
 
 
 def test_costs_are_known_only_when_all_of_them_were_measured():

@@ -65,6 +65,21 @@ def test_a_receipt_settles_its_action_and_releases_what_was_not_used(event_type,
     assert [(one.outcome.value, one.reason.value) for one in turn.records] == records
 
 
+def test_of_an_action_that_arrived_only_what_a_late_event_asks_for_is_kept():
+    turn = turn_over(SENT)
+    settle(turn, receipt("action_delivered"))
+    kept = turn.state.pending["a"]
+    assert (kept.rule, kept.run, kept.delivered) == (SENT.pending["a"].rule, SENT.pending["a"].run, True)
+    assert (kept.counted, kept.consent, kept.standbys, kept.decided_at) == ([], [], [], 0)
+
+
+def test_a_failure_that_follows_a_delivery_does_not_give_back_what_was_used():
+    turn = turn_over(SENT)
+    settle(turn, receipt("action_delivered"))
+    settle(turn, receipt("action_failed"))
+    assert turn.state.sent == SENT.sent
+
+
 @pytest.mark.parametrize("action_id", ["unknown", None, 7, ["a"]])
 def test_a_receipt_of_an_unknown_action_changes_nothing(action_id):
     turn = turn_over(SENT)

@@ -31,7 +31,10 @@ async def test_a_customer_is_shown_with_all_that_is_known(client: httpx.AsyncCli
         runs={"purchase/k/1": Run("basket", AT_MS, AT_MS), "support": Run("closed", AT_MS, AT_MS, AT_MS)},
         plays={"cart-recovery/k/1": Play("cart-recovery", "v1", "purchase/k/1", 2, "e1", AT_MS, variant="nudge")},
         timers={"t": AT_MS},
-        pending={"a1": Pending("cart-recovery", "purchase/k/1", AT_MS, AT_MS, [])},
+        pending={
+            "a0": Pending("cart-recovery", "purchase/k/1", AT_MS, AT_MS, [], delivered=True),
+            "a1": Pending("cart-recovery", "purchase/k/1", AT_MS, AT_MS, []),
+        },
     )
     response = await client.get("/v1/customers/c1")
     assert response.json() == {
