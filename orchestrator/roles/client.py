@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -13,6 +13,7 @@ import httpx
 from orchestrator.errors import ConfigurationError, EventRefused, LogUnavailable
 from orchestrator.rulebook.load import Loaded
 from orchestrator.runtime.eventfile import Line, read_lines
+from orchestrator.runtime.intake import Limits, decode_json
 
 BATCH_MAX = 500
 TIMEOUT_S = 30.0
@@ -32,8 +33,11 @@ def _client(url: str, write_key: str) -> httpx.Client:
     return httpx.Client(base_url=url, timeout=TIMEOUT_S, auth=(write_key, "") if write_key else None)
 
 
-def _answer(client: httpx.Client, method: str, path: str, **options: Any) -> Any:
-    """Return the JSON of an answer; every failure becomes an error that names the remedy."""
+def _answer(client: httpx.Client, method: str, path: str, places: Sequence[str] = (), **options: Any) -> Any:
+    """Return the JSON of an answer; every failure becomes an error that names the remedy.
+
+    ``places`` say where each of the events that are sent comes from.
+    """
     try:
         response = client.request(method, path, **options)
     except httpx.TransportError as error:
@@ -45,11 +49,7 @@ def _answer(client: httpx.Client, method: str, path: str, **options: Any) -> Any
     problem: dict[str, Any] = (
         response.json() if "json" in response.headers.get("content-type", "") else {"detail": response.text}
     )
-    faults = problem.get("errors") or [problem]
-    text = "\n".join(
-        f"{one.get('field', '')}: {one.get('detail', '')} {one.get('remedy', '')}".removeprefix(": ").strip()
-        for one in faults
-    )
+    text = "\n".join(_fault(one, places) for one in problem.get("errors") or [problem])
     if response.status_code == 429 and response.headers.get("retry-after", "").isdigit():
         raise _SlowDown(text, float(response.headers["retry-after"]))
     if response.status_code in {429, 503}:
@@ -59,28 +59,48 @@ def _answer(client: httpx.Client, method: str, path: str, **options: Any) -> Any
     raise EventRefused("refused", "", text, "Mend what is named and send again: nothing of this batch was taken.")
 
 
+def _fault(fault: Mapping[str, Any], places: Sequence[str]) -> str:
+    index = fault.get("index", -1)
+    place = places[index] if 0 <= index < len(places) else ""
+    detail, remedy = str(fault.get("detail", "")), str(fault.get("remedy", ""))
+    said = f"{detail}{'' if detail.endswith('.') else '.'} {remedy}" if remedy else detail
+    return ": ".join(one for one in (place, fault.get("field", ""), said) if one)
+
+
 def send_file(path: Path, url: str, write_key: str, progress: Progress) -> int:
     """Send the events of a file in batches and return how many were accepted.
 
     Raises ``EventRefused`` with the faults of the first batch that is refused; the batches before it are accepted.
-    Events keep their ids, so the file may be sent again.
+    Nothing is sent of a file with a line that is not JSON. Events keep their ids, so the file may be sent again.
     """
-    lines = list(read_lines(path))
+    lines = [_readable(line) for line in read_lines(path)]
     done = 0
     with _client(url, write_key) as client:
         for batch in _batches(lines):
-            body = b"[" + b",".join(line.value for line in batch) + b"]"
-            _paced(client, body)
+            _paced(client, batch)
             done += len(batch)
             progress(done, len(lines))
     return done
 
 
-def _paced(client: httpx.Client, body: bytes) -> None:
+def _readable(line: Line) -> Line:
+    """Return a line that may stand in a batch: it is JSON by itself."""
+    try:
+        decode_json(line.value, Limits().depth_max)
+    except EventRefused as refused:
+        raise EventRefused(
+            refused.code, "", f"line {line.number}: {refused} {refused.remedy} Nothing was sent.", refused.remedy
+        ) from None
+    return line
+
+
+def _paced(client: httpx.Client, batch: Sequence[Line]) -> None:
     """Post a batch; a key that has sent as much as it may for now is waited for, as the gateway asks."""
+    body = b"[" + b",".join(line.value for line in batch) + b"]"
+    places = [f"line {line.number}" for line in batch]
     while True:
         try:
-            _answer(client, "POST", "/v1/events", content=body, headers={"content-type": "application/json"})
+            _answer(client, "POST", "/v1/events", places, content=body, headers={"content-type": "application/json"})
             return
         except _SlowDown as slow:
             sleep(slow.wait_s)

@@ -12,22 +12,21 @@ import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from orchestrator.core.event import Event
 from orchestrator.core.moment import parse_moment
 from orchestrator.errors import ConfigurationError, EventRefused
-from orchestrator.runtime.intake import Intake
+from orchestrator.runtime.intake import UNDECODABLE, Intake
 from orchestrator.runtime.intake.moment import moment_ms
 from orchestrator.runtime.ports import Record
 
 ENVELOPE = ("id", "type", "customer_id", "occurred_at", "source", "received_at")
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One event as written. ``stamp_ms`` is its ``received_at``, or None."""
 
     number: int
@@ -46,24 +45,24 @@ class RefusedLine:
 def read_lines(path: Path) -> Iterator[Line]:
     """Yield the events of a file as they are written. Raises ``ConfigurationError`` when it cannot be read."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            if path.suffix == ".csv":
-                yield from _csv_lines(csv.DictReader(file))
-                return
-            for number, text in enumerate(file, start=1):
-                if text.strip():
-                    yield _json_line(number, text)
+        yield from _csv_lines(path) if path.suffix == ".csv" else _json_lines(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"Cannot read {path}: {error}") from error
 
 
-def _json_line(number: int, text: str) -> Line:
-    value = text.strip().encode()
+def _json_lines(path: Path) -> Iterator[Line]:
+    with path.open("rb") as file:
+        for number, text in enumerate(file, start=1):
+            if value := text.strip():
+                yield _json_line(number, value)
+
+
+def _json_line(number: int, value: bytes) -> Line:
     if b'"received_at"' not in value:
         return Line(number, value, None)
     try:
         decoded = msgspec.json.decode(value)
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         return Line(number, value, None)
     if not isinstance(decoded, dict) or "received_at" not in decoded:
         return Line(number, value, None)
@@ -71,14 +70,16 @@ def _json_line(number: int, text: str) -> Line:
     return Line(number, msgspec.json.encode(decoded), stamp_ms)
 
 
-def _csv_lines(rows: csv.DictReader[str]) -> Iterator[Line]:
-    for row in rows:
-        event: dict[str, Any] = {name: _moment_or_text(name, row[name]) for name in ENVELOPE if row.get(name)}
-        event["properties"] = {
-            name: _cell(text) for name, text in row.items() if name and name not in ENVELOPE and text
-        }
-        stamp_ms = parse_moment(event.pop("received_at", None))
-        yield Line(rows.line_num, msgspec.json.encode(event), stamp_ms)
+def _csv_lines(path: Path) -> Iterator[Line]:
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file)
+        for row in rows:
+            event: dict[str, Any] = {name: _moment_or_text(name, row[name]) for name in ENVELOPE if row.get(name)}
+            event["properties"] = {
+                name: _cell(text) for name, text in row.items() if name and name not in ENVELOPE and text
+            }
+            stamp_ms = parse_moment(event.pop("received_at", None))
+            yield Line(rows.line_num, msgspec.json.encode(event), stamp_ms)
 
 
 def _moment_or_text(name: str, text: str) -> int | str:

@@ -505,8 +505,27 @@ def test_send_names_what_is_wrong_with_an_event_and_takes_nothing_of_its_batch(
     path = jsonl(tmp_path / "events.jsonl", lead("untaken"), {**lead("broken"), "type": "Lead Submitted"})
     done = journey("send", str(path), "--url", engine.url)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == 'type: type "Lead Submitted" is not in snake_case. Send "lead_submitted".\n'
+    assert done.stderr == 'line 2: type: type "Lead Submitted" is not in snake_case. Send "lead_submitted".\n'
     assert customer(engine, "untaken") is None
+
+
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        (b'{"id": "a2", oops\n', "The event is not JSON: object keys must be strings (byte 13)."),
+        (b'{"id": "a\xff"}\n', "The event is not JSON: a string is not UTF-8."),
+    ],
+)
+def test_send_names_the_line_that_cannot_be_read_and_sends_nothing(
+    engine: EmbeddedEngine, tmp_path: Path, broken: bytes, why: str
+) -> None:
+    path = jsonl(tmp_path / "events.jsonl", lead("unsent"))
+    path.write_bytes(path.read_bytes() + b"\n" + broken)
+    done = journey("send", str(path), "--url", engine.url)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"line 3: {why} ")
+    assert done.stderr.endswith(" Nothing was sent.\n")
+    assert customer(engine, "unsent") is None
 
 
 def test_dead_letters_are_listed_and_redriven(engine: EmbeddedEngine) -> None:

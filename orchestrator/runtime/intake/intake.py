@@ -17,7 +17,7 @@ from orchestrator.core.moment import format_moment
 from orchestrator.errors import EventRefused
 from orchestrator.runtime.intake import cloudevents, limits, normal_form, refusal, segment
 from orchestrator.runtime.intake.limits import ID_CHARS_MAX, Limits
-from orchestrator.runtime.intake.moment import MOMENT_MAX_MS, MOMENT_PLAIN_MS, moment_ms
+from orchestrator.runtime.intake.moment import moment_ms
 from orchestrator.runtime.intake.normal_form import NormalForm, normal_decoder
 from orchestrator.runtime.intake.refusal import RefusalCode
 from orchestrator.runtime.ports import Record
@@ -142,9 +142,7 @@ class Intake:
             raise _encroaching(owner)
         if event_type not in self._types:
             self._learn_type(event_type)
-        occurred_at_ms = normal.occurred_at
-        if type(occurred_at_ms) is not int or not MOMENT_PLAIN_MS <= occurred_at_ms <= MOMENT_MAX_MS:
-            occurred_at_ms = moment_ms("occurred_at", occurred_at_ms)
+        occurred_at_ms = moment_ms("occurred_at", normal.occurred_at)
         if occurred_at_ms > received_at_ms + self.limits.future_tolerance_ms:
             raise self._future_dated(occurred_at_ms, received_at_ms)
         if (refused := self.plan.check(event_type, normal.properties)) is not None:

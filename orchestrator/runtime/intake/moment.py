@@ -22,6 +22,8 @@ _REMEDY = 'Send a time such as "2026-03-02T10:00:00+05:30", or whole millisecond
 
 def moment_ms(field: str, value: Any) -> int:
     """Return an RFC 3339 time with an offset, or epoch milliseconds, as epoch milliseconds; else refuse it."""
+    if type(value) is int and MOMENT_PLAIN_MS <= value <= MOMENT_MAX_MS:
+        return value
     if isinstance(value, bool) or not isinstance(value, int | str | datetime):
         if isinstance(value, float):
             raise refusal.wrong_type(field, "a whole number of milliseconds or an RFC 3339 time", value, _REMEDY)
