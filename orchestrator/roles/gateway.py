@@ -64,7 +64,7 @@ async def run_gateway(settings: Settings, *, on_ready: Callable[[str], None]) ->
     store, tail = RedisStateStore(client, settings.workspace), KafkaTail(Brokers.of(settings))
     journeys = RulebookJourneys(rulebooks, clock.now_ms())
     shard_of = partial(partition_of, partitions=settings.partitions)
-    timeline = RedisTimeline(client, settings.workspace, shard_of)
+    timeline = RedisTimeline(client, settings.workspace, shard_of, kept_ms=round(settings.timeline_days * 86_400_000))
 
     async def redrive_actions(action_ids: Sequence[str]) -> Sequence[object]:
         return await redrive(queue, action_ids)
