@@ -45,7 +45,7 @@ class Deployment:
             "JOURNEY_RULES": str(rules),
             "JOURNEY_DATA": str(folder / "unused"),
             "JOURNEY_KAFKA_BOOTSTRAP": self.kafka.bootstrap,
-            "JOURNEY_REDIS_URL": self.redis.url,
+            **self.store(),
             "JOURNEY_PARTITIONS": str(partitions),
             "JOURNEY_SESSION_TIMEOUT_S": str(session_timeout_s),
             "JOURNEY_METRICS_PORT": "0",
@@ -58,6 +58,10 @@ class Deployment:
         self.dispatchers = [self._role("dispatcher")]
         self._leaving: list[RoleProcess] = []
         self.workers = [self._role("worker") for _ in range(workers)]
+
+    def store(self) -> Mapping[str, str]:
+        """Return the settings that name the Redis of the roles."""
+        return {"JOURNEY_REDIS_URL": self.redis.url}
 
     # ------------------------------------------------------------------------------------------- the life
 

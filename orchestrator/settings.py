@@ -54,6 +54,7 @@ class Settings(BaseSettings):
         SecretStr("redis://127.0.0.1:6379/0"),
         description="Redis that keeps states, outbox and queues; rediss:// connects over TLS.",
     )
+    redis_cluster: bool = Field(False, description="JOURNEY_REDIS_URL names a node of a Redis Cluster.")
     redis_ca_file: Path | None = Field(None, description="Authorities that sign Redis' certificate; else the system's.")
     redis_certificate: Path | None = Field(None, description="Client certificate for Redis, with its chain (PEM).")
     redis_key: Path | None = Field(None, description="Private key of redis_certificate (PEM).")

@@ -7,5 +7,14 @@ They block while they start; from a running event loop call them through ``async
 from load_tests.servers.kafka import KAFKA_VERSION, LocalKafka
 from load_tests.servers.process import ServerFailed, ServerProcess, free_port
 from load_tests.servers.redis import LocalRedis
+from load_tests.servers.redis_cluster import LocalRedisCluster
 
-__all__ = ["KAFKA_VERSION", "LocalKafka", "LocalRedis", "ServerFailed", "ServerProcess", "free_port"]
+__all__ = [
+    "KAFKA_VERSION",
+    "LocalKafka",
+    "LocalRedis",
+    "LocalRedisCluster",
+    "ServerFailed",
+    "ServerProcess",
+    "free_port",
+]

@@ -1,16 +1,23 @@
-"""Connections to Redis whose words are packed and parsed in C.
+"""Connections to Redis whose words are packed and parsed in C, and whose end is always an error of Redis.
 
 The client has long used hiredis for answers, but packs what it sends in Python: microseconds for every argument, and a
 commit has a thousand of them.
+
+When a node of a cluster goes, the client closes all connections to it, those in use as well, and whoever uses one finds
+nothing where the socket was: an AttributeError, which no retry knows. Here it is the ConnectionError that it means.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import hiredis
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.connection import Connection, SSLConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisClusterException
 
 
 class _Packing:
@@ -26,9 +33,41 @@ class _Packing:
 class PackedConnection(_Packing, Connection):
     """A plain connection."""
 
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """Send a command that is packed."""
+        with _closed_under_way(self):
+            await super().send_packed_command(command, check_health)
 
-class PackedTlsConnection(_Packing, SSLConnection):
+    async def read_response(self, *given: Any, **options: Any) -> Any:
+        """Return the next answer."""
+        with _closed_under_way(self):
+            return await super().read_response(*given, **options)
+
+
+class PackedTlsConnection(PackedConnection, SSLConnection):
     """A connection over TLS."""
+
+
+@contextmanager
+def _closed_under_way(connection: Connection) -> Iterator[None]:
+    try:
+        yield
+    except (AttributeError, TypeError) as error:
+        if connection.is_connected:
+            raise
+        raise RedisConnectionError("the connection was closed under way") from error
+
+
+class PackedCluster(RedisCluster):
+    """A client of a cluster over such connections."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # The client has no parameter for it. A node that is found later gets it from the same dictionary.
+        packed = PackedTlsConnection if options.get("ssl") else PackedConnection
+        self.connection_kwargs["connection_class"] = packed
+        for node in self.startup_nodes:
+            node.connection_class = packed
 
 
 def packed_client(url: str, **options: Any) -> Redis:
@@ -42,3 +81,15 @@ def packed_client(url: str, **options: Any) -> Redis:
     tls = issubclass(pool.connection_class, SSLConnection)
     pool.connection_class = PackedTlsConnection if tls else PackedConnection
     return Redis.from_pool(pool)
+
+
+def cluster_client(url: str, **options: Any) -> RedisCluster:
+    """Return a client for the cluster that the node at an address belongs to; it finds the others by itself.
+
+    A command goes to the node that has its keys, and follows them when they move. Raises ``ValueError`` for an address
+    that cannot be read or that no cluster can have (a database other than 0).
+    """
+    try:
+        return PackedCluster.from_url(url, **options)
+    except RedisClusterException as error:
+        raise ValueError(str(error)) from None

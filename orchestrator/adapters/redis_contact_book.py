@@ -17,10 +17,7 @@ import secrets
 from collections.abc import Awaitable, Sequence
 from typing import Any, TypeVar, cast
 
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
-
-from orchestrator.errors import StoreUnavailable
+from orchestrator.adapters.redis_round_trip import Client, translated
 from orchestrator.runtime.contacts import KEY_BYTES, Contact, hashed
 
 #: Names a place of a customer's (until when it is kept, and now), and has the set outlive all that it names.
@@ -47,7 +44,7 @@ T = TypeVar("T")
 class RedisContactBook:
     """``ContactBook`` over one workspace of a Redis server or cluster."""
 
-    def __init__(self, client: Redis, workspace: str) -> None:
+    def __init__(self, client: Client, workspace: str) -> None:
         """The client belongs to the caller and must not decode responses."""
         self._client = client
         self._prefix = f"journey:{workspace}:"
@@ -98,10 +95,8 @@ class RedisContactBook:
         return self._key
 
     async def _answer(self, question: Awaitable[T]) -> T:
-        try:
+        with translated():
             return await question
-        except (RedisError, OSError, TimeoutError) as error:
-            raise StoreUnavailable(f"Redis: {str(error) or type(error).__name__}") from error
 
     def _at(self, place: bytes) -> str:
         return f"{self._prefix}contact:{place.hex()}"

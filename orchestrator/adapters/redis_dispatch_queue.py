@@ -29,10 +29,9 @@ from importlib.resources import files
 from typing import Any, TypeVar
 
 import msgspec
-from redis.asyncio import Redis, RedisCluster
 
 from orchestrator.adapters.redis_dispatch_words import Keys, below, leased_of, placed, quota_words
-from orchestrator.adapters.redis_round_trip import Command, Script, SharedTrip, Word, pipelined, translated
+from orchestrator.adapters.redis_round_trip import Client, Command, Script, SharedTrip, Word, pipelined, translated
 from orchestrator.runtime.dispatch.queue import BOOKING_KEPT_MS, TAKEN
 from orchestrator.runtime.ports import Claim, GroupLoad, LedgerEntry, Occupancy, Put, Queued, Quota
 
@@ -74,7 +73,7 @@ class RedisDispatchQueue:
     ``client`` must not decode responses. The ledger remembers settled ids for ``ledger_ttl_s``.
     """
 
-    def __init__(self, client: Redis | RedisCluster, workspace: str, ledger_ttl_s: int = LEDGER_TTL_S) -> None:
+    def __init__(self, client: Client, workspace: str, ledger_ttl_s: int = LEDGER_TTL_S) -> None:
         self._client = client
         self._keys = Keys(workspace)
         self._ledger_ttl_s = ledger_ttl_s

@@ -9,9 +9,14 @@ from hashlib import sha1
 from typing import Any, Generic, TypeVar
 
 from redis.asyncio import Redis, RedisCluster
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
 from orchestrator.errors import StoreUnavailable
+
+Client = Redis | RedisCluster
+
+#: What the client raises when Redis does not answer, or answers with an error.
+ERRORS = (RedisError, RedisClusterException, OSError, TimeoutError)
 
 Word = str | bytes | int
 
@@ -26,13 +31,13 @@ class Script:
     A call must have the effect of one when it is repeated. Raises ``RedisError``; blocks for one round trip.
     """
 
-    def __init__(self, client: Redis | RedisCluster, text: str) -> None:
+    def __init__(self, client: Client, text: str) -> None:
         self._client = client
         self._text = text
         # The digest is the script's name in the protocol, not a safeguard.
         self._digest = sha1(text.encode(), usedforsecurity=False).hexdigest().encode()
 
-    async def call(self, keys: Sequence[bytes], words: Sequence[Word]) -> Any:
+    async def call(self, keys: Sequence[str | bytes], words: Sequence[Word] = ()) -> Any:
         """Run the script over keys of one hash tag."""
         try:
             return await _execute(self._client, "EVALSHA", self._digest, len(keys), *keys, *words)
@@ -40,7 +45,7 @@ class Script:
             return await _execute(self._client, "EVAL", self._text, len(keys), *keys, *words)
 
     async def call_all(
-        self, calls: Sequence[tuple[Sequence[bytes], Sequence[Word]]], then: Sequence[Command] = ()
+        self, calls: Sequence[tuple[Sequence[str | bytes], Sequence[Word]]], then: Sequence[Command] = ()
     ) -> list[Any]:
         """Run the script for each of the calls, then plain commands; return the answers of the calls.
 
@@ -59,12 +64,12 @@ class Script:
             return (await pipelined(self._client, [*commands, *then]))[: len(calls)]
 
 
-async def _execute(client: Redis | RedisCluster, *command: Word) -> Any:
+async def _execute(client: Client, *command: Word) -> Any:
     execute: Callable[..., Awaitable[Any]] = client.execute_command
     return await execute(*command)
 
 
-async def pipelined(client: Redis | RedisCluster, commands: Sequence[Command], **options: Any) -> list[Any]:
+async def pipelined(client: Client, commands: Sequence[Command], **options: Any) -> list[Any]:
     """Send commands that may lie on different nodes at once; return their answers, or raise the first error.
 
     ``options`` tell the client how to read the answers (``get=True``: a SET answers with the value before).
@@ -133,5 +138,5 @@ def translated() -> Iterator[None]:
     """Turn errors of the client into the port's."""
     try:
         yield
-    except (RedisError, OSError) as error:
-        raise StoreUnavailable(f"Redis: {error}") from error
+    except ERRORS as error:
+        raise StoreUnavailable(f"Redis: {str(error) or type(error).__name__}") from error

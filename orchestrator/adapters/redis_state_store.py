@@ -12,16 +12,13 @@ Redis Cluster and a script may touch them all:
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from orchestrator.adapters.ownership import check_epoch, follows
-from orchestrator.errors import StoreUnavailable
+from orchestrator.adapters.redis_round_trip import Client, Script, translated
 from orchestrator.runtime.ports import Commit, OutboxEntry, Outgoing, Ownership, Wake
 
 _SCRIPTS = Path(__file__).parent
@@ -42,21 +39,21 @@ class RedisStateStore:
     call may then be repeated.
     """
 
-    def __init__(self, client: Redis, workspace: str) -> None:
+    def __init__(self, client: Client, workspace: str) -> None:
         """The client belongs to the caller and must not decode responses."""
         self._client = client
         self._workspace = workspace
-        self._acquire = client.register_script(_script("acquire"))
-        self._commit = client.register_script(_script("commit"))
-        self._outbox = client.register_script(_script("outbox"))
-        self._trim = client.register_script(_script("trim"))
+        self._acquire = Script(client, _script("acquire"))
+        self._commit = Script(client, _script("commit"))
+        self._outbox = Script(client, _script("outbox"))
+        self._trim = Script(client, _script("trim"))
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(tuple[str, bytes, bytes]).decode
 
     async def acquire(self, partition: int) -> Ownership:
         """Take the partition under a new epoch, above every epoch given before."""
-        async with _translated():
-            answer = await self._acquire(keys=[self._key(partition, "meta")])
+        with translated():
+            answer = await self._acquire.call([self._key(partition, "meta")])
         epoch, next_offset, sequence, clock_ms, log_id, outbox_end = answer
         return Ownership(
             epoch=int(epoch),
@@ -71,7 +68,7 @@ class RedisStateStore:
         """Return the stored states in the order asked, None for customers never seen or deleted."""
         key = self._key(partition, "states")
         found: list[bytes | None] = []
-        async with _translated():
+        with translated():
             for start in range(0, len(customer_ids), _LOAD_MAX):
                 answer: Any = await self._client.hmget(key, list(customer_ids[start : start + _LOAD_MAX]))
                 found += answer
@@ -81,7 +78,7 @@ class RedisStateStore:
         """Yield customers as HSCAN brings them: each at least once, while the hash is being written."""
         key, cursor = self._key(partition, "states"), 0
         while True:
-            async with _translated():
+            with translated():
                 answer: Any = await self._client.hscan(key, cursor, count=_SCAN_COUNT)
             cursor, found = int(answer[0]), answer[1]
             if found:
@@ -91,7 +88,7 @@ class RedisStateStore:
 
     async def due(self, partition: int, until_ms: int, limit: int) -> list[Wake]:
         """Return at most ``limit`` wakes with ``due_ms <= until_ms``, ordered by (due_ms, customer_id)."""
-        async with _translated():
+        with translated():
             rows: Any = await self._client.zrange(
                 self._key(partition, "wakes"), "-inf", until_ms, byscore=True, offset=0, num=limit, withscores=True
             )
@@ -99,7 +96,7 @@ class RedisStateStore:
 
     async def next_wake_ms(self, partition: int) -> int | None:
         """Return the earliest wake of the partition, or None."""
-        async with _translated():
+        with translated():
             rows: Any = await self._client.zrange(self._key(partition, "wakes"), 0, 0, withscores=True)
         return int(rows[0][1]) if rows else None
 
@@ -112,23 +109,23 @@ class RedisStateStore:
         keys = [self._key(partition, name) for name in ("meta", "states", "wakes", "outbox")]
         arguments: list[Any] = [commit.epoch, commit.sequence, commit.next_offset, commit.clock_ms, commit.log_id]
         arguments += self._changes(commit)
-        async with _translated():
-            epoch, sequence = await self._commit(keys=keys, args=arguments)
+        with translated():
+            epoch, sequence = await self._commit.call(keys, arguments)
         check_epoch(partition, commit.epoch, epoch)
         follows(partition, commit.sequence, sequence)
 
     async def outbox(self, partition: int) -> list[OutboxEntry]:
         """Return what has not been trimmed, in order; numbers start at 1."""
-        async with _translated():
-            last, entries = await self._outbox(keys=[self._key(partition, "meta"), self._key(partition, "outbox")])
+        with translated():
+            last, entries = await self._outbox.call([self._key(partition, "meta"), self._key(partition, "outbox")])
         first = last - len(entries) + 1
         return [OutboxEntry(number, Outgoing(*self._decode(body))) for number, body in enumerate(entries, start=first)]
 
     async def trim(self, partition: int, epoch: int, through: int) -> None:
         """Forget outbox entries up to number ``through``. Raise ``Fenced`` under any epoch but the latest."""
         keys = [self._key(partition, "meta"), self._key(partition, "outbox")]
-        async with _translated():
-            latest = await self._trim(keys=keys, args=[epoch, through])
+        with translated():
+            latest = await self._trim.call(keys, [epoch, through])
         check_epoch(partition, epoch, latest)
 
     def _key(self, partition: int, name: str) -> str:
@@ -146,11 +143,3 @@ class RedisStateStore:
 
 def _script(name: str) -> str:
     return (_SCRIPTS / f"redis_{name}.lua").read_text(encoding="utf-8")
-
-
-@asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
-    try:
-        yield
-    except (RedisError, OSError, TimeoutError) as error:
-        raise StoreUnavailable(f"Redis: {str(error) or type(error).__name__}") from error

@@ -13,10 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
-
-from orchestrator.errors import StoreUnavailable
+from orchestrator.adapters.redis_round_trip import Client, Script, translated
 from orchestrator.runtime.ports import Record
 from orchestrator.runtime.timeline import ENTRIES_MAX, KEPT_MS, marks_erasure, unforgotten
 
@@ -30,20 +27,20 @@ class RedisTimeline:
     whatever Redis answers or fails to answer; every call may then be repeated.
     """
 
-    def __init__(self, client: Redis, workspace: str, shard_of: Callable[[bytes], int], kept_ms: int = KEPT_MS) -> None:
+    def __init__(
+        self, client: Client, workspace: str, shard_of: Callable[[bytes], int], kept_ms: int = KEPT_MS
+    ) -> None:
         """The client belongs to the caller and must not decode responses."""
         self._client = client
         self._workspace = workspace
         self._shard_of = shard_of
         self._kept_ms = kept_ms
-        self._keep = client.register_script(Path(__file__).with_suffix(".lua").read_text(encoding="utf-8"))
+        self._keep = Script(client, Path(__file__).with_suffix(".lua").read_text(encoding="utf-8"))
 
     async def recent(self, topic: str, key: bytes, limit: int = ENTRIES_MAX) -> list[Record]:
         """Return the newest records of a key, oldest first."""
-        try:
+        with translated():
             rows: Any = await self._client.zrange(self._key(topic, key), -min(limit, ENTRIES_MAX), -1, withscores=True)
-        except (RedisError, OSError, TimeoutError) as error:
-            raise _unavailable(error) from error
         return [_record(key, entry, int(stamp_ms)) for entry, stamp_ms in rows]
 
     async def keep(self, topic: str, records: Sequence[Record]) -> None:
@@ -63,10 +60,8 @@ class RedisTimeline:
             arguments += (len(newest), newest[0].stamp_ms if forgotten else "")
             for record in newest:
                 arguments += (record.stamp_ms, _PLACE.pack(record.partition, record.offset) + (record.value or b""))
-        try:
-            await self._keep(keys=[self._key(topic, key) for key in customers], args=arguments)
-        except (RedisError, OSError, TimeoutError) as error:
-            raise _unavailable(error) from error
+        with translated():
+            await self._keep.call([self._key(topic, key) for key in customers], arguments)
 
     def _key(self, topic: str, key: bytes) -> bytes:
         return f"{{journey:{self._workspace}:p{self._shard_of(key)}}}:timeline:{topic}:".encode() + key
@@ -75,7 +70,3 @@ class RedisTimeline:
 def _record(key: bytes, entry: bytes, stamp_ms: int) -> Record:
     partition, offset = _PLACE.unpack_from(entry)
     return Record(partition, offset, stamp_ms, key, entry[_PLACE.size :])
-
-
-def _unavailable(error: Exception) -> StoreUnavailable:
-    return StoreUnavailable(f"Redis: {str(error) or type(error).__name__}")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 
@@ -15,7 +14,8 @@ from orchestrator.adapters.clock import SystemClock
 from orchestrator.adapters.kafka_client import Brokers, Where, client_tls
 from orchestrator.adapters.kafka_log import KafkaEventLog, KafkaLogReader
 from orchestrator.adapters.kafka_topics import KafkaTopics, wrong_partitions
-from orchestrator.adapters.redis_connection import packed_client
+from orchestrator.adapters.redis_connection import cluster_client, packed_client
+from orchestrator.adapters.redis_round_trip import Client
 from orchestrator.errors import ConfigurationError
 from orchestrator.runtime.ports import EVENTS, RULEBOOKS, Clock, EventLog, Record
 from orchestrator.runtime.rulebooks import PublishedRulebooks
@@ -24,21 +24,18 @@ from orchestrator.settings import Settings
 
 #: A command takes Redis far less than a millisecond, so that a few connections serve many waiting tasks.
 CONNECTIONS_MAX = 16
+_TIMEOUTS: Mapping[str, Any] = {"socket_timeout": 10, "socket_connect_timeout": 5}
 
 
-def redis_client(settings: Settings) -> redis.Redis:
-    """Return a client; a broken connection is tried anew once, and then the caller hears of it."""
+def redis_client(settings: Settings) -> Client:
+    """Return a client; a broken connection is tried anew, and then the caller hears of it."""
     url = settings.redis_url.get_secret_value()
+    tls = _redis_tls(url, settings)
     try:
-        return packed_client(
-            url,
-            **_redis_tls(url, settings),
-            max_connections=CONNECTIONS_MAX,
-            timeout=10,
-            socket_timeout=10,
-            socket_connect_timeout=5,
-            retry=Retry(ExponentialBackoff(), 1),
-        )
+        if settings.redis_cluster:
+            return cluster_client(url, **tls, **_TIMEOUTS)
+        retry = Retry(ExponentialBackoff(), 1)
+        return packed_client(url, **tls, **_TIMEOUTS, max_connections=CONNECTIONS_MAX, timeout=10, retry=retry)
     except ValueError as error:
         # The library's message may quote the address, and the address may hold a password.
         said = "user, password or port cannot be read" if "@" in url else str(error)

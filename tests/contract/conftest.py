@@ -7,23 +7,21 @@ kept, as a process does that starts anew; ``open`` beside an open one is a secon
 from __future__ import annotations
 
 import asyncio
-import shutil
-import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 
-from load_tests.servers import LocalRedis, free_port
+from load_tests.servers import LocalRedisCluster
 from orchestrator.adapters import sqlite_dispatch_queue, sqlite_log, sqlite_state_store
 from orchestrator.adapters.memory_dispatch_queue import MemoryDispatchQueue
 from orchestrator.adapters.memory_log import MemoryEventLog
 from orchestrator.adapters.memory_state_store import MemoryStateStore
+from orchestrator.adapters.redis_connection import cluster_client
 from orchestrator.adapters.redis_dispatch_queue import RedisDispatchQueue
 from orchestrator.adapters.redis_state_store import RedisStateStore
 from orchestrator.adapters.sqlite import SqliteDatabase
@@ -107,11 +105,30 @@ class RedisStateStores:
             await self._clients.pop().aclose()
 
 
+class RedisClusterStateStores:
+    """The same over a cluster, where keys lie apart unless their tag keeps them together."""
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._url: str = request.getfixturevalue("cluster_url")
+        self._test = uuid.uuid4().hex[:12]
+        self._clients: list[RedisCluster] = []
+
+    async def open(self, workspace: str = "default") -> StateStore:
+        client = cluster_client(self._url)
+        self._clients.append(client)
+        return RedisStateStore(client, f"{workspace}-{self._test}")
+
+    async def close(self) -> None:
+        while self._clients:
+            await self._clients.pop().aclose()
+
+
 #: One line per implementation; ``marks=pytest.mark.integration`` where it needs a server.
 STATE_STORES = [
     pytest.param(MemoryStateStores, id="memory"),
     pytest.param(SqliteStateStores, id="sqlite"),
     pytest.param(RedisStateStores, id="redis", marks=pytest.mark.integration),
+    pytest.param(RedisClusterStateStores, id="cluster", marks=pytest.mark.integration),
 ]
 
 
@@ -222,28 +239,16 @@ async def redis(client: Redis, workspace: str) -> DeliveryQueue:
     return RedisDispatchQueue(client, workspace)
 
 
-class RedisClusterNode(LocalRedis):
-    """A cluster of one node with all slots: it refuses every script whose keys are not of one slot."""
-
-    def command(self) -> list[str]:
-        return [*super().command(), "--cluster-enabled", "yes", "--cluster-port", str(free_port())]
-
-
 @pytest.fixture(scope="session")
-def cluster_port() -> Iterator[int]:
-    if shutil.which("redis-server") is None:
-        pytest.fail("A cluster of one node needs redis-server: run tests/install-debian, or install it.")
-    with RedisClusterNode() as node, BlockingRedis(port=node.port) as blocking:
-        blocking.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
-        deadline = time.monotonic() + 10
-        while blocking.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
-            assert time.monotonic() < deadline, "The cluster of one node did not become ready."
-        yield node.port
+def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A cluster of two nodes: each refuses what is the other's, and every script whose keys are not of one slot."""
+    with LocalRedisCluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster.url
 
 
 @pytest.fixture
-async def cluster(cluster_port: int, workspace: str) -> AsyncIterator[DeliveryQueue]:
-    client = RedisCluster(host="127.0.0.1", port=cluster_port)
+async def cluster(cluster_url: str, workspace: str) -> AsyncIterator[DeliveryQueue]:
+    client = cluster_client(cluster_url)
     yield RedisDispatchQueue(client, workspace)
     await client.aclose()
 
@@ -286,8 +291,8 @@ async def another_redis(redis: DeliveryQueue, redis_url: str, workspace: str) ->
 
 
 @pytest.fixture
-async def another_cluster(cluster_port: int, workspace: str) -> AsyncIterator[DeliveryQueue]:
-    client = RedisCluster(host="127.0.0.1", port=cluster_port)
+async def another_cluster(cluster_url: str, workspace: str) -> AsyncIterator[DeliveryQueue]:
+    client = cluster_client(cluster_url)
     yield RedisDispatchQueue(client, workspace)
     await client.aclose()
 

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol
 
 import pytest
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 
 from orchestrator.adapters.memory_contact_book import MemoryContactBook
+from orchestrator.adapters.redis_connection import cluster_client
 from orchestrator.adapters.redis_contact_book import RedisContactBook
 from orchestrator.adapters.sqlite import SqliteDatabase
 from orchestrator.adapters.sqlite_contact_book import SCHEMA, SqliteContactBook
@@ -65,10 +66,13 @@ class InRedis:
     def __init__(self, request: pytest.FixtureRequest) -> None:
         self.url: str = request.getfixturevalue("redis_url")
         self.workspace = f"book-{uuid.uuid4().hex[:12]}"
-        self.clients: list[Redis] = []
+        self.clients: list[Redis | RedisCluster] = []
+
+    def client(self) -> Redis | RedisCluster:
+        return Redis.from_url(self.url)
 
     async def open(self) -> ContactBook:
-        client = Redis.from_url(self.url)
+        client = self.client()
         self.clients.append(client)
         return RedisContactBook(client, self.workspace)
 
@@ -85,10 +89,20 @@ class InRedis:
         return repr(found).encode()
 
 
+class InCluster(InRedis):
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        super().__init__(request)
+        self.url = request.getfixturevalue("cluster_url")
+
+    def client(self) -> RedisCluster:
+        return cluster_client(self.url)
+
+
 BOOKS = [
     pytest.param(InMemory, id="memory"),
     pytest.param(InSqlite, id="sqlite"),
     pytest.param(InRedis, id="redis", marks=pytest.mark.integration),
+    pytest.param(InCluster, id="cluster", marks=pytest.mark.integration),
 ]
 
 

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 import pytest
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 
 from orchestrator.adapters import sqlite_log
 from orchestrator.adapters.memory_timeline import MemoryTimeline
+from orchestrator.adapters.redis_connection import cluster_client
 from orchestrator.adapters.redis_timeline import RedisTimeline
 from orchestrator.adapters.sqlite import SqliteDatabase
 from orchestrator.adapters.sqlite_log import SqliteEventLog
@@ -61,13 +62,21 @@ class InMemory(Projected):
 
 
 class InRedis(Projected):
+    def client_of(self, request: pytest.FixtureRequest) -> Redis | RedisCluster:
+        return Redis.from_url(request.getfixturevalue("redis_url"))
+
     async def open(self, request: pytest.FixtureRequest) -> None:
-        self.client = Redis.from_url(request.getfixturevalue("redis_url"))
+        self.client = self.client_of(request)
         self.workspace = f"timeline-{uuid.uuid4().hex[:12]}"
         self.timeline = RedisTimeline(self.client, self.workspace, lambda key: zlib.crc32(key) % 4)
 
     async def close(self) -> None:
         await self.client.aclose()
+
+
+class InCluster(InRedis):
+    def client_of(self, request: pytest.FixtureRequest) -> Redis | RedisCluster:
+        return cluster_client(request.getfixturevalue("cluster_url"))
 
 
 class InSqlite:
@@ -90,6 +99,7 @@ IMPLEMENTATIONS = [
     pytest.param(InMemory, id="memory"),
     pytest.param(InSqlite, id="sqlite"),
     pytest.param(InRedis, id="redis", marks=pytest.mark.integration),
+    pytest.param(InCluster, id="cluster", marks=pytest.mark.integration),
 ]
 
 
