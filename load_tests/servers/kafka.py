@@ -14,7 +14,7 @@ from pathlib import Path
 
 from load_tests.servers.process import Say, ServerFailed, ServerProcess, free_port, silent
 
-KAFKA_VERSION = "4.1.1"
+KAFKA_VERSION = "4.1.2"
 
 _ROOT = Path(__file__).resolve().parents[2]
 _POM = _ROOT / "deploy" / "test" / "kafka-pom.xml"

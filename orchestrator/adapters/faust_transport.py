@@ -26,6 +26,8 @@ from faust.types import TP
 from faust.types.transports import SchedulingStrategyT
 from mode.threads import WorkerThread
 
+from orchestrator.adapters.kafka_client import paced
+
 #: How long a fetch waits at the broker for a first record. It bounds how old "caught up" can be, and how long a
 #: partition that was just read to its end waits to be part of the next fetch.
 _FETCH_WAIT_MS = 10
@@ -124,6 +126,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = _FETCH_WAIT_MS
         self.consumer.log_ends.watch(consumer)
+        paced(consumer._client)
         return consumer
 
     async def commit_for_monitors(self, offsets: Mapping[TP, int]) -> None:

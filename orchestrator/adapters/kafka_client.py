@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,11 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from pydantic import SecretStr
 
 from orchestrator.errors import ConfigurationError, LogUnavailable
 from orchestrator.settings import Settings
+
+#: How long a client that reached no broker waits before it asks for the state of the cluster again.
+_METADATA_PAUSE_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,23 @@ def client_tls(noun: str, ca_file: Path | None, certificate: Path | None, key: P
             "files; certificate and key belong together, the key without password."
         ) from None
     return context
+
+
+def paced(client: AIOKafkaClient) -> None:
+    """Let a client that reaches no broker wait before it asks again.
+
+    By itself it asks at once, and again, thousands of times a second with a log line each, for as long as the brokers
+    are away and a partition's leader was not known when the last one went.
+    """
+    update = client._metadata_update
+
+    async def update_or_wait(cluster: Any, topics: Any) -> Any:
+        updated = await update(cluster, topics)
+        if not updated:
+            await asyncio.sleep(_METADATA_PAUSE_S)
+        return updated
+
+    client._metadata_update = update_or_wait
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from contextlib import suppress
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
-from orchestrator.adapters.kafka_client import Where, brokers, translated
+from orchestrator.adapters.kafka_client import Where, brokers, paced, translated
 from orchestrator.adapters.kafka_log import record_of
 from orchestrator.errors import LogUnavailable, Unavailable
 from orchestrator.runtime.ports import Record
@@ -25,7 +25,7 @@ BATCH_MAX = 500
 _FETCH_WAIT_MS = 10
 #: How long a poll waits for a first record.
 _POLL_MS = 200
-_ACKNOWLEDGED_EVERY_S = 0.2
+_ACKNOWLEDGED_EVERY_S = 1.0
 _PAUSE_S = 0.5
 
 Take = Callable[[Sequence[Record]], Awaitable[None]]
@@ -61,7 +61,7 @@ class KafkaGroupReader:
                 await consumer.stop()
 
     def _consumer(self) -> AIOKafkaConsumer:
-        return AIOKafkaConsumer(
+        consumer = AIOKafkaConsumer(
             self._topic,
             **self._bootstrap.options(),
             group_id=self._group,
@@ -71,6 +71,8 @@ class KafkaGroupReader:
             heartbeat_interval_ms=self._session_timeout_ms // 5,
             fetch_max_wait_ms=_FETCH_WAIT_MS,
         )
+        paced(consumer._client)
+        return consumer
 
     async def _follow(self, consumer: AIOKafkaConsumer, take: Take) -> None:
         taken: dict[TopicPartition, int] = {}
@@ -119,6 +121,7 @@ class KafkaTail:
     async def latest(self, topic: str, limit: int) -> list[Record]:
         """Return up to ``limit`` of the newest records of all partitions, newest first."""
         consumer = AIOKafkaConsumer(**self._bootstrap.options(), enable_auto_commit=False, auto_offset_reset="earliest")
+        paced(consumer._client)
         with translated(self._bootstrap):
             await consumer.start()
             try:

@@ -10,7 +10,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, OffsetOutOfRangeError
 
-from orchestrator.adapters.kafka_client import Where, brokers, translated
+from orchestrator.adapters.kafka_client import Where, brokers, paced, translated
 from orchestrator.adapters.kafka_topics import RECORD_BYTES_MAX, partition_of
 from orchestrator.adapters.log_partitions import check_position
 from orchestrator.errors import ConfigurationError
@@ -106,6 +106,7 @@ class KafkaEventLog:
                     max_request_size=RECORD_BYTES_MAX,
                     request_timeout_ms=round(self._timeout_s * 1000),
                 )
+                paced(producer.client)
                 try:
                     await producer.start()
                 except BaseException:
@@ -217,6 +218,7 @@ class KafkaLogReader:
                 request_timeout_ms=round(self._timeout_s * 1000),
                 max_partition_fetch_bytes=RECORD_BYTES_MAX,
             )
+            paced(consumer._client)
             # A start that is cancelled half-way would leave its connection behind, so it is always finished.
             starting = asyncio.ensure_future(consumer.start())
             try:
