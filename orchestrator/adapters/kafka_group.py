@@ -13,6 +13,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from orchestrator.adapters.kafka_client import Where, brokers, paced, translated
 from orchestrator.adapters.kafka_log import record_of
+from orchestrator.adapters.kafka_topics import partition_of
 from orchestrator.errors import LogUnavailable, Unavailable
 from orchestrator.runtime.ports import Record
 
@@ -120,20 +121,29 @@ class KafkaTail:
 
     async def latest(self, topic: str, limit: int) -> list[Record]:
         """Return up to ``limit`` of the newest records of all partitions, newest first."""
+        return (await self._newest(topic, limit))[:limit]
+
+    async def latest_of(self, topic: str, key: bytes, limit: int) -> list[Record]:
+        """Return those among the ``limit`` newest records of the key's partition that have the key, newest first."""
+        return [record for record in await self._newest(topic, limit, key) if record.key == key]
+
+    async def _newest(self, topic: str, limit: int, key: bytes | None = None) -> list[Record]:
         consumer = AIOKafkaConsumer(**self._bootstrap.options(), enable_auto_commit=False, auto_offset_reset="earliest")
         paced(consumer._client)
         with translated(self._bootstrap):
-            await consumer.start()
             try:
+                await consumer.start()
                 async with asyncio.timeout(self._timeout_s):
-                    found = await self._tails(consumer, topic, limit)
+                    found = await self._tails(consumer, topic, limit, key)
             finally:
                 await consumer.stop()
         found.sort(key=lambda record: (record.stamp_ms, record.partition, record.offset), reverse=True)
-        return found[:limit]
+        return found
 
-    async def _tails(self, consumer: AIOKafkaConsumer, topic: str, limit: int) -> list[Record]:
+    async def _tails(self, consumer: AIOKafkaConsumer, topic: str, limit: int, key: bytes | None) -> list[Record]:
         partitions = await consumer._client._wait_on_metadata(topic)
+        if key is not None:
+            partitions = {partition_of(key, len(partitions))}
         wheres = [TopicPartition(topic, partition) for partition in partitions]
         firsts, ends = await consumer.beginning_offsets(wheres), await consumer.end_offsets(wheres)
         unread = {where for where in wheres if ends[where] > firsts[where]}

@@ -248,8 +248,13 @@ class _SqliteExtent:
 class _SqliteTail:
     """The newest records of the embedded log."""
 
-    def __init__(self, event_log: SqliteEventLog) -> None:
+    def __init__(self, event_log: SqliteEventLog, timeline: SqliteTimeline) -> None:
         self._log = event_log
+        self._timeline = timeline
+
+    async def latest_of(self, topic: str, key: bytes, limit: int) -> list[Record]:
+        """Return the newest records of a key that the timeline gives, newest first."""
+        return (await self._timeline.recent(topic, key, limit))[::-1]
 
     async def latest(self, topic: str, limit: int) -> list[Record]:
         """Return up to ``limit`` records, newest first."""
@@ -375,7 +380,7 @@ def _assembled(
 
 def backend_of(engine: Embedded) -> Backend:
     """Return what the gateway needs of the engine."""
-    tail = _SqliteTail(engine.log)
+    tail = _SqliteTail(engine.log, SqliteTimeline(engine.database))
     journeys = RulebookJourneys(engine.rulebooks, engine.clock.now_ms())
     return Backend(
         log=engine.log,

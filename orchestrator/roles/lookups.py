@@ -50,6 +50,10 @@ class LogTail(Protocol):
         """Return up to ``limit`` of the newest records of all partitions, newest first."""
         ...
 
+    async def latest_of(self, topic: str, key: bytes, limit: int) -> list[Record]:
+        """Return the newest records of a key, newest first: those among the ``limit`` newest of its partition, or more."""
+        ...
+
 
 class StoredCustomers:
     """Customers by id; ``partition_of`` maps a record key to its partition."""
@@ -106,7 +110,10 @@ class RecentActions:
 
     async def recent(self, limit: int, customer_id: str | None) -> Sequence[ActionView]:
         """Return the latest actions, newest first; of one customer when given."""
-        records = await self._tail.latest(ACTIONS, TAIL_MAX if customer_id or self._keys.shared else 2 * limit)
+        if customer_id is None:
+            records = await self._tail.latest(ACTIONS, TAIL_MAX if self._keys.shared else 2 * limit)
+        else:
+            records = await self._tail.latest_of(ACTIONS, self._keys.key(customer_id), TAIL_MAX)
         actions: dict[str, Action] = {}
         for record in records:
             action = msgspec.json.decode(record.value or b"{}", type=Action)
