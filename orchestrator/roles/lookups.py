@@ -51,7 +51,7 @@ class LogTail(Protocol):
         ...
 
     async def latest_of(self, topic: str, key: bytes, limit: int) -> list[Record]:
-        """Return the newest records of a key, newest first: those among the ``limit`` newest of its partition, or more."""
+        """Return the newest records of a key, newest first: those among ``limit`` of its partition, or more."""
         ...
 
 
