@@ -82,12 +82,19 @@ def options(
 
 def _run(settings: Settings, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a role that ends by itself when it is asked to stop."""
-    from orchestrator.roles.collection import spare_collector  # noqa: PLC0415 - commands load what they need.
+    from orchestrator.roles.collection import keep_tidy, spare_collector  # noqa: PLC0415 - commands load what they need.
     from orchestrator.roles.logs import configure_logs  # noqa: PLC0415
+
+    async def tidied() -> None:
+        tidying = asyncio.create_task(keep_tidy(), name="tidy")
+        try:
+            await work()
+        finally:
+            tidying.cancel()
 
     configure_logs(settings.log_format)
     spare_collector()
-    asyncio.run(work())
+    asyncio.run(tidied())
     logging.getLogger("orchestrator").info("stopped; nothing was left half done")
 
 
