@@ -161,7 +161,7 @@ def main() -> None:
     if options.profile:
         profiler = cProfile.Profile()
         profiler.runcall(measure, many_rules(options.rules[-1]), events)
-        pstats.Stats(profiler, stream=sys.stdout).sort_stats("tottime").print_stats(25)
+        pstats.Stats(profiler, stream=sys.stdout).strip_dirs().sort_stats("tottime").print_stats(25)
 
 
 if __name__ == "__main__":
