@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 
+import connectors.http_pool  # noqa: F401 - loaded before the first action has to wait for it.
 from connectors.errors import ConnectorMisconfigured
 from connectors.protocol import Connector
 from connectors.reach import Reach
