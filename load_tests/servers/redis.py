@@ -44,9 +44,9 @@ class LocalRedis(ServerProcess):
         """Find ``redis-server``, installing it where that is allowed."""
         self._program = self._program or redis_server(self.say)
 
-    def command(self) -> list[str]:
-        """Return the command line."""
-        options = {
+    def options(self) -> dict[str, str]:
+        """Return what the server is told."""
+        return {
             "bind": "127.0.0.1",
             "port": str(self.port),
             "dir": str(self.folder),
@@ -55,7 +55,10 @@ class LocalRedis(ServerProcess):
             "save": "",
             "daemonize": "no",
         }
-        return [self._program, *(part for name, value in options.items() for part in (f"--{name}", value))]
+
+    def command(self) -> list[str]:
+        """Return the command line."""
+        return [self._program, *(part for name, value in self.options().items() for part in (f"--{name}", value))]
 
     def ready(self) -> bool:
         """Return whether it answers PING (not while it reads its append-only file)."""

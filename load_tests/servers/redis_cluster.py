@@ -24,10 +24,10 @@ class RedisClusterNode(LocalRedis):
         super().__init__(folder, say=say)
         self.bus_port = free_port()
 
-    def command(self) -> list[str]:
-        """Return the command line."""
+    def options(self) -> dict[str, str]:
+        """Return what the server is told."""
         cluster = {"cluster-enabled": "yes", "cluster-port": str(self.bus_port), "cluster-node-timeout": "2000"}
-        return [*super().command(), *(part for name, value in cluster.items() for part in (f"--{name}", value))]
+        return super().options() | cluster
 
 
 class LocalRedisCluster:

@@ -9,8 +9,6 @@ nothing where the socket was: an AttributeError, which no retry knows. Here it i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import hiredis
@@ -18,6 +16,8 @@ from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.connection import Connection, SSLConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisClusterException
+
+_CLOSED = "the connection was closed under way"
 
 
 class _Packing:
@@ -35,27 +35,25 @@ class PackedConnection(_Packing, Connection):
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """Send a command that is packed."""
-        with _closed_under_way(self):
+        try:
             await super().send_packed_command(command, check_health)
+        except (AttributeError, TypeError) as error:
+            if self.is_connected:
+                raise
+            raise RedisConnectionError(_CLOSED) from error
 
     async def read_response(self, *given: Any, **options: Any) -> Any:
         """Return the next answer."""
-        with _closed_under_way(self):
+        try:
             return await super().read_response(*given, **options)
+        except (AttributeError, TypeError) as error:
+            if self.is_connected:
+                raise
+            raise RedisConnectionError(_CLOSED) from error
 
 
 class PackedTlsConnection(PackedConnection, SSLConnection):
     """A connection over TLS."""
-
-
-@contextmanager
-def _closed_under_way(connection: Connection) -> Iterator[None]:
-    try:
-        yield
-    except (AttributeError, TypeError) as error:
-        if connection.is_connected:
-            raise
-        raise RedisConnectionError("the connection was closed under way") from error
 
 
 class PackedCluster(RedisCluster):

@@ -90,13 +90,18 @@ class SqliteStateStores:
 class RedisStateStores:
     """Every test has workspaces of its own on the one server; another client is another process."""
 
+    url_fixture = "redis_url"
+
     def __init__(self, request: pytest.FixtureRequest) -> None:
-        self._url: str = request.getfixturevalue("redis_url")
+        self._url: str = request.getfixturevalue(self.url_fixture)
         self._test = uuid.uuid4().hex[:12]
-        self._clients: list[Redis] = []
+        self._clients: list[Redis | RedisCluster] = []
+
+    def client(self) -> Redis | RedisCluster:
+        return Redis.from_url(self._url)
 
     async def open(self, workspace: str = "default") -> StateStore:
-        client = Redis.from_url(self._url)
+        client = self.client()
         self._clients.append(client)
         return RedisStateStore(client, f"{workspace}-{self._test}")
 
@@ -105,22 +110,13 @@ class RedisStateStores:
             await self._clients.pop().aclose()
 
 
-class RedisClusterStateStores:
+class RedisClusterStateStores(RedisStateStores):
     """The same over a cluster, where keys lie apart unless their tag keeps them together."""
 
-    def __init__(self, request: pytest.FixtureRequest) -> None:
-        self._url: str = request.getfixturevalue("cluster_url")
-        self._test = uuid.uuid4().hex[:12]
-        self._clients: list[RedisCluster] = []
+    url_fixture = "cluster_url"
 
-    async def open(self, workspace: str = "default") -> StateStore:
-        client = cluster_client(self._url)
-        self._clients.append(client)
-        return RedisStateStore(client, f"{workspace}-{self._test}")
-
-    async def close(self) -> None:
-        while self._clients:
-            await self._clients.pop().aclose()
+    def client(self) -> RedisCluster:
+        return cluster_client(self._url)
 
 
 #: One line per implementation; ``marks=pytest.mark.integration`` where it needs a server.

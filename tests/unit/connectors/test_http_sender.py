@@ -37,13 +37,15 @@ async def test_no_request_is_made_twice_when_a_kept_connection_ends_without_an_a
     assert (first.result, second.result, len(heads)) == (Result.DELIVERED, Result.UNKNOWN, 2)
 
 
-async def test_a_sender_that_was_closed_opens_connections_anew() -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(_ANSWER)
-        await reader.read()
-        writer.close()
+async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer one request, and keep the connection until the other side ends it."""
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(_ANSWER)
+    await reader.read()
+    writer.close()
 
+
+async def test_a_sender_that_was_closed_opens_connections_anew() -> None:
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
     sender = HttpSender(HERE, now_s)
@@ -55,12 +57,6 @@ async def test_a_sender_that_was_closed_opens_connections_anew() -> None:
 
 async def test_what_a_request_took_is_free_when_it_has_ended() -> None:
     """In a cycle it would stay until the collector comes by, and in a role that is told to come rarely."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(_ANSWER)
-        await reader.read()
-        writer.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     sender = HttpSender(HERE, now_s)

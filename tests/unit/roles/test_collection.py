@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import weakref
-from pathlib import Path
 
+from load_tests.faults.machine import own_mb
 from orchestrator.roles.collection import keep_tidy
 
 
@@ -28,19 +29,14 @@ async def test_cycles_are_freed_without_waiting_for_the_collectors_own_turn() ->
         gc.enable()
 
 
-def own_kib() -> int:
-    told = Path("/proc/self/smaps_rollup").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in told if line.startswith("Anonymous"))
-
-
 async def test_memory_that_lies_free_between_what_lives_is_given_back() -> None:
     """Blocks too large for Python's own pools and too small for pages of their own, of which every eighth lives on."""
     blocks = [bytearray(60_000) for _ in range(1_600)]
     lasting = blocks[::8]
     blocks.clear()
-    before = own_kib()
+    before = own_mb(os.getpid())
     tidying = asyncio.create_task(keep_tidy(every_s=0.01))
     await asyncio.sleep(0.1)
     tidying.cancel()
     assert len(lasting) == 200
-    assert before - own_kib() > 40_000
+    assert before - own_mb(os.getpid()) > 40
