@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from pydantic import SecretStr
@@ -67,6 +68,18 @@ class Brokers:
             options["sasl_plain_username"] = self.user
             options["sasl_plain_password"] = self.password.get_secret_value()
         return options
+
+    def consumer(self, *topics: str, **options: Any) -> AIOKafkaConsumer:
+        """Return a consumer, not yet started, with aiokafka's options."""
+        consumer = AIOKafkaConsumer(*topics, **self.options(), **options)
+        paced(consumer._client)
+        return consumer
+
+    def producer(self, **options: Any) -> AIOKafkaProducer:
+        """Return a producer, not yet started, with aiokafka's options."""
+        producer = AIOKafkaProducer(**self.options(), **options)
+        paced(producer.client)
+        return producer
 
 
 #: How clients are told of Kafka: the bootstrap servers alone connect in the clear.

@@ -11,7 +11,7 @@ from contextlib import suppress
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
-from orchestrator.adapters.kafka_client import Where, brokers, paced, translated
+from orchestrator.adapters.kafka_client import Where, brokers, translated
 from orchestrator.adapters.kafka_log import record_of
 from orchestrator.adapters.kafka_topics import partition_of
 from orchestrator.errors import LogUnavailable, Unavailable
@@ -62,9 +62,8 @@ class KafkaGroupReader:
                 await consumer.stop()
 
     def _consumer(self) -> AIOKafkaConsumer:
-        consumer = AIOKafkaConsumer(
+        return self._bootstrap.consumer(
             self._topic,
-            **self._bootstrap.options(),
             group_id=self._group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -72,8 +71,6 @@ class KafkaGroupReader:
             heartbeat_interval_ms=self._session_timeout_ms // 5,
             fetch_max_wait_ms=_FETCH_WAIT_MS,
         )
-        paced(consumer._client)
-        return consumer
 
     async def _follow(self, consumer: AIOKafkaConsumer, take: Take) -> None:
         taken: dict[TopicPartition, int] = {}
@@ -128,8 +125,7 @@ class KafkaTail:
         return [record for record in await self._newest(topic, limit, key) if record.key == key]
 
     async def _newest(self, topic: str, limit: int, key: bytes | None = None) -> list[Record]:
-        consumer = AIOKafkaConsumer(**self._bootstrap.options(), enable_auto_commit=False, auto_offset_reset="earliest")
-        paced(consumer._client)
+        consumer = self._bootstrap.consumer(enable_auto_commit=False, auto_offset_reset="earliest")
         with translated(self._bootstrap):
             try:
                 await consumer.start()

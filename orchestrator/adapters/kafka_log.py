@@ -10,7 +10,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, OffsetOutOfRangeError
 
-from orchestrator.adapters.kafka_client import Where, brokers, paced, translated
+from orchestrator.adapters.kafka_client import Where, brokers, translated
 from orchestrator.adapters.kafka_topics import RECORD_BYTES_MAX, partition_of
 from orchestrator.adapters.log_partitions import check_position
 from orchestrator.errors import ConfigurationError
@@ -97,8 +97,7 @@ class KafkaEventLog:
     async def _connected(self) -> AIOKafkaProducer:
         async with self._starting:
             if self._producer is None:
-                producer = AIOKafkaProducer(
-                    **self._bootstrap.options(),
+                producer = self._bootstrap.producer(
                     acks="all",
                     enable_idempotence=True,
                     linger_ms=self._linger_ms,
@@ -106,7 +105,6 @@ class KafkaEventLog:
                     max_request_size=RECORD_BYTES_MAX,
                     request_timeout_ms=round(self._timeout_s * 1000),
                 )
-                paced(producer.client)
                 try:
                     await producer.start()
                 except BaseException:
@@ -211,14 +209,12 @@ class KafkaLogReader:
     @asynccontextmanager
     async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:
         with translated(self._bootstrap):
-            consumer = AIOKafkaConsumer(
-                **self._bootstrap.options(),
+            consumer = self._bootstrap.consumer(
                 enable_auto_commit=False,
                 auto_offset_reset="none",
                 request_timeout_ms=round(self._timeout_s * 1000),
                 max_partition_fetch_bytes=RECORD_BYTES_MAX,
             )
-            paced(consumer._client)
             # A start that is cancelled half-way would leave its connection behind, so it is always finished.
             starting = asyncio.ensure_future(consumer.start())
             try:
