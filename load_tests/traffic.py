@@ -36,6 +36,19 @@ def zone_with_hour(hour: int, now_ms: int) -> str:
     return f"Etc/GMT{-offset:+d}" if offset else "Etc/GMT"
 
 
+def lead(customer: str, now_ms: int, **facts: Any) -> Event:
+    """Return a lead whose call is due at once, wherever the sun stands; ``facts`` are further properties."""
+    known = {"lead_id": f"{customer}-lead", "phone": "+919812345678", "timezone": zone_with_hour(12, now_ms)}
+    return {
+        "id": f"{customer}-asks",
+        "type": "lead_submitted",
+        "customer_id": customer,
+        "occurred_at": now_ms,
+        "properties": known | facts,
+        "context": {"consent": {"categoryPreferences": {"callback": True}}},
+    }
+
+
 def batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
     """Yield ``items`` in runs of ``size``, in order."""
     for start in range(0, len(items), size):

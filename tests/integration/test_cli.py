@@ -18,7 +18,7 @@ import typer
 from typer.testing import CliRunner
 
 from load_tests.processes import JOURNEY, ROOT, RULES, EmbeddedEngine, environment_of, journey, unthrottled_rules, until
-from load_tests.traffic import zone_with_hour
+from load_tests.traffic import lead
 from orchestrator import __version__
 from orchestrator.adapters.clock import SystemClock
 from orchestrator.cli import app
@@ -441,16 +441,10 @@ def test_backtest_names_the_lines_that_are_no_events_and_ends_with_1(tmp_path: P
 # ------------------------------------------------------------------------------------------- a running gateway
 
 
-def lead(customer: str) -> dict[str, Any]:
-    moment_ms = now_ms()
-    properties = {"lead_id": customer, "phone": "+919812345678", "timezone": zone_with_hour(12, moment_ms)}
-    return {**LEAD, "id": f"{customer}-1", "customer_id": customer, "occurred_at": moment_ms, "properties": properties}
-
-
 def test_send_takes_a_file_of_json_lines_to_a_gateway_and_shows_how_far_it_is(
     engine: EmbeddedEngine, tmp_path: Path
 ) -> None:
-    path = jsonl(tmp_path / "events.jsonl", *(lead(f"sent-{number}") for number in range(1_200)))
+    path = jsonl(tmp_path / "events.jsonl", *(lead(f"sent-{number}", now_ms()) for number in range(1_200)))
     done, terminal = on_a_terminal("send", str(path), "--url", engine.url)
     assert (done.returncode, done.stdout) == (0, f"1200 events accepted by {engine.url}\n")
     assert "sending" in terminal
@@ -502,7 +496,8 @@ def customer(engine: EmbeddedEngine, customer_id: str) -> dict[str, Any] | None:
 def test_send_names_what_is_wrong_with_an_event_and_takes_nothing_of_its_batch(
     engine: EmbeddedEngine, tmp_path: Path
 ) -> None:
-    path = jsonl(tmp_path / "events.jsonl", lead("untaken"), {**lead("broken"), "type": "Lead Submitted"})
+    untaken, broken = lead("untaken", now_ms()), lead("broken", now_ms())
+    path = jsonl(tmp_path / "events.jsonl", untaken, {**broken, "type": "Lead Submitted"})
     done = journey("send", str(path), "--url", engine.url)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == 'line 2: type: type "Lead Submitted" is not in snake_case. Send "lead_submitted".\n'
@@ -519,7 +514,7 @@ def test_send_names_what_is_wrong_with_an_event_and_takes_nothing_of_its_batch(
 def test_send_names_the_line_that_cannot_be_read_and_sends_nothing(
     engine: EmbeddedEngine, tmp_path: Path, broken: bytes, why: str
 ) -> None:
-    path = jsonl(tmp_path / "events.jsonl", lead("unsent"))
+    path = jsonl(tmp_path / "events.jsonl", lead("unsent", now_ms()))
     path.write_bytes(path.read_bytes() + b"\n" + broken)
     done = journey("send", str(path), "--url", engine.url)
     assert (done.returncode, done.stdout) == (1, "")

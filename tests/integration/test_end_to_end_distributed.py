@@ -18,7 +18,7 @@ import pytest
 from load_tests.deployment import Deployment
 from load_tests.processes import RoleProcess, unthrottled_rules, until
 from load_tests.reconciliation import Reconciliation, reconciled
-from load_tests.traffic import Event, Mix, Traffic, batches, zone_with_hour
+from load_tests.traffic import Event, Mix, Traffic, batches, lead
 from orchestrator.adapters.clock import SystemClock
 from orchestrator.adapters.kafka_log import KafkaEventLog
 from orchestrator.adapters.kafka_topics import partition_of
@@ -84,23 +84,6 @@ class Poster:
         assert failures == []
 
 
-def lead(customer: str) -> Event:
-    """A lead whose call is due at once, wherever the sun stands."""
-    moment_ms = now_ms()
-    return {
-        "id": f"{customer}-asks",
-        "type": "lead_submitted",
-        "customer_id": customer,
-        "occurred_at": moment_ms,
-        "properties": {
-            "lead_id": f"{customer}-lead",
-            "phone": "+919812345678",
-            "timezone": zone_with_hour(12, moment_ms),
-        },
-        "context": {"consent": {"categoryPreferences": {"callback": True}}},
-    }
-
-
 def one_lead_per_partition(name: str) -> list[Event]:
     """Leads that reach the receiver only once every partition has been read as far as them."""
     chosen: dict[int, str] = {}
@@ -109,7 +92,7 @@ def one_lead_per_partition(name: str) -> list[Event]:
         customer = f"{name}-{number}"
         chosen.setdefault(partition_of(customer.encode(), PARTITIONS), customer)
         number += 1
-    return [lead(customer) for customer in chosen.values()]
+    return [lead(customer, now_ms()) for customer in chosen.values()]
 
 
 def await_calls(deployment: Deployment, leads: Sequence[Event], *, within_s: float) -> None:
@@ -245,7 +228,8 @@ def test_the_gateway_answers_503_while_kafka_is_away_and_goes_on_unattended(depl
 
 
 def test_a_poison_record_becomes_one_dead_letter_and_its_neighbours_are_processed(deployment: Deployment) -> None:
-    before, after = lead("neighbour"), {**lead("neighbour"), "id": "later", "type": "site_visit_booked"}
+    before = lead("neighbour", now_ms())
+    after = {**before, "id": "later", "type": "site_visit_booked"}
     with deployment.client() as client:
         assert client.post("/v1/events", json=before).status_code == 202
         asyncio.run(append(deployment, Outgoing(EVENTS, b"neighbour", b'{"id": "broken", ')))

@@ -19,7 +19,7 @@ from segment.analytics.client import Client
 
 from load_tests.processes import EmbeddedEngine, RoleProcess, journey, unthrottled_rules, until
 from load_tests.reconciliation import reconciled
-from load_tests.traffic import FORGOTTEN_MS, MINUTE_MS, Event, Mix, Traffic, batches, zone_with_hour
+from load_tests.traffic import FORGOTTEN_MS, MINUTE_MS, Event, Mix, Traffic, batches, lead, zone_with_hour
 from orchestrator.adapters.clock import SystemClock
 
 pytestmark = pytest.mark.integration
@@ -52,25 +52,6 @@ def post(engine: EmbeddedEngine, *events: Event) -> None:
 def received(engine: EmbeddedEngine) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = httpx.get(f"{engine.receiver_url}/v1/received").json()["items"]
     return items
-
-
-def lead(customer: str) -> Event:
-    """A lead whose call is due at once, wherever the sun stands."""
-    moment_ms = now_ms()
-    return {
-        "id": f"{customer}-asks",
-        "type": "lead_submitted",
-        "customer_id": customer,
-        "occurred_at": moment_ms,
-        "properties": {
-            "lead_id": f"{customer}-lead",
-            "phone": "+919812345678",
-            "name": "Meera",
-            "source": "portal",
-            "timezone": zone_with_hour(12, moment_ms),
-        },
-        "context": {"consent": {"categoryPreferences": {"callback": True}}},
-    }
 
 
 def forgotten_basket(due_in_ms: int) -> tuple[int, list[Event]]:
@@ -110,7 +91,7 @@ def backtest(engine: EmbeddedEngine) -> dict[str, Any]:
 
 
 def test_a_lead_is_called_within_a_second(engine: EmbeddedEngine, say: Say) -> None:
-    post(engine, lead("asha"))
+    post(engine, lead("asha", now_ms(), source="portal"))
     answered = time.monotonic()
     call = until(lambda: received(engine), within_s=1, because="the call was made", pause_s=0.005)[0]
     say(f"the call was made {(time.monotonic() - answered) * 1000:.0f} ms after the event was acknowledged")
@@ -141,7 +122,7 @@ def test_an_armed_timer_survives_a_kill_and_fires_once_at_its_due_time(
     assert nudge["params"]["text"] == "Hi there, your basket is waiting: Trail shoes."
 
     engine.restart(kill=True)
-    post(engine, lead("later"))
+    post(engine, lead("later", now_ms()))
     until(lambda: len(received(engine)) > 1, within_s=10, because="the engine is past its recovery")
     assert [one["rule"] for one in engine.arrivals()] == ["cart-recovery", "lead-callback"]
 
@@ -202,7 +183,7 @@ def test_kills_during_a_burst_lose_nothing_and_repeat_nothing(engine: EmbeddedEn
     say(f"{len(events)} events over three kills in {time.monotonic() - began:.1f} s")
 
     until(lambda: now_ms() > began_ms + 10_000, within_s=20, because="every basket of the burst has come due")
-    post(engine, lead("last"))
+    post(engine, lead("last", now_ms()))
     until(lambda: "last" in called(engine), within_s=30, because="everything before the last lead was decided")
     until_ms = max(one["decided_at"] for one in engine.arrivals())
 
@@ -226,7 +207,7 @@ def called(engine: EmbeddedEngine) -> set[str]:
 
 
 def test_ctrl_c_ends_it_with_code_0_within_seconds(engine: EmbeddedEngine) -> None:
-    post(engine, lead("asha"))
+    post(engine, lead("asha", now_ms()))
     engine.interrupt(timeout_s=5)
     assert engine.exit_code == 0
     assert "stopped; nothing was left half done" in engine.log_path.read_text()
@@ -243,7 +224,7 @@ def test_a_second_engine_on_the_same_data_folder_is_refused(engine: EmbeddedEngi
     assert second.said().splitlines()[-1] == (
         f"Another engine runs on the data folder {engine.data}. Stop it, or choose another with --data."
     )
-    post(engine, lead("asha"))
+    post(engine, lead("asha", now_ms()))
     until(lambda: "asha" in called(engine), within_s=5, because="the first engine goes on")
 
 
@@ -264,7 +245,7 @@ def test_an_edit_takes_effect_within_a_second_and_a_broken_one_changes_nothing(
     until(lambda: version() != first, within_s=1.5, because="the edit is in force")
     say(f"the edit was in force after {time.monotonic() - edited:.2f} s")
     second = version()
-    post(engine, lead("asha"))
+    post(engine, lead("asha", now_ms()))
     call = until(lambda: received(engine), within_s=5, because="the call was made")[0]
     assert call["deadline_at"] - call["decided_at"] == 7 * MINUTE_MS
     assert call["facts"]["version"] == second
@@ -275,7 +256,7 @@ def test_an_edit_takes_effect_within_a_second_and_a_broken_one_changes_nothing(
     assert refused[0].endswith(f"the edit was refused, rulebook {second} stays:")
     assert refused[1].startswith(f'{journey_file}:{line}  journey "lead" ')
     assert refused[2].startswith('    unknown key "idd". Allowed: ')
-    post(engine, lead("ben"))
+    post(engine, lead("ben", now_ms()))
     call = until(
         lambda: [one for one in received(engine) if one["customer_id"] == "ben"], within_s=5, because="a call"
     )[0]

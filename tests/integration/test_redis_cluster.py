@@ -12,7 +12,7 @@ from redis import Redis
 from load_tests.deployment import Deployment
 from load_tests.processes import unthrottled_rules, until
 from load_tests.servers import LocalRedisCluster
-from load_tests.traffic import Event, zone_with_hour
+from load_tests.traffic import Event, lead
 from orchestrator.adapters.clock import SystemClock
 from orchestrator.adapters.kafka_topics import partition_of
 
@@ -20,6 +20,8 @@ pytestmark = pytest.mark.integration
 
 PARTITIONS = 8
 LEADS = 40
+
+now_ms = SystemClock().now_ms
 
 
 class Clustered(Deployment):
@@ -44,21 +46,9 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clustered]:
 
 def leads(run: str) -> list[Event]:
     """Leads whose call is due at once; together they reach every partition."""
-    moment_ms = SystemClock().now_ms()
     chosen = [f"{run}-{number}" for number in range(LEADS)]
     assert {partition_of(one.encode(), PARTITIONS) for one in chosen} == set(range(PARTITIONS))
-    zone = zone_with_hour(12, moment_ms)
-    return [
-        {
-            "id": f"{customer}-asks",
-            "type": "lead_submitted",
-            "customer_id": customer,
-            "occurred_at": moment_ms,
-            "properties": {"lead_id": customer, "phone": "+919812345678", "timezone": zone},
-            "context": {"consent": {"categoryPreferences": {"callback": True}}},
-        }
-        for customer in chosen
-    ]
+    return [lead(customer, now_ms()) for customer in chosen]
 
 
 def calls(deployment: Deployment, events: Sequence[Event]) -> list[str]:
