@@ -43,6 +43,8 @@ GROWTH_MB_MAX, GROWTH_DESCRIPTORS_MAX = 12.0, 4.0
 KEEPERS = {"kafka", "redis", "receiver"}
 #: Events of the burst by which the capacity is measured.
 _BURST = 3_000
+#: Beyond the session timeout of six seconds.
+_AWAY_S = 12.0
 
 
 @dataclass(slots=True)
@@ -144,6 +146,8 @@ def _disturb(ground: Ground, soak: Soak, chance: random.Random, until: float, ev
         if what == "worker":
             victim = ground.deployment.workers[-1]
             victim.kill()
+            # The first time, and every other, it stays away until the spared worker has taken its partitions over.
+            time.sleep(0 if soak.done["worker"] % 2 else _AWAY_S)
             victim.launch()
         elif what == "broker":
             ground.deployment.kafka.restart(kill=chance.random() < 0.5)

@@ -11,10 +11,13 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
+import time
 from collections.abc import Callable
 
 #: New objects after which the young are looked through; at some 100 bytes each, cycles keep a few megabytes at most.
 YOUNG_MAX = 50_000
+#: At most this share of the time goes into collections of everything: a worker's states are many, a gateway has few.
+_WHOLE_SHARE = 0.001
 #: Collections of the young after which the middle, and of the middle after which the old are looked through.
 MIDDLE_EVERY, OLD_EVERY = 20, 50
 
@@ -27,11 +30,21 @@ def spare_collector() -> None:
 
 
 async def keep_tidy(every_s: float = 60.0) -> None:
-    """Free cycles among the younger objects and give free memory back to the system, for ever."""
+    """Free cycles and give free memory back to the system, for ever.
+
+    What an outage leaves, two hundred connections and their buffers, has grown old by then, so it takes a collection of
+    everything to find it.
+    """
     give_back = _malloc_trim()
+    whole_at_s = 0.0
     while True:
         await asyncio.sleep(every_s)
-        gc.collect(1)
+        began_s = time.monotonic()
+        if began_s < whole_at_s:
+            gc.collect(1)
+        else:
+            gc.collect()
+            whole_at_s = began_s + (time.monotonic() - began_s) / _WHOLE_SHARE
         give_back(0)
 
 

@@ -40,3 +40,15 @@ async def test_memory_that_lies_free_between_what_lives_is_given_back() -> None:
     tidying.cancel()
     assert len(lasting) == 200
     assert before - own_mb(os.getpid()) > 40
+
+
+async def test_cycles_that_have_grown_old_are_freed_as_well() -> None:
+    ring = Ring()
+    kept = weakref.ref(ring)
+    gc.collect()  # Everything that lives through it is old.
+    del ring
+    tidying = asyncio.create_task(keep_tidy(every_s=0.01))
+    async with asyncio.timeout(5):
+        while kept() is not None:  # noqa: ASYNC110 - there is nobody who would tell.
+            await asyncio.sleep(0.01)
+    tidying.cancel()
