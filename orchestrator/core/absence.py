@@ -20,8 +20,8 @@ import msgspec
 
 from orchestrator.core.definition import Rearm, Rule
 from orchestrator.core.emission import emitted_by
+from orchestrator.core.ending import end_plays
 from orchestrator.core.event import Event
-from orchestrator.core.play import end as end_plays
 from orchestrator.core.reason import Outcome, Reason
 from orchestrator.core.receipt import withdraw
 from orchestrator.core.rulebook import Watch

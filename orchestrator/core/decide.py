@@ -10,14 +10,15 @@ experiment and arbitration, and the winners act.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
 from orchestrator.core import absence, edit, erasure, identity, play, sequence, stage, trial
 from orchestrator.core.arbitration import Candidate, settled, slot_due, winner_of
 from orchestrator.core.decision import Decision
-from orchestrator.core.definition import HOLDOUT, Rule
+from orchestrator.core.definition import HOLDOUT, OnSchedule, Rule
+from orchestrator.core.ending import end_plays
 from orchestrator.core.event import (
     ALIAS,
     CONSENT_CHANGED,
@@ -37,7 +38,7 @@ from orchestrator.core.receipt import settle, withdraw, withdraw_refused
 from orchestrator.core.rulebook import EventPlan, Rulebook, SequenceWatch
 from orchestrator.core.seen import mark_of, was_seen, with_mark
 from orchestrator.core.state import CustomerState, Play
-from orchestrator.core.turn import Turn, forked, timer_parts
+from orchestrator.core.turn import Transition, Turn, forked, timer_parts
 from orchestrator.core.view import View
 
 
@@ -62,6 +63,9 @@ _NAMING = frozenset({ALIAS, IDENTIFY})
 
 #: Events that tell of the profile, of consent or of an action whatever the tracking plan says.
 _TELLING = RECEIPTS | OUTCOMES | {IDENTIFY, CONSENT_CHANGED}
+
+#: How often programs that move runs may set off further programs, in one decision.
+ROUNDS_MAX = 8
 
 #: The model of callers that have none: it has learned nothing and is never taught.
 _UNTAUGHT = BetaBernoulli()
@@ -115,17 +119,15 @@ def _decide_event(rulebook: Rulebook, state: CustomerState, event: Event, now_ms
 
 def _apply(turn: Turn, event: Event, plan: EventPlan) -> None:
     state = turn.state
-    if state.plays or turn.rulebook.stage_maps:
+    if state.plays or state.edition != turn.rulebook.edition:
         edit.catch_up(turn)
     if event.type in _TELLING or "consent" in event.context:
         _be_told(turn, event)
     view = turn.view()
     if plan.aggregates:
         _count(turn, plan, view)
-    moves = []
     for entry in plan.stages:
-        if (move := stage.follow_event(turn, entry, view)) is not None:
-            moves.append(move)
+        stage.follow_event(turn, entry, view)
     if state.plays or state.pending:
         _continue_all_plays(turn, plan, event, view)
     if state.trials:
@@ -135,8 +137,8 @@ def _apply(turn: Turn, event: Event, plan: EventPlan) -> None:
         absence.prevent(turn, watch, view)
     for watch in plan.arming:
         absence.arm(turn, watch, event, view)
-    if candidates := _candidates(turn, plan, event, view, moves):
-        _act(turn, [one for one in candidates if _in_time(turn, one)])
+    if candidates := _candidates(turn, plan, event, view):
+        _act(turn, candidates)
 
 
 def _be_told(turn: Turn, event: Event) -> None:
@@ -149,15 +151,13 @@ def _be_told(turn: Turn, event: Event) -> None:
         stage.follow_profile(turn)
 
 
-def _candidates(
-    turn: Turn, plan: EventPlan, event: Event, view: View, moves: Sequence[stage.Transition]
-) -> list[Candidate]:
+def _candidates(turn: Turn, plan: EventPlan, event: Event, view: View) -> list[Candidate]:
     """Return the rules whose ``when`` is true, after everything that the event changed."""
     candidates = [_candidate(turn, rule, view) for rule in plan.group.candidates(view)]
     for ordered in plan.sequences:
         candidates += _sequence_candidates(turn, ordered, event, view)
-    for move in moves:
-        candidates += _stage_candidates(turn, move)
+    if turn.moves:
+        candidates += _moved_candidates(turn)
     return candidates
 
 
@@ -194,7 +194,7 @@ def _exit(turn: Turn, rule: Rule, view: View) -> None:
     def concerned(one: Play) -> bool:
         return one.rule == rule.id and one.version == turn.rulebook.version and view.concerns(one.run)
 
-    play.end(turn, concerned, Reason.EXITED)
+    end_plays(turn, concerned, Reason.EXITED)
     withdraw(turn, lambda _, entry: entry.rule == rule.id and view.concerns(entry.run), Reason.EXITED)
 
 
@@ -203,20 +203,23 @@ def _candidate(turn: Turn, rule: Rule, view: View) -> Candidate:
 
 
 def _sequence_candidates(turn: Turn, watch: SequenceWatch, event: Event, view: View) -> list[Candidate]:
-    instance = sequence.observe(turn, watch, event.type, view)
-    if instance is None:
+    if sequence.observe(turn, watch, event.type, view) is None:
         return []
-    return [
-        Candidate(rule, f"{rule.journey}/{instance}", turn.event, turn.cause) for rule in watch.group.candidates(view)
-    ]
+    return [_candidate(turn, rule, view) for rule in watch.group.candidates(view)]
 
 
-def _stage_candidates(turn: Turn, move: stage.Transition) -> list[Candidate]:
+def _moved_candidates(turn: Turn) -> list[Candidate]:
+    """Return the rules that watch for what runs have just left and entered."""
+    moves, turn.moves = turn.moves, []
+    return [one for move in moves for one in _stage_candidates(turn, move)]
+
+
+def _stage_candidates(turn: Turn, move: Transition) -> list[Candidate]:
     left = turn.rulebook.leaves.get((move.journey.id, move.left))
     entered = turn.rulebook.enters.get((move.journey.id, move.entered))
     if left is None and entered is None:
         return []
-    view = turn.view(pinned=move.run) if turn.event else turn.view({}, move.run)
+    view = turn.view(pinned=move.run)
     rules = [rule for group in (left, entered) if group is not None for rule in group.candidates(view)]
     return [Candidate(rule, move.run, turn.event, turn.cause) for rule in rules]
 
@@ -255,12 +258,12 @@ def _decide_timer(rulebook: Rulebook, state: CustomerState, due: TimerDue, model
             _absence_due(turn, f"{name}|{instance}")
         case "play":
             play.wake(turn, instance)
+            _act(turn, _moved_candidates(turn))
         case "stage":
-            move = stage.follow_timer(turn, name, instance)
-            if move is not None:
-                _act(turn, _stage_candidates(turn, move))
+            stage.follow_timer(turn, name, instance)
+            _act(turn, _moved_candidates(turn))
         case "dwell" | "schedule":
-            _alone_due(turn, kind, name, instance)
+            _alone_due(turn, due.due_ms, name, instance)
         case "trial":
             trial.expire(turn, name, instance)
         case "slot":
@@ -283,15 +286,17 @@ def _absence_due(turn: Turn, key: str) -> None:
     absence.remember(turn, key, arm, first_action)
 
 
-def _alone_due(turn: Turn, kind: str, rule_id: str, run: str) -> None:
-    """Decide a rule that watches the clock by itself: a dwell or a schedule."""
+def _alone_due(turn: Turn, due_ms: int, rule_id: str, run: str) -> None:
+    """Decide a rule that watches the clock by itself: a dwell or a schedule, if that is what the clock says."""
     rule = turn.rulebook.rules.get(rule_id)
     group = turn.rulebook.alone.get(rule_id)
     if rule is None or group is None:
         return
-    if kind == "schedule":
+    due = stage.is_due(turn, rule, run, due_ms)
+    if isinstance(rule.trigger, OnSchedule):
         stage.set_schedule(turn, rule, run)
-    _act(turn, [Candidate(one, run, {}, turn.cause) for one in group.candidates(turn.view({}, run))])
+    if due:
+        _act(turn, [Candidate(one, run, {}, turn.cause) for one in group.candidates(turn.view({}, run))])
 
 
 def _slot_due(turn: Turn, slot: str) -> None:
@@ -299,16 +304,26 @@ def _slot_due(turn: Turn, slot: str) -> None:
     eligible = [one for one in slot_due(turn, slot) if _eligible(turn, one)]
     for winner in winner_of(turn, slot, eligible):
         _start(turn, winner)
+    _act(turn, _moved_candidates(turn))
 
 
 # ------------------------------------------------------------------------------------------- candidates
 
 
-def _act(turn: Turn, candidates: Iterable[Candidate]) -> None:
-    """Let the candidates pass eligibility, limits, experiment and arbitration; start the winners' programs."""
-    eligible = [one for one in candidates if _eligible(turn, one)]
-    for winner in settled(turn, eligible):
-        _start(turn, winner)
+def _act(turn: Turn, candidates: Sequence[Candidate]) -> None:
+    """Let the candidates pass eligibility, limits, experiment and arbitration; start the winners' programs.
+
+    Where these move runs to other stages, the rules that watch for it follow.
+    """
+    for _ in range(ROUNDS_MAX):
+        eligible = [one for one in candidates if _in_time(turn, one) and _eligible(turn, one)]
+        for winner in settled(turn, eligible):
+            _start(turn, winner)
+        if not turn.moves:
+            return
+        candidates = _moved_candidates(turn)
+    for one in candidates:
+        turn.record(one.rule, one.run, Outcome.BLOCKED, Reason.STEP_CEILING)
 
 
 def _start(turn: Turn, winner: Candidate) -> None:

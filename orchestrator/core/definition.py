@@ -423,3 +423,7 @@ class Journey:
     rules: tuple[Rule, ...] = ()
     on_edit: OnEdit = OnEdit.PIN
     stage_map: tuple[tuple[str, str], ...] = ()
+
+    def stage(self, name: str) -> Stage | None:
+        """Return the stage of a name, None when the journey has none."""
+        return next((one for one in self.stages if one.name == name), None)

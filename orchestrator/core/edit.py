@@ -13,8 +13,9 @@ migrate     as follow, and runs in a stage of ``stage_map`` stand in the stage t
 ==========  =======================================================================================
 
 Everything else belongs to no version: runs, timers of stages and rules, absences and counters are read by the version
-in force from the moment it is in force. A stage that it does not have counts as standing before its first. A play
-whose version cannot be had any more follows.
+in force from the moment it is in force. Clocks of open runs are set as it says, from when the run entered its stage; a
+span that is over already sets none. A stage that it does not have counts as standing before its first. A play whose
+version cannot be had any more follows.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from enum import Enum
 
 import msgspec
 
-from orchestrator.core import play as plays
 from orchestrator.core import stage
 from orchestrator.core.definition import OnEdit, Send, Wait, WaitFor
+from orchestrator.core.ending import end_plays
 from orchestrator.core.reason import Reason
 from orchestrator.core.rulebook import Rulebook
 from orchestrator.core.state import Play
@@ -44,16 +45,17 @@ class Fate(Enum):
 def catch_up(turn: Turn) -> None:
     """Bring what the customer has under way to the version in force."""
     rulebook = turn.rulebook
-    for journey, stage_map in rulebook.stage_maps.items():
-        stage.rename(turn, rulebook.journeys[journey], stage_map)
-    if not turn.state.plays:
-        return
+    if turn.state.edition != rulebook.edition:
+        for journey, stage_map in rulebook.stage_maps.items():
+            stage.rename(turn, rulebook.journeys[journey], stage_map)
+        stage.set_clocks(turn)
+        turn.state.edition = rulebook.edition
     for key, play in list(turn.state.plays.items()):
         if play.version == rulebook.version:
             continue
         fate, pc = fate_of(rulebook, play)
         if fate is Fate.ENDS:
-            plays.end(turn, lambda one, gone=play: one is gone, Reason.STEP_GONE)  # type: ignore[misc]
+            end_plays(turn, lambda one, gone=play: one is gone, Reason.STEP_GONE)  # type: ignore[misc]
         elif fate is Fate.FOLLOWS:
             turn.state.plays[key] = msgspec.structs.replace(play, version=rulebook.version, pc=pc)
 

@@ -20,6 +20,7 @@ from orchestrator.core.condition import (
     FieldValue,
     FirstEver,
     InSegment,
+    InStage,
     Not,
     Since,
     SumOf,
@@ -36,6 +37,7 @@ class Gap(Enum):
     UNLIKE_TYPES = "unlike_types"  # the two values have no order, or the text is too long to search
     WINDOW_UNSEEN = "window_unseen"  # the aggregate is younger than its window
     NEVER_HAPPENED = "never_happened"  # the span since an event that never happened
+    NO_RUN_NAMED = "no_run_named"  # the event belongs to no run of the journey
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ def _gap(condition: Condition, value: Any, other: Any, view: View) -> Gap:
             return Gap.WINDOW_UNSEEN
         case Since() | FirstEver():
             return Gap.NEVER_HAPPENED if view.knows(condition.aggregate, 0) else Gap.WINDOW_UNSEEN
+        case InStage():
+            return Gap.NO_RUN_NAMED
         case _:
             return Gap.UNLIKE_TYPES
 

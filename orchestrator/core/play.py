@@ -11,17 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import assert_never
 
-import msgspec
-
+from orchestrator.core import stage
 from orchestrator.core.chance import choose_arm
-from orchestrator.core.condition import MISSING
 from orchestrator.core.definition import (
     HOLDOUT,
     Branch,
     Case,
     Exit,
     Jump,
-    OnEvent,
     Rule,
     Send,
     SetStage,
@@ -32,6 +29,7 @@ from orchestrator.core.definition import (
     WaitFor,
 )
 from orchestrator.core.emission import Outlook, deliver, outlook_of
+from orchestrator.core.ending import forget_play
 from orchestrator.core.limit import zones_of
 from orchestrator.core.localtime import next_local_minute
 from orchestrator.core.moment import parse_moment
@@ -97,18 +95,10 @@ def hear(turn: Turn, rule: Rule, pc: int, runs: Callable[[str], bool], waiting: 
     for key, play in waiting.items():
         concerned = play.rule == rule.id and play.pc == pc and not play.deferred and runs(play.run)
         if concerned and play.version == turn.rulebook.version and turn.state.plays.get(key) is play:
-            _forget(turn, key)
+            forget_play(turn, key)
             progress = _resumed(turn, play)
             progress.pc += 1
             _carry_on(turn, progress, Reason.RESUMED)
-
-
-def end(turn: Turn, wanted: Callable[[Play], bool], reason: Reason) -> None:
-    """End every open play that ``wanted`` picks, at once, even mid-wait."""
-    for key, play in list(turn.state.plays.items()):
-        if wanted(play):
-            _forget(turn, key)
-            turn.record(_rule_of(turn, play), play.run, Outcome.ENDED, reason, variant=play.variant)
 
 
 def versions(turn: Turn) -> list[str]:
@@ -127,19 +117,6 @@ def under(turn: Turn, version: str) -> Iterator[None]:
         yield
     finally:
         turn.rulebook = current
-
-
-def _rule_of(turn: Turn, play: Play) -> Rule:
-    """Return a play's rule; of one that no version here knows any more, as much as the play itself remembers."""
-    rule = turn.rulebook.rules.get(play.rule)
-    if rule is None and (earlier := turn.rulebook.earlier.get(play.version)) is not None:
-        rule = earlier.rules.get(play.rule)
-    return rule or Rule(play.rule, play.run.partition("/")[0], OnEvent(""), ())
-
-
-def _forget(turn: Turn, key: str) -> None:
-    turn.state.plays.pop(key, None)
-    turn.state.timers.pop(timer_id("play", "", key), None)
 
 
 def _resumed(turn: Turn, play: Play) -> Progress:
@@ -229,9 +206,9 @@ def _perform(turn: Turn, progress: Progress, step: Step, reason: Reason) -> bool
             set_trait(turn.state, step.trait, step.value, turn.at_ms)
             progress.pc += 1
         case SetStage():
-            run = turn.state.runs.get(progress.run)
-            if run is not None and not run.ended_at:
-                turn.state.runs[progress.run] = msgspec.structs.replace(run, stage=step.stage, entered_at=turn.at_ms)
+            if (ended := stage.place(turn, progress.run, step.stage)) is not None:
+                _record_end(turn, progress, ended)
+                return True
             progress.pc += 1
         case Exit():
             _record_end(turn, progress, Reason.EXITED)
@@ -248,6 +225,9 @@ def _wait(turn: Turn, progress: Progress, step: Wait | WaitFor) -> bool:
         turn.record(progress.rule, progress.run, Outcome.WAITING, Reason.WAITING_FOR_EVENT, step=step.step)
         return True
     until_ms = _wait_until(turn, progress, step)
+    if isinstance(until_ms, Reason):
+        _record_end(turn, progress, until_ms)
+        return True
     if until_ms <= turn.now_ms:
         progress.pc += 1
         return False
@@ -256,17 +236,21 @@ def _wait(turn: Turn, progress: Progress, step: Wait | WaitFor) -> bool:
     return True
 
 
-def _wait_until(turn: Turn, progress: Progress, step: Wait) -> int:
-    """Return when a wait is over. A date that is missing or cannot be read is over at once."""
+def _wait_until(turn: Turn, progress: Progress, step: Wait) -> int | Reason:
+    """Return when a wait is over, or why nobody can tell: what comes after it would come at any time then."""
     moment = turn.now_ms
     if step.until_path is not None:
-        value = turn.view(progress.facts, progress.run).read(step.until_path, progress.rule.journey)
-        moment = turn.now_ms if value is MISSING else (parse_moment(value) or turn.now_ms)
+        found = parse_moment(turn.view(progress.facts, progress.run).read(step.until_path, progress.rule.journey))
+        if found is None:
+            return Reason.MOMENT_UNKNOWN
+        moment = found
     moment += step.for_ms
     if step.until_min is None:
         return moment
     zones = zones_of(turn.state, step.zone, progress.facts)
-    return max((next_local_minute(moment, step.until_min, zone) for zone in zones), default=moment)
+    if not zones:
+        return Reason.ZONE_UNKNOWN
+    return max(next_local_minute(moment, step.until_min, zone) for zone in zones)
 
 
 def _park(turn: Turn, progress: Progress, until_ms: int, *, deferred: bool = False) -> None:

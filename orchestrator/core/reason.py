@@ -30,7 +30,8 @@ class Reason(Enum):
     COOLDOWN = "cooldown"
     CAP_REACHED = "cap_reached"
     QUIET_HOURS = "quiet_hours"
-    ZONE_UNKNOWN = "zone_unknown"  # quiet hours fail closed
+    ZONE_UNKNOWN = "zone_unknown"  # what goes by local time fails closed
+    MOMENT_UNKNOWN = "moment_unknown"  # what a wait is to last until is missing or no moment
     HOLDOUT = "holdout"
     ARBITRATION_LOST = "arbitration_lost"
     ALREADY_IN_PLAY = "already_in_play"

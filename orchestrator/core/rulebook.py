@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import NamedTuple
+from zlib import crc32
 
 from orchestrator.core.aggregate import Update, updater
 from orchestrator.core.condition import AllOf, Condition, Path
@@ -138,6 +139,7 @@ class Rulebook:
     conditions: ConditionCompiler
     stage_maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # by journeys that migrate
     earlier: Mapping[str, Rulebook] = field(default_factory=dict)  # as ``pinned_to`` this one, by version
+    edition: int = 0  # 32 bits of the version, by which states remember it
 
     def plan(self, event_type: str) -> EventPlan:
         """Return what an event of this type sets off; nothing for a type that no rule listens to."""
@@ -367,6 +369,7 @@ def build_rulebook(
         aggregates_since=dict(aggregates_since or {}),
         conditions=conditions,
         stage_maps={journey.id: dict(journey.stage_map) for journey in journeys if journey.stage_map},
+        edition=crc32(version.encode()),
     )
 
 

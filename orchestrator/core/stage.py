@@ -10,73 +10,77 @@ event of a later stage     leave the current stage, enter the later one (the lat
 event of an earlier stage  none: a late or repeated event does not move a customer back
 event, run ended           none until ``reentry_after_ms`` has passed, then a new run
 dwell timer of a stage     enter that stage
+``set_stage`` of a play    enter that stage, be it earlier or later
 =========================  ====================================================================
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from orchestrator.core.definition import Journey, OnDwell, OnSchedule, Rule, Stage
+from orchestrator.core.ending import STANDSTILL, drop_timers, end_plays, end_run
 from orchestrator.core.limit import zones_of
 from orchestrator.core.localtime import next_local_time
-from orchestrator.core.play import end as end_plays
 from orchestrator.core.reason import Outcome, Reason
 from orchestrator.core.receipt import withdraw
 from orchestrator.core.rulebook import StageEntry
 from orchestrator.core.state import RUNS_PER_JOURNEY_MAX, Run
-from orchestrator.core.turn import Turn, timer_id, timer_parts
+from orchestrator.core.turn import Transition, Turn, timer_id, timer_parts
 from orchestrator.core.view import View
 
-#: Kinds of timers: those that a run's standing still sets, and that of a local time of day.
-_STANDSTILL = frozenset({"stage", "dwell"})
-_SCHEDULE = frozenset({"schedule"})
 
-
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """A run has moved. ``left`` is '' when it has just started."""
-
-    journey: Journey
-    run: str
-    left: str
-    entered: str
-
-
-def follow_event(turn: Turn, entry: StageEntry, view: View) -> Transition | None:
+def follow_event(turn: Turn, entry: StageEntry, view: View) -> None:
     """Move the run that the event concerns, if the event enters a later stage of this journey."""
     key = entry.sole_run or view.run_key(entry.journey.id)
     if key is None:
-        return None
+        return
     open_run = turn.state.runs.get(key)
     if open_run is not None and open_run.ended_at:
         if not _may_reenter(entry.journey, open_run, turn.at_ms):
-            return None
+            return
         open_run = None
     # A stage that an edit has removed counts as standing before the first.
     reached = -1 if open_run is None else entry.places.get(open_run.stage, -1)
     for stage, holds in entry.stages:
         if stage.index <= reached:
-            return None
+            return
         if stage.goal and not _goal_in_time(entry.journey, open_run, turn.at_ms):
             continue
         if holds is None or holds(view):
-            return _move(turn, entry.journey, key, open_run, stage)
-    return None
+            _move(turn, entry.journey, key, open_run, stage)
+            return
 
 
-def follow_timer(turn: Turn, stage_name: str, key: str) -> Transition | None:
+def follow_timer(turn: Turn, stage_name: str, key: str) -> None:
     """Move a run that has not moved for as long as the stage's ``dwell`` says."""
     journey = turn.rulebook.journeys.get(key.partition("/")[0])
     run = turn.state.runs.get(key)
     if journey is None or run is None or run.ended_at:
-        return None
+        return
     wanted = turn.rulebook.stage_maps.get(journey.id, {}).get(stage_name, stage_name)
-    stage = next((one for one in journey.stages if one.name == wanted), None)
-    return None if stage is None else _move(turn, journey, key, run, stage)
+    stage = journey.stage(wanted)
+    if stage is not None and stage.on.dwell_ms:
+        _move(turn, journey, key, run, stage)
+
+
+def place(turn: Turn, key: str, name: str) -> Reason | None:
+    """Put an open run into a stage, as ``set_stage`` does; return why the run has ended, if that stage ends it."""
+    journey = turn.rulebook.journeys.get(key.partition("/")[0])
+    run = turn.state.runs.get(key)
+    stage = None if journey is None else journey.stage(name)
+    if journey is None or stage is None or run is None or run.ended_at or run.stage == name:
+        return None
+    _move(turn, journey, key, run, stage)
+    return _ending_of(stage)
+
+
+def _ending_of(stage: Stage) -> Reason | None:
+    if stage.goal:
+        return Reason.GOAL_REACHED
+    return Reason.RUN_ENDED if stage.final else None
 
 
 def rename(turn: Turn, journey: Journey, stage_map: Mapping[str, str]) -> None:
@@ -98,11 +102,12 @@ def rename(turn: Turn, journey: Journey, stage_map: Mapping[str, str]) -> None:
 
 def _rename(turn: Turn, journey: Journey, key: str, run: Run, name: str) -> None:
     turn.state.runs[key] = msgspec.structs.replace(run, stage=name)
-    stage = next(one for one in journey.stages if one.name == name)
-    if (stage.goal or stage.final) and not run.ended_at:
+    stage = journey.stage(name)
+    ends = None if stage is None else _ending_of(stage)
+    if ends is not None and not run.ended_at:
         turn.state.runs[key] = msgspec.structs.replace(run, stage=name, ended_at=turn.at_ms)
-        _drop_timers(turn, key, _STANDSTILL)
-        _end(turn, key, Reason.GOAL_REACHED if stage.goal else Reason.RUN_ENDED)
+        drop_timers(turn, key, STANDSTILL)
+        end_run(turn, key, ends)
 
 
 def _may_reenter(journey: Journey, run: Run, at_ms: int) -> bool:
@@ -115,40 +120,82 @@ def _goal_in_time(journey: Journey, run: Run | None, at_ms: int) -> bool:
     return at_ms - run.started_at <= journey.goal_window_ms
 
 
-def _move(turn: Turn, journey: Journey, key: str, run: Run | None, stage: Stage) -> Transition:
+def _move(turn: Turn, journey: Journey, key: str, run: Run | None, stage: Stage) -> None:
     at_ms = turn.at_ms
     left = "" if run is None else run.stage
-    ends = stage.goal or stage.final
+    ends = _ending_of(stage)
     turn.state.runs[key] = Run(
         stage=stage.name,
         started_at=at_ms if run is None else run.started_at,
         entered_at=at_ms,
-        ended_at=at_ms if ends else 0,
+        ended_at=0 if ends is None else at_ms,
     )
-    _drop_timers(turn, key, _STANDSTILL)
-    if ends:
-        _end(turn, key, Reason.GOAL_REACHED if stage.goal else Reason.RUN_ENDED)
+    drop_timers(turn, key, STANDSTILL)
+    if run is not None and at_ms < turn.now_ms:
+        _take_back(turn, journey, key, run)
+    if ends is not None:
+        end_run(turn, key, ends)
     else:
         _set_dwell_timers(turn, journey, key, stage)
     if run is None:
         _make_room(turn, journey.id)
         for rule in turn.rulebook.scheduled.get(journey.id, ()):
             set_schedule(turn, rule, key)
-    return Transition(journey, key, left, stage.name)
+    turn.moves.append(Transition(journey, key, left, stage.name))
+
+
+def _take_back(turn: Turn, journey: Journey, key: str, run: Run) -> None:
+    """Undo what rules did that saw the run stand where, as this late event tells, it did not stand so long."""
+    for rule in turn.rulebook.dwelling.get((journey.id, run.stage), ()):
+        assert isinstance(rule.trigger, OnDwell)
+        fired_ms = run.entered_at + rule.trigger.for_ms
+        if turn.at_ms < fired_ms <= turn.now_ms:
+            _undo(turn, rule.id, key, fired_ms)
+
+
+def _undo(turn: Turn, rule: str, key: str, since_ms: int) -> None:
+    """Take back what a rule has begun in a run since a moment."""
+    end_plays(
+        turn, lambda play: (play.rule, play.run) == (rule, key) and play.started_at >= since_ms, Reason.LATE_EVENT
+    )
+    withdraw(
+        turn, lambda _, sent: (sent.rule, sent.run) == (rule, key) and sent.decided_at >= since_ms, Reason.LATE_EVENT
+    )
 
 
 def _set_dwell_timers(turn: Turn, journey: Journey, key: str, stage: Stage) -> None:
     """Start the clocks of later stages that a standstill enters, and of rules that watch for one."""
+    for timer, span_ms in _standstills(turn, journey, key, stage):
+        turn.state.timers[timer] = max(turn.at_ms + span_ms, turn.now_ms)
+
+
+def _standstills(turn: Turn, journey: Journey, key: str, stage: Stage) -> Iterator[tuple[str, int]]:
+    """Yield the timers that watch a run for standing in a stage, each with its span."""
     for later in journey.stages:
         if later.on.dwell_ms and later.index > stage.index:
-            _set_timer(turn, timer_id("stage", later.name, key), later.on.dwell_ms)
+            yield timer_id("stage", later.name, key), later.on.dwell_ms
     for rule in turn.rulebook.dwelling.get((journey.id, stage.name), ()):
         assert isinstance(rule.trigger, OnDwell)
-        _set_timer(turn, timer_id("dwell", rule.id, key), rule.trigger.for_ms)
+        yield timer_id("dwell", rule.id, key), rule.trigger.for_ms
 
 
-def _set_timer(turn: Turn, timer: str, span_ms: int) -> None:
-    turn.state.timers[timer] = max(turn.at_ms + span_ms, turn.now_ms)
+def set_clocks(turn: Turn) -> None:
+    """Set the clocks of open runs as the version in force has them.
+
+    One that has not run out is set by the span of today, at the earliest to now. Another is set only where its span
+    is still to end: who knows whether it has been heard.
+    """
+    for key, run in turn.state.runs.items():
+        journey = turn.rulebook.journeys.get(key.partition("/")[0])
+        stage = None if journey is None else journey.stage(run.stage)
+        if journey is None or run.ended_at:
+            continue
+        for timer, span_ms in () if stage is None else _standstills(turn, journey, key, stage):
+            due_ms = run.entered_at + span_ms
+            if timer in turn.state.timers or due_ms > turn.now_ms:
+                turn.state.timers[timer] = max(due_ms, turn.now_ms)
+        for rule in turn.rulebook.scheduled.get(journey.id, ()):
+            set_schedule(turn, rule, key)
 
 
 def set_schedule(turn: Turn, rule: Rule, key: str) -> None:
@@ -163,6 +210,21 @@ def set_schedule(turn: Turn, rule: Rule, key: str) -> None:
     turn.state.timers[timer_id("schedule", rule.id, key)] = due_ms
 
 
+def is_due(turn: Turn, rule: Rule, key: str, due_ms: int) -> bool:
+    """Return whether a clock that was set to ``due_ms``, perhaps by another version, is what the rule waits for."""
+    run = turn.state.runs.get(key)
+    if run is None or run.ended_at:
+        return False
+    match rule.trigger:
+        case OnDwell(stage=stage, for_ms=for_ms):
+            return run.stage == stage and run.entered_at + for_ms <= due_ms
+        case OnSchedule() as trigger:
+            zones = zones_of(turn.state, trigger.zone, turn.event)
+            return bool(zones) and next_local_time(due_ms - 1, trigger.at_min, trigger.days, zones[0]) == due_ms
+        case _:
+            return False
+
+
 def follow_profile(turn: Turn) -> None:
     """Set the schedules of open runs that had to wait for the customer's zone to be known."""
     for rules in turn.rulebook.scheduled.values():
@@ -173,23 +235,6 @@ def follow_profile(turn: Turn) -> None:
                     set_schedule(turn, rule, key)
 
 
-def _end(turn: Turn, key: str, reason: Reason) -> None:
-    """End everything that lives by the run: plays, watched absences, timers, actions not yet delivered."""
-    end_plays(turn, lambda play: play.run == key, reason)
-    _drop_timers(turn, key, _SCHEDULE)
-    for name, arm in list(turn.state.arms.items()):
-        if arm.run == key:
-            turn.state.timers.pop(f"absence|{name}", None)
-    withdraw(turn, lambda _, entry: entry.run == key, reason)
-
-
-def _drop_timers(turn: Turn, key: str, kinds: frozenset[str]) -> None:
-    for timer in list(turn.state.timers):
-        kind, _, instance = timer_parts(timer)
-        if instance == key and kind in kinds:
-            del turn.state.timers[timer]
-
-
 def _make_room(turn: Turn, journey: str) -> None:
     """Keep at most ``RUNS_PER_JOURNEY_MAX`` runs: the one that has stood still longest makes room, ended first."""
     prefix = journey + "/"
@@ -198,8 +243,8 @@ def _make_room(turn: Turn, journey: str) -> None:
         oldest = min(runs, key=lambda key: (not runs[key].ended_at, runs[key].entered_at, key))
         for rule in _watching(turn, oldest):
             turn.record(rule, oldest, Outcome.BLOCKED, Reason.INSTANCE_CEILING)
-        _drop_timers(turn, oldest, _STANDSTILL)
-        _end(turn, oldest, Reason.RUN_ENDED)
+        drop_timers(turn, oldest, STANDSTILL)
+        end_run(turn, oldest, Reason.RUN_ENDED)
         del turn.state.runs[oldest]
 
 

@@ -135,6 +135,7 @@ class CustomerState(msgspec.Struct, array_like=True, gc=False):
     erased_at_ms: int = 0  # log time of the latest erasure; what happened until then is forgotten
     merged_into: str = ""  # the id that the customer goes by now; '' unless this one is only a tombstone
     aliases: list[str] = []  # other ids of the customer whose states were asked for, oldest first
+    edition: int = 0  # of the rulebook that runs and their clocks were last brought up to
 
     def next_wake_ms(self) -> int | None:
         """Return when the earliest timer is due, or None."""

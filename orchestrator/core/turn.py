@@ -6,13 +6,14 @@ changed in place.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from orchestrator.core.action import Action
 from orchestrator.core.decision import DecisionRecord
-from orchestrator.core.definition import Rule
+from orchestrator.core.definition import Journey, Rule
 from orchestrator.core.propensity import Lesson, Propensity
 from orchestrator.core.reason import Outcome, Reason
 from orchestrator.core.rulebook import Rulebook
@@ -41,14 +42,26 @@ def forked(state: CustomerState) -> CustomerState:
         state.erased_at_ms,
         state.merged_into,
         state.aliases.copy(),
+        state.edition,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A run has moved. ``left`` is '' when it has just started."""
+
+    journey: Journey
+    run: str
+    left: str
+    entered: str
 
 
 class Turn(msgspec.Struct, gc=False):
     """One stimulus being decided.
 
     ``now_ms`` is log time, the ``now`` of limits and deadlines. ``at_ms`` is the stimulus's own event time and
-    ``cause`` its id. ``event`` and ``context`` are what conditions and templates read.
+    ``cause`` its id. ``event`` and ``context`` are what conditions and templates read. ``moves`` are those of runs
+    that no rule has seen yet.
     """
 
     rulebook: Rulebook
@@ -63,6 +76,7 @@ class Turn(msgspec.Struct, gc=False):
     actions: list[Action] = []
     records: list[DecisionRecord] = []
     lessons: list[Lesson] = []
+    moves: list[Transition] = []
 
     def view(self, event: Properties | None = None, pinned: str = "") -> View:
         """Return what conditions read now: aggregates as of the customer's frontier."""

@@ -54,6 +54,8 @@ def unite(turn: Turn, other: CustomerState) -> set[str]:
     _unite_traits(state, other)
     refused = _unite_consents(state, other)
     moved = _unite_runs(turn.rulebook, state, other)
+    if moved and state.edition != other.edition:
+        state.edition = 0
     _unite_aggregates(turn.rulebook, state, other)
     for counter, stamps in other.sent.items():
         state.sent[counter] = sorted([*state.sent.get(counter, ()), *stamps])[-STAMPS_MAX:]

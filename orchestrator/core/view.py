@@ -61,11 +61,15 @@ class View(msgspec.Struct, gc=False):
         named = self.run_key(run.partition("/")[0])
         return named is None or named == run
 
-    def in_stage(self, own_journey: str, journey: str, stages: tuple[str, ...]) -> bool:
-        """Return whether the run (any run, for a journey other than the rule's own) is in one of the stages."""
+    def in_stage(self, own_journey: str, journey: str, stages: tuple[str, ...]) -> bool | None:
+        """Return whether the run (any run, for a journey other than the rule's own) is in one of the stages.
+
+        It is unknown, None, where the stimulus names no run of the rule's own journey.
+        """
         if journey == own_journey:
-            run = self.run(journey)
-            return run is not None and run.stage in stages
+            key = self.run_key(journey)
+            run = None if key is None else self.state.runs.get(key)
+            return None if key is None else run is not None and run.stage in stages
         prefix = journey + "/"
         return any(run.stage in stages for key, run in self.state.runs.items() if key.startswith(prefix))
 

@@ -197,7 +197,7 @@ class Source:
                 return f"(first_ever({self.constant(condition)}, v)[0] is {wanted})"
             case InStage(other, stages):
                 place = f"v.in_stage({self.constant(journey)}, {self.constant(other)}, {self.constant(stages)})"
-                return place if wanted else f"(not {place})"
+                return f"({place} is {wanted})"
             case AllOf() | AnyOf() | Not() | InSegment():
                 raise AssertionError("not a leaf")
             case _:

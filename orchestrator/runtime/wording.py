@@ -158,6 +158,8 @@ def gap_text(traced: Trace) -> str:
             return "counting began after its window did"
         case Gap.NEVER_HAPPENED:
             return "it never happened, and the rule does not say what then"
+        case Gap.NO_RUN_NAMED:
+            return "the event belongs to no run"
         case _:
             assert_never(traced.gap)
 
@@ -262,6 +264,7 @@ _REASONS: dict[Reason, Callable[[Detail], str]] = {
     ),
     Reason.QUIET_HOURS: _quiet,
     Reason.ZONE_UNKNOWN: lambda detail: "nobody knows the customer's time zone",
+    Reason.MOMENT_UNKNOWN: lambda detail: "nobody knows the moment that it was to wait for",
     Reason.HOLDOUT: lambda detail: "the customer is in the experiment's holdout",
     Reason.ARBITRATION_LOST: _lost,
     Reason.ALREADY_IN_PLAY: lambda detail: "an earlier play of it was still open",

@@ -30,7 +30,9 @@ COMPANIONS = {
           cart_updated: {properties: {cart_id: string, total: number}}
           checkout_started: {properties: {cart_id: string}}
           order_completed: {properties: {cart_id: string, total: number}}
-          payment_failed: {properties: {amount: number}}
+          payment_failed: {properties: {amount: number, cart_id: string}}
+          visit_booked: {properties: {starts_at: string}}
+          visit_done: {}
           payment_succeeded: {properties: {amount: number}}
           kyc_started: {}
           kyc_completed: {}

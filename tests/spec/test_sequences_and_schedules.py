@@ -111,6 +111,20 @@ def test_events_of_different_carts_make_no_sequence(tell):
     assert story.told("2h").sent() == []
 
 
+def test_a_play_that_a_sequence_starts_belongs_to_the_run_of_its_journey(tell):
+    """`same` only says which events belong together."""
+    rules = SEQUENCE.replace("do: [", "do: [{wait: 1h}, {if: {in_stage: [looking]}, then: [").replace(
+        "template: note}}]", "template: note}}]}]"
+    )
+    for ordered_at, sent in (("3h", [("+3720s", "push"), ("+10800s", "withdraw hesitant")]), ("30m", [])):
+        story = tell(rules, consents=SERVICE)
+        story.happens("0s", "product_viewed", sku="s1")
+        for after, event_type in (("0s", "cart_updated"), ("1m", "checkout_started"), ("2m", "payment_failed")):
+            story.happens(after, event_type, cart_id="k1")
+        story.happens(ordered_at, "order_completed", cart_id="k2")
+        assert story.told("4h").sent() == sent
+
+
 SCHEDULE = """
     journey: kyc
     title: Know your customer

@@ -67,6 +67,17 @@ def test_dwelling_fires_unless_the_run_moves_on(tell, ordered_at, sent):
     assert story.told("1h").sent() == sent
 
 
+@pytest.mark.parametrize(("ordered_at", "reason"), [("10m59s", "late_event"), ("11m30s", "goal_reached")])
+@pytest.mark.parametrize(
+    ("does", "comes"), [("send: {connector: push, template: note}", "withdrawn"), ("wait: 1h", "ended")]
+)
+def test_a_late_event_takes_back_what_a_standstill_set_off_that_was_none(tell, ordered_at, reason, does, comes):
+    story = tell(FUNNEL.replace("send: {connector: push, template: note}", does), consents=SERVICE)
+    story.happens("1m", "checkout_started", cart_id="k1")
+    story.happens(ordered_at, "order_completed", arrives="12m", cart_id="k1")
+    assert story.told("1h").table()[-1] == ("+720s", f"{comes} stuck", reason)
+
+
 PLAY = """
     journey: kyc
     title: Know your customer
@@ -111,6 +122,145 @@ def test_conversion_in_minute_one_of_a_wait_of_thirty_days_ends_the_play_at_once
         ("+3660s", "ended guide", "goal_reached"),
         ("+3660s", "withdrawn guide", "goal_reached"),
     ]
+
+
+REMINDER = """
+    journey: visit
+    title: A visit to the doctor
+    stages:
+      booked: {on: {event: visit_booked}}
+      seen:   {on: {event: visit_done}, goal: true}
+    rules:
+      - id: remind
+        title: A day before
+        on: {enter: booked}
+        do:
+          - wait: WAIT
+          - send: {connector: sms, template: text}
+        limits: {consent: [service]}
+"""
+A_DAY_BEFORE = "{until: event.starts_at, offset: -1d}"
+
+
+@pytest.mark.parametrize(
+    ("wait", "starts_at", "rows"),
+    [
+        (A_DAY_BEFORE, "2026-03-10T10:00:00+05:30", [("+604800s", "sent remind", "resumed")]),
+        (A_DAY_BEFORE, "2026-03-02T11:00:00+05:30", [("+0s", "sent remind", "triggered")]),
+        (A_DAY_BEFORE, "2026-03-10T10:00:00", [("+0s", "ended remind", "moment_unknown")]),
+        (A_DAY_BEFORE, "tomorrow", [("+0s", "ended remind", "moment_unknown")]),
+        (A_DAY_BEFORE, 2**63, [("+0s", "ended remind", "moment_unknown")]),
+        (A_DAY_BEFORE, None, [("+0s", "ended remind", "moment_unknown")]),
+        ('{until: "09:00"}', None, [("+0s", "ended remind", "zone_unknown")]),
+    ],
+)
+def test_a_play_that_waits_for_a_moment_that_nobody_knows_ends_and_says_so(tell, wait, starts_at, rows):
+    story = tell(REMINDER.replace("WAIT", wait), consents=SERVICE)
+    story.happens("0s", "visit_booked", **({} if starts_at is None else {"starts_at": starts_at}))
+    table = story.told("10d").table()
+    assert [row for row in table if row[1] != "waiting remind" and row[2] != "completed"] == rows
+
+
+RISK = """
+    journey: purchase
+    title: From basket to order
+    stages:
+      basket:  {on: {event: cart_updated}}
+      risky:   {on: {event: payment_failed}}
+      lost:    {on: {dwell: 2h}}
+      ordered: {on: {event: order_completed}, goal: true}
+    rules:
+      - id: doubt
+        title: Somebody doubts
+        on: {event: product_viewed}
+        do:
+          - send: {connector: sms, template: text}
+          - set_stage: STAGE
+          - send: {connector: sms, template: text}
+        limits: {consent: [service]}
+      - id: basket-stands
+        title: A basket stands
+        on: {dwell: {stage: basket, for: 1h}}
+        do: [{send: {connector: push, template: note}}]
+        limits: {consent: [service]}
+      - id: risk-stands
+        title: A risk stands
+        on: {dwell: {stage: risky, for: 30m}}
+        do: [{send: {connector: push, template: note}}]
+        limits: {consent: [service]}
+      - id: risk-begins
+        title: A risk begins
+        on: {enter: risky}
+        do: [{send: {connector: email, template: mail}}]
+        limits: {consent: [service]}
+"""
+
+
+def test_a_stage_that_a_play_sets_is_entered_as_any_other(tell):
+    story = tell(RISK.replace("STAGE", "risky"), consents=SERVICE)
+    story.happens("0s", "cart_updated")
+    story.happens("10m", "product_viewed")
+    told = story.told("3h")
+    at, later = "+600s", "+2400s"
+    assert told.sent()[:4] == [(at, "sms"), (at, "sms"), (at, "email"), (later, "push")]
+    assert told.actions[3].rule == "risk-stands"
+    assert told.state.runs["purchase/"].stage == "lost"
+    assert told.state.runs["purchase/"].entered_at == story.moment("2h10m")
+
+
+def test_a_goal_that_a_play_sets_ends_the_run_and_the_play_and_takes_back_only_what_was_sent_before(tell):
+    story = tell(RISK.replace("STAGE", "ordered").replace("for: 1h", "for: 5m"), consents=SERVICE)
+    story.happens("0s", "cart_updated")
+    story.happens("10m", "product_viewed")
+    told = story.told("3h")
+    assert told.sent() == [("+300s", "push"), ("+600s", "sms"), ("+600s", "withdraw basket-stands")]
+    assert told.table()[-1] == ("+600s", "ended doubt", "goal_reached")
+    assert told.state.runs["purchase/"].ended_at == story.moment("10m")
+    assert told.state.timers == {}
+
+
+def test_plays_that_move_a_run_to_and_fro_come_to_an_end(tell):
+    rules = RISK.replace("on: {event: product_viewed}", "on: {enter: basket}").replace("STAGE", "risky")
+    rules = rules.replace("do: [{send: {connector: email, template: mail}}]", "do: [{set_stage: basket}]")
+    story = tell(rules, consents=SERVICE)
+    story.happens("0s", "cart_updated")
+    table = story.told("1m").table()
+    assert table[-1][2] == "step_ceiling"
+    assert len(table) < 20
+
+
+KEYED = """
+    journey: purchase
+    title: From basket to order
+    key: event.cart_id
+    stages:
+      basket:  {on: {event: cart_updated}}
+      ordered: {on: {event: order_completed}, goal: true}
+    rules:
+      - id: failed
+        title: A payment failed
+        on: {event: payment_failed}
+        when: {not: {in_stage: [ordered]}}
+        do: [{send: {connector: sms, template: text}}]
+        limits: {consent: [service]}
+"""
+
+
+@pytest.mark.parametrize(("cart", "sent"), [({"cart_id": "k2"}, [("+60s", "sms")]), ({"cart_id": "k1"}, []), ({}, [])])
+def test_where_an_event_belongs_to_no_run_its_stage_is_unknown(tell, cart, sent):
+    story = tell(KEYED, consents=SERVICE)
+    story.happens("0s", "order_completed", cart_id="k1")
+    story.happens("1m", "payment_failed", **cart)
+    assert story.told("1h").sent() == sent
+
+
+def test_a_rule_on_entering_a_stage_reads_the_context_of_an_event_without_properties(tell):
+    rules = FUNNEL.replace("    key: event.cart_id\n", "").replace(
+        "on: {enter: abandoned}", "on: {enter: basket}\n        when: {field: context.channel, op: eq, value: app}"
+    )
+    story = tell(rules, consents=SERVICE)
+    story.happens("0s", "cart_updated", context={"channel": "app"})
+    assert story.told("1h").sent() == [("+0s", "email")]
 
 
 RIVALS = """

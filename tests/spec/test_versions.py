@@ -302,3 +302,60 @@ def test_a_declaration_that_cannot_be_meant_is_refused_at_its_line(tell, mode, m
     with pytest.raises(AssertionError) as refused:
         tell(on_edit(FIRST, mode))
     assert " ".join(str(refused.value).split()).startswith(f'rules.yaml:4 journey "kyc" {message}')
+
+
+CLOCKS = """
+    journey: kyc
+    title: Know your customer
+    stages:
+      started:   {on: {event: kyc_started}}
+      checked:   {on: {event: email_opened}}
+      completed: {on: {event: kyc_completed}, goal: true}
+      stalled:   {on: {dwell: 5d}}
+    rules:
+      - id: clock
+        title: Somebody waits
+        on: TRIGGER
+        do: [{send: {connector: push, template: note}}]
+        limits: {consent: [service]}
+"""
+
+
+def clock(trigger: str) -> str:
+    return CLOCKS.replace("TRIGGER", trigger)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "touched", "untouched"),
+    [
+        ("{dwell: {stage: started, for: 10h}}", "{dwell: {stage: started, for: 30h}}", [30], [30]),
+        ("{dwell: {stage: started, for: 10h}}", "{dwell: {stage: started, for: 4h}}", [4], [10]),
+        ("{dwell: {stage: started, for: 10h}}", "{dwell: {stage: started, for: 1h}}", [3], [10]),
+        ("{dwell: {stage: started, for: 10h}}", "{dwell: {stage: checked, for: 10h}}", [], []),
+        ("{dwell: {stage: started, for: 1h}}", "{dwell: {stage: started, for: 90m}}", [1], [1]),
+        ('{schedule: {at: "20:00"}}', '{schedule: {at: "16:00"}}', [6, 30], [30]),
+        ('{schedule: {at: "20:00"}}', "{dwell: {stage: started, for: 12h}}", [12], [12]),
+        ("{dwell: {stage: started, for: 12h}}", '{schedule: {at: "20:00"}}', [10, 34], [34]),
+        ("{event: kyc_completed}", '{schedule: {at: "20:00"}}', [10, 34], []),
+    ],
+)
+def test_clocks_go_by_the_version_in_force(tell, before, after, touched, untouched):
+    """A run begins at ten in the morning; two hours later comes the edit, and an hour after it perhaps an event.
+
+    A customer who is touched by nothing but an old clock hears of the edit when that clock runs out.
+    """
+    for later, pushes in (([("3h", "product_viewed")], touched), ([], untouched)):
+        edited = Edited(tell, clock(before), clock(after))
+        edited.story.happens("0s", "identify", timezone="Asia/Kolkata")
+        for moment, event_type in [("0s", "kyc_started"), *later]:
+            edited.story.happens(moment, event_type)
+        told, _ = edited.told("2h", "40h")
+        assert [hours for hours, what, _ in told if what == "sent push"] == [f"+{one}h" for one in pushes], later
+
+
+def test_a_span_of_a_stage_that_the_edit_changes_is_counted_from_when_the_run_stood_still(tell):
+    edited = Edited(tell, clock("{event: kyc_completed}"), clock("{event: kyc_completed}").replace("5d", "2d"))
+    edited.story.happens("0s", "kyc_started")
+    edited.story.happens("3h", "product_viewed", sku="s1")
+    _, state = edited.told("2h", "6d")
+    assert state.runs["kyc/"].ended_at == edited.story.moment("2d")

@@ -45,6 +45,7 @@ FULL = CustomerState(
     erased_at_ms=1,
     merged_into="c2",
     aliases=["c0"],
+    edition=7,
 )
 
 #: The field names of every release so far, in order. Fields are only ever appended: what is stored is read by place.
