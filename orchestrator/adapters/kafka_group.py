@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
@@ -27,17 +27,20 @@ _FETCH_WAIT_MS = 10
 #: How long a poll waits for a first record.
 _POLL_MS = 200
 _ACKNOWLEDGED_EVERY_S = 1.0
+#: What was taken may stand in a Redis that syncs to its disk once a second, and later when the disk is slow. Until then
+#: a power cut can undo it, and a record that was acknowledged would not come again.
+_SETTLED_S = 2.0
 _PAUSE_S = 0.5
 
 Take = Callable[[Sequence[Record]], Awaitable[None]]
 
 
 class KafkaGroupReader:
-    """A member of a consumer group. Records are acknowledged after ``take`` returned, so they are taken at least once.
+    """A member of a consumer group. Records are acknowledged ``_SETTLED_S`` after ``take`` returned: at least once.
 
-    Acknowledging costs the broker as much as a record does, so it is done every ``_ACKNOWLEDGED_EVERY_S`` and at the
-    end. What a crash or a rebalance leaves unacknowledged is read again, and a group that is new, or whose offsets
-    Kafka has forgotten, begins at the topic's first record: ``take`` must recognise what it has taken before.
+    Acknowledging costs the broker as much as a record does, so it is done every ``_ACKNOWLEDGED_EVERY_S``. What an end,
+    a crash or a rebalance leaves unacknowledged is read again, and a group that is new, or whose offsets Kafka has
+    forgotten, begins at the topic's first record: ``take`` must recognise what it has taken before.
     """
 
     def __init__(self, bootstrap: Where, *, group: str, topic: str, session_timeout_s: float) -> None:
@@ -73,22 +76,18 @@ class KafkaGroupReader:
         )
 
     async def _follow(self, consumer: AIOKafkaConsumer, take: Take) -> None:
-        taken: dict[TopicPartition, int] = {}
+        taken = Settling(_SETTLED_S)
         due_s = 0.0
-        try:
-            while True:
-                with translated(self._bootstrap):
-                    batches = await consumer.getmany(timeout_ms=_POLL_MS, max_records=BATCH_MAX)
-                if batches:
-                    # What one poll brought is taken together: a trip for each partition would add up.
-                    await self._hand_over(take, [record_of(one) for records in batches.values() for one in records])
-                    taken |= {where: records[-1].offset + 1 for where, records in batches.items()}
-                if taken and time.monotonic() >= due_s:
-                    await self._acknowledge(consumer, taken)
-                    taken, due_s = {}, time.monotonic() + _ACKNOWLEDGED_EVERY_S
-        finally:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._acknowledge(consumer, taken), _PAUSE_S)
+        while True:
+            with translated(self._bootstrap):
+                batches = await consumer.getmany(timeout_ms=_POLL_MS, max_records=BATCH_MAX)
+            if batches:
+                # What one poll brought is taken together: a trip for each partition would add up.
+                await self._hand_over(take, [record_of(one) for records in batches.values() for one in records])
+                taken.add({where: records[-1].offset + 1 for where, records in batches.items()}, time.monotonic())
+            if time.monotonic() >= due_s:
+                await self._acknowledge(consumer, taken.settled(time.monotonic()))
+                due_s = time.monotonic() + _ACKNOWLEDGED_EVERY_S
 
     async def _hand_over(self, take: Take, records: Sequence[Record]) -> None:
         while True:
@@ -107,6 +106,25 @@ class KafkaGroupReader:
         except (CommitFailedError, IllegalStateError, KafkaError) as error:
             # A partition has moved on or Kafka is away: whoever reads these records again recognises them.
             log.info("%s could not acknowledge %s: %s", self._group, offsets, error)
+
+
+class Settling:
+    """Positions that were reached, and count once they have been so for a while."""
+
+    def __init__(self, after_s: float) -> None:
+        self._after_s = after_s
+        self._reached: deque[tuple[float, Mapping[TopicPartition, int]]] = deque()
+
+    def add(self, positions: Mapping[TopicPartition, int], now_s: float) -> None:
+        """Note what has just been reached."""
+        self._reached.append((now_s, positions))
+
+    def settled(self, now_s: float) -> dict[TopicPartition, int]:
+        """Return, once, the newest position of each partition that was reached long enough ago."""
+        found: dict[TopicPartition, int] = {}
+        while self._reached and self._reached[0][0] + self._after_s <= now_s:
+            found |= self._reached.popleft()[1]
+        return found
 
 
 class KafkaTail:
