@@ -48,6 +48,9 @@ States = Mapping[str, CustomerState]
 WAKES_MAX = 1_000
 #: The share of refused events is taken over at least this many.
 CEILING_SAMPLE_MIN = 200
+#: After so long without a commit an empty one asks the store whether it still holds the last: one that lost power may
+#: have stepped back behind it, and with nothing to do nobody else would notice.
+_IDLE_COMMIT_MS = 10_000
 _RETRY_FIRST_S = 0.05
 _RETRY_MAX_S = 2.0
 
@@ -70,6 +73,7 @@ class Partition:
         self._model = BetaBernoulli()
         self._epoch = 0
         self._sequence = 0
+        self._committed_at_ms = 0
         self._outbox_end = 0
         self._next_offset = 0
         self._clock_ms = 0
@@ -103,6 +107,7 @@ class Partition:
             await self._publish([entry.record for entry in left])
             await self._persist("store", lambda: store.trim(self.number, self._epoch, left[-1].number))
         self._next_wake_ms = await self._persist("store", lambda: store.next_wake_ms(self.number))
+        self._committed_at_ms = self._in.clock.now_ms()
         stored = await self._persist("store", lambda: store.load(self.number, [MODEL]))
         self._model = BetaBernoulli({} if stored[0] is None else _decode_arms(stored[0]))
         log.info(
@@ -151,7 +156,8 @@ class Partition:
         if caught_up_at_ms is not None:
             self._clock_ms = max(self._clock_ms, caught_up_at_ms - self._in.grace_ms)
         metrics.PARTITION_CLOCK_LAG.labels(str(self.number)).set(max(0, now_ms - self._clock_ms) / 1000)
-        if self._next_wake_ms is not None and self._next_wake_ms <= self._clock_ms:
+        due = self._next_wake_ms is not None and self._next_wake_ms <= self._clock_ms
+        if due or now_ms - self._committed_at_ms >= _IDLE_COMMIT_MS:
             await self._run(_Batch(self._next_offset), self._clock_ms)
 
     async def _run(self, batch: _Batch, until_ms: int) -> None:
@@ -235,6 +241,7 @@ class Partition:
         with metrics.COMMIT_SECONDS.time():
             await self._persist("store", lambda: self._in.store.commit(self.number, commit))
         self._sequence += 1
+        self._committed_at_ms = self._in.clock.now_ms()
         self._outbox_end += len(outbox)
         self._next_offset = next_offset
         self._clock_ms = max(self._clock_ms, clock_ms)
