@@ -16,11 +16,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def parse_moment(value: Any) -> int | None:
-    """Return epoch milliseconds of an RFC 3339 text with offset or of an epoch-ms number.
+    """Return epoch milliseconds of an RFC 3339 text with offset or of an epoch-ms number, whole.
 
     None when it is neither, or lies outside 0 to ``MOMENT_MAX_MS``: the years 1970 to 9988.
     """
-    if value.__class__ is int:
+    if value.__class__ is int or (value.__class__ is float and value.is_integer()):
         moment_ms = int(value)
     elif value.__class__ is str:
         try:

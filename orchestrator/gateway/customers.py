@@ -12,6 +12,7 @@ from pydantic import Field
 from orchestrator.core.event import CUSTOMER_ERASED, Event
 from orchestrator.errors import EventRefused
 from orchestrator.gateway.backend import Actions, Customers
+from orchestrator.gateway.customer_path import CustomerId
 from orchestrator.gateway.problem import refused_body
 from orchestrator.gateway.views import ActionView, View, moment
 from orchestrator.runtime.intake import Intake, encode_event
@@ -30,9 +31,9 @@ def customer_router(log: EventLog, intake: Intake, clock: Clock) -> APIRouter:
     """Return the route that forgets a customer."""
     router = APIRouter(prefix="/v1/customers")
 
-    # As a path, since an id may hold a slash and whoever has one must be able to be forgotten.
+    # As a path, since some proxies decode a slash in an id, and whoever has one must be able to be forgotten.
     @router.delete("/{customer_id:path}", status_code=202, summary="Forget a customer")
-    async def forget(customer_id: str) -> ErasureView:
+    async def forget(customer_id: CustomerId) -> ErasureView:
         """Accept the erasure of a customer, known or not.
 
         It takes its place in the log: whatever was accepted before it is forgotten, in moments, and whatever happens

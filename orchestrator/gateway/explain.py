@@ -7,10 +7,11 @@ from typing import Annotated, Protocol
 
 from fastapi import APIRouter, Query
 
-from orchestrator.core.moment import parse_moment
+from orchestrator.core.moment import number_or_text, parse_moment
 from orchestrator.core.rulebook import Rulebook
 from orchestrator.core.state import CustomerState
 from orchestrator.gateway.backend import Actions, Customers
+from orchestrator.gateway.customer_path import CustomerId
 from orchestrator.gateway.past_views import ExplainedView, ExportView, TimelineView, export_view, timeline_view
 from orchestrator.gateway.problem import Problem
 from orchestrator.runtime.explain import explain
@@ -45,12 +46,12 @@ def explain_router(past: Past, customers: Customers, actions: Actions, clock: Cl
     router = APIRouter(prefix="/v1/customers/{customer_id}")
 
     @router.get("/timeline", summary="A customer's recent events and decisions")
-    async def timeline(customer_id: str, limit: Limit = ENTRIES_MAX) -> TimelineView:
+    async def timeline(customer_id: CustomerId, limit: Limit = ENTRIES_MAX) -> TimelineView:
         history, state = await _known(past, customers, customer_id)
         return timeline_view(history, state, limit)
 
     @router.get("/explain", summary="Why a rule did or did not act for a customer")
-    async def explained(customer_id: str, rules: Rules = None, at: At = None) -> ExplainedView:
+    async def explained(customer_id: CustomerId, rules: Rules = None, at: At = None) -> ExplainedView:
         at_ms = _past_moment(at, clock.now_ms())
         history, state = await _known(past, customers, customer_id)
         rulebook = past.rulebook()
@@ -67,7 +68,7 @@ def explain_router(past: Past, customers: Customers, actions: Actions, clock: Cl
         return ExplainedView.model_validate(found)
 
     @router.get("/export", summary="Everything that is known about a customer")
-    async def export(customer_id: str) -> ExportView:
+    async def export(customer_id: CustomerId) -> ExportView:
         history, state = await _known(past, customers, customer_id)
         found = await actions.recent(ACTIONS_MAX, customer_id)
         return export_view(history, state or CustomerState(), found, 2 * ENTRIES_MAX)
@@ -87,14 +88,15 @@ async def _known(past: Past, customers: Customers, customer_id: str) -> tuple[Hi
 def _past_moment(text: str | None, now_ms: int) -> int | None:
     if text is None:
         return None
-    at_ms = parse_moment(int(text) if text.isdecimal() else text)
+    at_ms = parse_moment(number_or_text(text))
     if at_ms is None:
         raise Problem(
             400,
             "invalid_request",
             f"{text} is not a moment.",
             field="at",
-            remedy="Send RFC 3339 with its offset, such as 2026-03-02T10:30:00+05:30, or epoch milliseconds.",
+            remedy="Send RFC 3339 with its offset, such as 2026-03-02T10:30:00+05:30, or epoch milliseconds; "
+            "no year before 1970 or after 9988.",
         )
     if at_ms > now_ms:
         detail = f"{text} lies in the future."

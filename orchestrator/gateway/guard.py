@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.gateway.access import CALLER, Access
 from orchestrator.gateway.body import too_large
+from orchestrator.gateway.customer_path import CUSTOMERS, encoded_path
 from orchestrator.gateway.observation import TEMPLATE
 from orchestrator.gateway.problem import Problem
 from orchestrator.gateway.roles import Role, Row, Rows
@@ -50,6 +51,8 @@ class Guard:
         if "\n" in path:
             # No id may have one, and a route that takes the rest of the path would not match it.
             raise Problem(400, "invalid_request", "The path has a line break in it.", remedy=REMEDY)
+        if path.startswith(CUSTOMERS):
+            path = scope["path"] = encoded_path(scope)
         row = self._rows.find(method, path)
         if row is not None:
             scope[TEMPLATE] = row.path

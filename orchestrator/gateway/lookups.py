@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from orchestrator.gateway.backend import Backend
+from orchestrator.gateway.customer_path import CustomerId
 from orchestrator.gateway.problem import Problem
 from orchestrator.gateway.views import (
     ActionView,
@@ -28,7 +29,7 @@ def lookup_router(backend: Backend) -> APIRouter:
     router = APIRouter(prefix="/v1")
 
     @router.get("/customers/{customer_id}", summary="What is known about a customer")
-    async def customer(customer_id: str) -> CustomerView:
+    async def customer(customer_id: CustomerId) -> CustomerView:
         state = await backend.customers.state(customer_id)
         if state is None or state.first_seen_ms == 0:
             raise _unknown("customer", customer_id)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from orchestrator.core.decision import DecisionRecord
 from orchestrator.core.event import Event
@@ -69,6 +69,10 @@ class Explaining(View):
     model_config = ConfigDict(extra="forbid", frozen=True, from_attributes=True)
 
 
+# By itself pydantic takes small numbers for seconds, and refuses large ones.
+Moment = Annotated[datetime, BeforeValidator(lambda at_ms: moment(at_ms) if isinstance(at_ms, int) else at_ms)]
+
+
 class ConditionView(Explaining):
     """One node of a rule's conditions."""
 
@@ -93,7 +97,7 @@ class TriggerView(Explaining):
 
     text: str = Field(description="The trigger.")
     state: str = Field(description="How far it has come for this customer.")
-    due_at: datetime | None = Field(None, validation_alias="due_at_ms", description="When it is due, if it is armed.")
+    due_at: Moment | None = Field(None, validation_alias="due_at_ms", description="When it is due, if it is armed.")
 
 
 class RivalView(Explaining):
@@ -117,7 +121,7 @@ class ArbitrationView(Explaining):
 class LedgerLineView(Explaining):
     """A ledger line of the decision."""
 
-    at: datetime = Field(validation_alias="at_ms", description="When it was decided.")
+    at: Moment = Field(validation_alias="at_ms", description="When it was decided.")
     outcome: str = Field(description="What it came to.")
     reason: str = Field(description="The one cause.")
     text: str = Field(description="The reason in words.")
@@ -137,7 +141,7 @@ class ExplanationView(Explaining):
     journey: str = Field(description="Id of the journey.")
     standing: Standing = Field(description="Where the rule stands with the customer.")
     sentence: str = Field(description="The answer in one sentence.")
-    at: datetime | None = Field(validation_alias="at_ms", description="The decision point; absent without one.")
+    at: Moment | None = Field(validation_alias="at_ms", description="The decision point; absent without one.")
     cause: str = Field(description="Id of the event or timer behind it.")
     run: str = Field(description="The run it concerned.")
     stage: str = Field(description="Stage of the run.")
@@ -154,7 +158,7 @@ class ExplainedView(Explaining):
     """Why rules did or did not act for a customer."""
 
     customer_id: str = Field(description="Id of the customer.")
-    at: datetime = Field(validation_alias="at_ms", description="The moment asked about.")
+    at: Moment = Field(validation_alias="at_ms", description="The moment asked about.")
     rulebook_version: str = Field(description="The version in force, with which the past was read.")
     whole_history: bool = Field(description="False when the timeline begins after the customer's first event.")
     explanations: list[ExplanationView] = Field(description="One per rule asked about.")

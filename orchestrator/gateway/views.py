@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.core.action import Action
 from orchestrator.core.definition import Journey
+from orchestrator.core.moment import aware_moment
 from orchestrator.core.state import CustomerState, Run
 from orchestrator.runtime.intake import DeadLetter
 from orchestrator.runtime.shelf import Published
@@ -144,7 +145,7 @@ class Redriven(View):
 
 def moment(at_ms: int) -> datetime:
     """Return epoch milliseconds as an aware moment in UTC."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC)
+    return aware_moment(at_ms)
 
 
 def _moment_or_none(at_ms: int | None) -> datetime | None:

@@ -129,22 +129,27 @@ def customer(customer_id: str, what: str, url: str, write_key: str, **asked: Any
     """Return ``timeline``, ``explain`` or ``export`` of a customer; parameters that are None are left out."""
     params = {name: value for name, value in asked.items() if value is not None}
     with _client(url, write_key) as client:
-        path = f"/v1/customers/{quote(customer_id, safe='')}/{what}"
+        path = f"{_customer_path(customer_id)}/{what}"
         found: dict[str, Any] = _answer(client, "GET", path, params=params)
     return found
+
+
+def _customer_path(customer_id: str) -> str:
+    # Dots are encoded too: "." and ".." would be steps of the path, which clients take before they send it.
+    return f"/v1/customers/{quote(customer_id, safe='').replace('.', '%2E')}"
 
 
 def known_customer(customer_id: str, url: str, write_key: str) -> dict[str, Any]:
     """Return what the gateway knows of a customer: traits, consents, runs."""
     with _client(url, write_key) as client:
-        found: dict[str, Any] = _answer(client, "GET", f"/v1/customers/{quote(customer_id, safe='')}")
+        found: dict[str, Any] = _answer(client, "GET", _customer_path(customer_id))
     return found
 
 
 def forget(customer_id: str, url: str, write_key: str) -> dict[str, Any]:
     """Erase a customer and return what the gateway has accepted."""
     with _client(url, write_key) as client:
-        found: dict[str, Any] = _answer(client, "DELETE", f"/v1/customers/{quote(customer_id, safe='')}")
+        found: dict[str, Any] = _answer(client, "DELETE", _customer_path(customer_id))
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any, assert_never
 
 import msgspec
@@ -38,6 +37,7 @@ from orchestrator.core.definition import (
 from orchestrator.core.event import Event
 from orchestrator.core.explain import Gap, Trace
 from orchestrator.core.limit_trace import LimitKind, LimitTrace
+from orchestrator.core.moment import aware_moment
 from orchestrator.core.pattern import Pattern
 from orchestrator.core.reason import Reason
 from orchestrator.rulebook.span import shown_clock, shown_span
@@ -49,7 +49,7 @@ _TRUTHS = {True: "true", False: "false", None: "unknown"}
 
 def moment_text(at_ms: int) -> str:
     """Return a moment as people read it, in UTC to the second."""
-    return datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"{aware_moment(at_ms):%Y-%m-%d %H:%M:%S UTC}"
 
 
 def value_text(value: Any) -> str:

@@ -493,6 +493,21 @@ def customer(engine: EmbeddedEngine, customer_id: str) -> dict[str, Any] | None:
     return answer.json() if answer.status_code == 200 else None
 
 
+@pytest.mark.parametrize("customer_id", ["x/timeline", ".."])
+def test_a_customer_may_have_any_id(engine: EmbeddedEngine, tmp_path: Path, customer_id: str) -> None:
+    path = jsonl(tmp_path / "events.jsonl", lead(customer_id, now_ms()))
+    assert journey("send", str(path), "--url", engine.url).returncode == 0
+
+    def ask(command: str, *options: str) -> subprocess.CompletedProcess[str]:
+        return journey(command, customer_id, "--url", engine.url, *options)
+
+    until(lambda: called(engine, customer_id), within_s=10, because="the event was applied")
+    assert json.loads(ask("timeline", "--json").stdout)["customer_id"] == customer_id
+    assert json.loads(ask("explain", "--json").stdout)["customer_id"] == customer_id
+    assert json.loads(ask("export").stdout)["customer"]["customer_id"] == customer_id
+    assert json.loads(ask("forget", "--yes", "--json").stdout)["customer_id"] == customer_id
+
+
 def test_send_names_what_is_wrong_with_an_event_and_takes_nothing_of_its_batch(
     engine: EmbeddedEngine, tmp_path: Path
 ) -> None:

@@ -7,11 +7,10 @@ from typing import Any
 
 import msgspec
 
+from orchestrator.core.moment import MOMENT_MAX_MS
 from orchestrator.errors import EventRefused
 from orchestrator.runtime.intake import refusal
 
-#: 9999-12-31T23:59:59Z, the last moment that RFC 3339 can write.
-MOMENT_MAX_MS = 253_402_300_799_000
 #: Ten digits are a present-day moment in seconds; as milliseconds they would lie in early 1970.
 _SECONDS_MIN, _SECONDS_MAX = 1_000_000_000, 9_999_999_999
 #: From here to ``MOMENT_MAX_MS`` a whole number needs no closer look.
@@ -56,5 +55,5 @@ def _checked(field: str, at_ms: int) -> int:
             field, f"{field} {at_ms} looks like seconds; milliseconds are expected.", f"Send {at_ms * 1000}."
         )
     if not 0 <= at_ms <= MOMENT_MAX_MS:
-        raise refusal.invalid(field, f"{field} lies outside the years 1970 to 9999.", _REMEDY)
+        raise refusal.invalid(field, f"{field} lies outside the years 1970 to 9988.", _REMEDY)
     return at_ms

@@ -22,6 +22,72 @@ async def test_an_erasure_is_accepted_once_the_log_has_it(client, log) -> None:
     assert record.key == b"c/1"
 
 
+@pytest.mark.parametrize(
+    ("path", "customer"),
+    [
+        ("a%2Fb", "a/b"),
+        ("a%2fb", "a/b"),
+        ("a/b", "a/b"),  # some proxies decode what they pass on
+        ("x%2Ftimeline", "x/timeline"),
+        ("a%252Fb", "a%2Fb"),
+        ("%2E%2E", ".."),
+        ("%2F", "/"),
+        ("%C3%A9%E2%80%A8%20%3F%23+", "\u00e9\u2028 ?#+"),
+    ],
+)
+async def test_any_id_can_be_forgotten(client: httpx.AsyncClient, path: str, customer: str) -> None:
+    answer = await client.delete(f"/v1/customers/{path}")
+    assert (answer.status_code, answer.json()["customer_id"]) == (202, customer)
+
+
+@pytest.mark.parametrize(
+    ("path", "customer"),
+    [
+        ("c1", "c1"),
+        ("%631", "c1"),
+        ("a%2Fb", "a/b"),
+        ("a%2fb", "a/b"),
+        ("x%2Ftimeline", "x/timeline"),
+        ("a%252Fb", "a%2Fb"),
+        ("100%25", "100%"),
+        ("%2E%2E", ".."),
+        ("%2F", "/"),
+        ("%C3%A9%E2%80%A8%20%3F%23+", "\u00e9\u2028 ?#+"),
+        ("%ff", "\ufffd"),
+    ],
+)
+async def test_any_id_can_be_looked_up(client: httpx.AsyncClient, known, path: str, customer: str) -> None:
+    known.states[customer] = CustomerState(first_seen_ms=1)
+    answer = await client.get(f"/v1/customers/{path}")
+    assert (answer.status_code, answer.json()["customer_id"]) == (200, customer)
+
+
+@pytest.mark.parametrize("prefix", ["/v1/%63ustomers", "/%76%31/customers"])
+async def test_a_path_that_is_encoded_without_need_is_the_same_path(client, known, prefix: str) -> None:
+    known.states["a/%"] = CustomerState(first_seen_ms=1)
+    answer = await client.get(f"{prefix}/a%2F%25")
+    assert (answer.status_code, answer.json()["customer_id"]) == (200, "a/%")
+
+
+@pytest.mark.parametrize("path", ["/v1%2Fcustomers/c1", "/v1/customers%2Fc1", "/%2Fv1/customers/c1"])
+async def test_slashes_of_the_path_itself_are_not_encoded(client: httpx.AsyncClient, known, path: str) -> None:
+    known.states["c1"] = CustomerState(first_seen_ms=1)
+    assert (await client.get(path)).status_code == 404
+
+
+async def test_a_slash_that_is_not_encoded_parts_the_path(client: httpx.AsyncClient, known) -> None:
+    known.states["a/b"] = CustomerState(first_seen_ms=1)
+    answer = await client.get("/v1/customers/a/b")
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "DELETE")
+
+
+async def test_the_document_says_how_an_id_is_written_in_a_path(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    for operation in document["paths"]["/v1/customers/{customer_id}"].values():
+        (parameter,) = operation["parameters"]
+        assert parameter["description"] == "Id of the customer, percent-encoded: a slash in it is %2F."
+
+
 @pytest.mark.parametrize("customer", ["x" * 1_000, "a%00b"])
 async def test_what_is_no_id_is_refused(client: httpx.AsyncClient, log, customer: str) -> None:
     answer = await client.delete(f"/v1/customers/{customer}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -16,6 +17,7 @@ from orchestrator.errors import StoreUnavailable
 from orchestrator.gateway.app import create_app
 from orchestrator.gateway.backend import Backend
 from orchestrator.gateway.explain import explain_router
+from orchestrator.gateway.past_views import TriggerView
 from orchestrator.gateway.views import ActionView, action_view
 from orchestrator.rulebook.load import load_rulebook_files
 from orchestrator.runtime.intake import Intake, Limits
@@ -69,6 +71,7 @@ class Known:
         self._rulebook = compile_loaded(loaded, "default")
         self._events = [_basket("e1", 0, 80), _basket("e2", 60_000, 20)]
         self._done = replay(self._rulebook, self._events)
+        self.customer_id = "c1"
 
     def rulebook(self) -> Rulebook:
         return self._rulebook
@@ -76,12 +79,12 @@ class Known:
     async def history(self, customer_id: str) -> History:
         if not self.available:
             raise StoreUnavailable("Redis does not answer.")
-        known = customer_id == "c1"
+        known = customer_id == self.customer_id
         events, decisions = (self._events, self._done.records) if known else ([], [])
         return History(customer_id, events, decisions, [], bounded=False)
 
     async def state(self, customer_id: str) -> CustomerState | None:
-        return self._done.states.get(customer_id)
+        return self._done.states["c1"] if customer_id == self.customer_id else None
 
     async def recent(self, limit: int, customer_id: str | None) -> Sequence[ActionView]:
         return [action_view(action) for action in self._done.actions]
@@ -163,6 +166,31 @@ async def test_an_earlier_moment_may_be_asked_about(client: httpx.AsyncClient, a
     assert answer["at"] == "2026-03-02T04:30:30Z"
 
 
+async def test_the_first_moments_of_1970_are_no_seconds(client: httpx.AsyncClient) -> None:
+    answer = (await client.get("/v1/customers/c1/explain", params={"at": "20000"})).json()
+    assert answer["at"] == "1970-01-01T00:00:20Z"
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9" * 5_000, "\u00b2", "253402300800000", "-1"])
+async def test_what_lies_outside_all_moments_cannot_be_asked_about(client: httpx.AsyncClient, at: str) -> None:
+    answer = await client.get("/v1/customers/c1/explain", params={"at": at})
+    assert (answer.status_code, answer.json()["field"], answer.json()["detail"]) == (
+        400,
+        "at",
+        f"{at} is not a moment.",
+    )
+    assert answer.json()["remedy"] == (
+        "Send RFC 3339 with its offset, such as 2026-03-02T10:30:00+05:30, or epoch milliseconds; "
+        "no year before 1970 or after 9988."
+    )
+
+
+def test_a_moment_that_nothing_can_write_is_shown_as_the_last_that_can_be() -> None:
+    """States of before may hold such a timer, and its customer's page must open all the same."""
+    shown = TriggerView(text="dwell", state="armed", due_at_ms=10**15)
+    assert shown.model_dump_json() == '{"text":"dwell","state":"armed","due_at":"9999-12-31T23:59:59.999000Z"}'
+
+
 async def test_an_export_has_profile_state_timeline_and_actions(client: httpx.AsyncClient) -> None:
     answer = (await client.get("/v1/customers/c1/export")).json()
     assert answer["customer"]["customer_id"] == "c1"
@@ -196,6 +224,23 @@ async def test_what_cannot_be_answered_is_a_problem(
     answer = await client.get(f"/v1/customers/{path}")
     problem = answer.json()
     assert (answer.status_code, problem["type"], problem["detail"]) == (status, f"urn:journey:problem:{code}", detail)
+
+
+@pytest.mark.parametrize("route", ["timeline", "explain", "export"])
+@pytest.mark.parametrize("customer", ["a/b", "x/timeline", "c1/", "..", "a%2Fb"])
+async def test_an_id_with_slashes_is_one_part_of_the_path(
+    client: httpx.AsyncClient, known: Known, customer: str, route: str
+) -> None:
+    known.customer_id = customer
+    encoded = quote(customer, safe="").replace(".", "%2E")
+    answer = await client.get(f"/v1/customers/{encoded}/{route}")
+    assert answer.status_code == 200
+    found = answer.json()
+    assert (found["timeline"] if route == "export" else found)["customer_id"] == customer
+    known.customer_id = "c1"
+    assert (await client.get(f"/v1/customers/{encoded}/{route}")).json()["detail"] == (
+        f'There is no customer "{customer}".'
+    )
 
 
 async def test_a_timeline_that_does_not_answer_is_unavailable(client: httpx.AsyncClient, known: Known) -> None:

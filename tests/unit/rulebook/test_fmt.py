@@ -135,6 +135,23 @@ def test_a_byte_order_mark_and_line_ends_of_windows_go() -> None:
     assert formatted(b"\xef\xbb\xbftitle: t\r\njourney: j\r\n", JourneyFile) == b"journey: j\ntitle: t\n"
 
 
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\x85", "\u2028", "\u2029"])
+def test_whatever_ends_a_line_for_yaml_becomes_the_plain_end(end: str) -> None:
+    text = "# one\n# two\ntitle: |\n  t\n  u\njourney: j # of\nstages: {a: {on: {event: e}}}\n"
+    after = fmt("# one\n# two\njourney: j  # of\ntitle: |\n  t\n  u\nstages: {a: {on: {event: e}}}\n")
+    assert fmt(text) == after
+    if end in "\u2028\u2029":
+        text = text.replace("|\n  t\n  u", "t")
+        after = after.replace("|\n  t\n  u", "t")
+    assert fmt(text.replace("\n", end)) == after
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\u2029"])
+def test_a_line_end_that_is_part_of_a_text_is_not_taken_out_of_it(end: str) -> None:
+    with pytest.raises(SourceFault, match="cannot be formatted without changing what it says; it is left as it is"):
+        fmt(f'journey: j\ntitle: "one{end}two"\n')
+
+
 def test_values_that_are_not_there_and_empty_collections_stay() -> None:
     assert fmt("title:\nrules: []\njourney: j\nstages: {a: , b: {}}\n") == (
         "journey: j\ntitle:\nstages: {a: , b: {}}\n\nrules: []\n"

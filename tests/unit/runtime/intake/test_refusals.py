@@ -193,7 +193,11 @@ REFUSALS: dict[str, tuple[Any, tuple[str, str, str, str]]] = {
     ),
     "a moment before 1970": (
         {**NORMAL, "occurred_at": "1969-12-31T23:59:59Z"},
-        ("invalid_value", "occurred_at", "occurred_at lies outside the years 1970 to 9999.", MOMENT),
+        ("invalid_value", "occurred_at", "occurred_at lies outside the years 1970 to 9988.", MOMENT),
+    ),
+    "a moment that no zone can be told of": (
+        {**NORMAL, "occurred_at": "9999-12-31T23:59:59-14:00"},
+        ("invalid_value", "occurred_at", "occurred_at lies outside the years 1970 to 9988.", MOMENT),
     ),
     "the future": (
         {**NORMAL, "occurred_at": STAMP_MS + 300_001},
