@@ -104,12 +104,11 @@ class View(msgspec.Struct, gc=False):
         return getattr(run, name, MISSING) if name in RUN_FACTS else MISSING
 
     def template_facts(self, journey: str) -> dict[str, Any]:
-        """Return what templates read: ``event``, ``profile``, ``context``, ``journey`` and ``run``."""
+        """Return what templates read: ``event``, ``profile``, ``journey`` and ``run``."""
         run = self.run(journey)
         return {
             "event": dict(self.event),
             "profile": {name: value for name, (value, _) in self.state.traits.items()},
-            "context": dict(self.context),
             "journey": journey,
             "run": {} if run is None else {name: self.run_fact(journey, name) for name in (*RUN_FACTS, "key")},
         }

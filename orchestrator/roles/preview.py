@@ -26,14 +26,13 @@ _EVENT = '{"type": "signed_up", "properties": {"plan": "pro"}}'
 def given_values(loaded: Loaded, *, customer: str | None, event: str | None, params: str | None) -> Given:
     """Return what the options bring, each a file or JSON. Raises ``ConfigurationError`` naming the option."""
     sources = []
-    profile = properties = context = None
+    profile = properties = None
     if customer is not None:
         profile = _object(_read(customer, "--customer"), "traits", "--customer", _CUSTOMER)
         sources.append("the profile of --customer")
     if event is not None:
         read = _read(event, "--event")
         properties = _object(read, "properties", "--event", _EVENT)
-        context = _object({"context": {}, **read}, "context", "--event", _EVENT)
         refused = loaded.plan.check(str(read["type"]), properties) if "type" in read else None
         if refused is not None:
             raise ConfigurationError(f"--event: {refused}. {refused.remedy}")
@@ -41,7 +40,7 @@ def given_values(loaded: Loaded, *, customer: str | None, event: str | None, par
     own = {} if params is None else _read(params, "--params")
     if own:
         sources.append("--params")
-    return Given(profile=profile, event=properties, context=context, params=own, sources=tuple(sources))
+    return Given(profile=profile, event=properties, params=own, sources=tuple(sources))
 
 
 def _read(text: str, option: str) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.core.condition import Op, Path, Root
-from orchestrator.rulebook.build_conditions import SCORES_TRAIT, leaves
+from orchestrator.rulebook.build_conditions import SCORES_TRAIT
+from orchestrator.rulebook.condition_size import leaves
 from orchestrator.rulebook.lint_templates import EventTypes, TemplateLint
 from orchestrator.rulebook.models import condition as written
 from orchestrator.rulebook.models import trigger as triggers
@@ -71,6 +72,8 @@ class _PlanLint:
     def rule(self, head: JourneyHead, rule: RulePart) -> None:
         events = self._trigger(head, rule.on)
         self.condition(rule.when, events)
+        if isinstance(rule.on, triggers.AbsenceTrigger):
+            self._without_context(rule.when)
         for exit_event in rule.exit_when:
             self._event(exit_event.event, exit_event, "event")
             self.condition(exit_event.where, (exit_event.event,))
@@ -78,6 +81,7 @@ class _PlanLint:
         if rule.arbitrate is not None and rule.arbitrate.context is not None:
             for lever in rule.arbitrate.context.levers:
                 self.condition(lever.when, events)
+                self._without_context(lever.when)
 
     def _trigger(self, head: JourneyHead, on: triggers.Trigger) -> EventTypes:
         """Check a trigger and return the events whose properties the rule can read."""
@@ -127,6 +131,7 @@ class _PlanLint:
     def _steps(self, steps: list[StepPart], events: EventTypes) -> None:
         for step in steps:
             self.condition(step.if_, events)
+            self._without_context(step.if_)
             if isinstance(step.wait, WaitUntil):
                 self._until(step.wait, events)
             if step.wait_for is not None:
@@ -143,6 +148,7 @@ class _PlanLint:
     def _until(self, waiting: WaitUntil, events: EventTypes) -> None:
         if not is_path(waiting.until):
             return  # A time of day; or neither, which is reported where the step is built.
+        self._no_context(waiting.until, waiting, "until")
         declared = self._declared(waiting.until, waiting, "until", events)
         if declared is not None and declared.type not in ("string", "integer", "number"):
             self._report.error(
@@ -179,6 +185,19 @@ class _PlanLint:
                     self._names.known("trait", SCORES_TRAIT, leaf.origin, "score")
                 case _:
                     pass
+
+    def _without_context(self, part: written.Condition | None) -> None:
+        """Report what reads the context of an event when that is no longer known."""
+        for leaf in leaves(part):
+            if isinstance(leaf, written.FieldCondition):
+                self._no_context(leaf.field, leaf, "field")
+                if isinstance(leaf.value, written.OtherField):
+                    self._no_context(leaf.value.field, leaf.value, "field")
+
+    def _no_context(self, text: str, part: Part, key: str) -> None:
+        if parsed_path(text).root is Root.CONTEXT:
+            message = f"{text} is known only while its event is decided, and is not kept: send it as a property"
+            self._report.error(part.origin, key, message)
 
     def _counted(self, event: str, part: Part, key: str, where: written.Condition | None) -> None:
         self._event(event, part, key)

@@ -13,7 +13,7 @@ from orchestrator.rulebook.problem import did_you_mean, listed, unknown
 from orchestrator.rulebook.template import LiquidTemplate, Reads, TemplateFault, compiled_template
 
 #: What the params of a send may read; a template may read ``params``, those of its send, as well.
-ROOTS = ("event", "profile", "context", "journey", "run")
+ROOTS = ("event", "profile", "journey", "run")
 TEMPLATE_ROOTS = (*ROOTS, "params")
 _RUN_FACTS = (*RUN_FACTS, "key")
 

@@ -25,7 +25,7 @@ from orchestrator.rulebook.problem import did_you_mean
 
 _LONE_PATH = re.compile(r"\s*\{\{-?\s*([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\s*-?\}\}\s*")
 _NOW = re.compile(r"""["'](?:now|today)["']\s*\|\s*date""")
-_ROOTS_WITH_NULLS = ("event", "profile", "context")
+_ROOTS_WITH_NULLS = ("event", "profile")
 
 
 class TemplateFault(Exception):

@@ -35,7 +35,6 @@ class Given:
 
     profile: Mapping[str, Any] | None = None
     event: Mapping[str, Any] | None = None
-    context: Mapping[str, Any] | None = None
     runs: Mapping[str, Mapping[str, Any]] | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
@@ -169,8 +168,8 @@ def _preview(rule: Rule, send: Send, witness: _Witness, given: Given) -> Preview
 
 
 def _facts(rule: Rule, witness: _Witness, given: Given) -> dict[str, Any]:
-    facts = dict(witness.facts or {"event": {}, "profile": {}, "context": {}, "journey": rule.journey, "run": {}})
-    for name in ("profile", "event", "context"):
+    facts = dict(witness.facts or {"event": {}, "profile": {}, "journey": rule.journey, "run": {}})
+    for name in ("profile", "event"):
         own = getattr(given, name)
         if own is not None:
             facts[name] = dict(own)
