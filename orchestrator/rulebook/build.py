@@ -44,8 +44,9 @@ from orchestrator.core.definition import (
     Wait,
 )
 from orchestrator.rulebook.build_conditions import ConditionBuilder
-from orchestrator.rulebook.build_limits import LimitsBuilder, built_arbitrate, check_zone
+from orchestrator.rulebook.build_limits import LimitsBuilder, built_arbitrate, check_limit_sets, check_zone
 from orchestrator.rulebook.build_plays import PlayBuilder
+from orchestrator.rulebook.build_segments import build_segments
 from orchestrator.rulebook.canonical import canonical_name
 from orchestrator.rulebook.models import trigger as written
 from orchestrator.rulebook.models.journey import JourneyHead, RulePart, StageDwell, StagePart
@@ -60,11 +61,9 @@ from orchestrator.rulebook.tracking_plan import FRICTION_SCORED
 
 def built_journeys(names: Names, templates: SendTemplates) -> tuple[Journey, ...]:
     """Return every journey by id, with those of its rules that could be built."""
-    journeys = [_journey(source, names, templates) for _, source in sorted(names.journeys.items())]
-    for name, segment in names.segments.items():
-        # Each segment is resolved on its own as well, so that faults show even in those nobody uses.
-        ConditionBuilder(names, "").segment(name, segment, "when")
-    return tuple(journeys)
+    build_segments(names)
+    check_limit_sets(names)
+    return tuple(_journey(source, names, templates) for _, source in sorted(names.journeys.items()))
 
 
 def _journey(source: JourneySource, names: Names, templates: SendTemplates) -> Journey:

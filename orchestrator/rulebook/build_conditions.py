@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from orchestrator.core.condition import (
@@ -14,7 +13,6 @@ from orchestrator.core.condition import (
     CountOf,
     FieldValue,
     FirstEver,
-    InSegment,
     InStage,
     Not,
     Op,
@@ -28,6 +26,7 @@ from orchestrator.core.definition import Aggregate, AggregateKind
 from orchestrator.core.pattern import PatternFault, pattern_of
 from orchestrator.core.state import STAMPS_MAX
 from orchestrator.rulebook.canonical import canonical_name
+from orchestrator.rulebook.condition_size import LEAVES_OF_ALL_MAX, Size, leaves, size_fault, size_of
 from orchestrator.rulebook.models import condition as written
 from orchestrator.rulebook.models.part import Part, shown
 from orchestrator.rulebook.models.scalars import parsed_path
@@ -51,13 +50,21 @@ class ConditionBuilder:
     def __init__(self, names: Names, journey: str) -> None:
         self._names = names
         self._journey = journey
-        self._segments_open: list[str] = []
 
-    def built(self, part: written.Condition | None) -> Condition | None:  # noqa: PLR0912 - one row a kind.
-        """Return the condition, or None when there is none or it is faulty."""
+    def built(self, part: written.Condition | None) -> Condition | None:
+        """Return the condition, or None when there is none or it is faulty or too large."""
+        if part is None:
+            return None
+        size = size_of(part, self._names.sizes)
+        fault = size_fault(part, size, self._names.sizes)
+        if fault:
+            self._names.report.error(part.origin, None, fault)
+            return None
+        self._counted(size, part)
+        return self._resolved(part)
+
+    def _resolved(self, part: written.Condition) -> Condition | None:  # noqa: PLR0912 - one row a kind.
         match part:
-            case None:
-                return None
             case written.FieldCondition():
                 return self._field(part)
             case written.AllCondition():
@@ -65,7 +72,7 @@ class ConditionBuilder:
             case written.AnyCondition():
                 return self._group(part.any, AnyOf)
             case written.NotCondition():
-                inner = self.built(part.not_)
+                inner = self._resolved(part.not_)
                 return None if inner is None else Not(inner)
             case written.CountCondition():
                 return self._count(part)
@@ -78,7 +85,7 @@ class ConditionBuilder:
             case written.FirstCondition():
                 return FirstEver(self._stamps(part.first, self.where(part, "where", part.where)), part.first)
             case written.SegmentCondition():
-                return self.segment(part.in_segment, part, "in_segment")
+                return self._member(part.in_segment, part, "in_segment")
             case written.StageCondition():
                 return self._stage(part)
             case written.ScoreCondition():
@@ -99,19 +106,31 @@ class ConditionBuilder:
 
     def segment(self, name: str, owner: Part, key: str) -> Condition | None:
         """Return membership of a segment, its own condition resolved in place."""
+        member = self._member(name, owner, key)
+        if member is not None:
+            self._counted(self._names.sizes[name], owner)
+        return member
+
+    def _member(self, name: str, owner: Part, key: str) -> Condition | None:
         if not self._names.known("segment", name, owner.origin, key):
             return None
-        if name in self._segments_open:
-            chain = (*self._segments_open[self._segments_open.index(name) :], name)
-            self._names.circle("segments", chain, owner.origin, key)
-            return None
-        self._segments_open.append(name)
-        inner = self.built(self._names.segments[name].when)
-        self._segments_open.pop()
-        return None if inner is None else InSegment(name, inner)
+        return self._names.members.get(name)
+
+    def _counted(self, size: Size, part: Part) -> None:
+        """Count towards the conditions of all rules; those of a segment count in each rule that asks for it."""
+        if not self._journey:
+            return
+        before = self._names.leaves
+        self._names.leaves += size.leaves
+        if before <= LEAVES_OF_ALL_MAX < self._names.leaves:
+            message = (
+                f"the rules up to here come to more than {LEAVES_OF_ALL_MAX} conditions with segments written out;"
+                " ask for large segments in fewer rules"
+            )
+            self._names.report.error(part.origin, None, message)
 
     def _group(self, parts: list[written.Condition], kind: type[AllOf] | type[AnyOf]) -> Condition | None:
-        built = [self.built(part) for part in parts]
+        built = [self._resolved(part) for part in parts]
         whole = tuple(part for part in built if part is not None)
         if len(whole) < len(built):
             return None
@@ -194,23 +213,6 @@ class ConditionBuilder:
             message = f'journey "{journey}" has no such stage: {unknown("stage", stage, stages)}'
             self._names.report.error(part.origin, "in_stage", message)
         return None if wrong else InStage(journey, tuple(part.in_stage))
-
-
-def leaves(part: written.Condition | None) -> Iterator[Any]:
-    """Yield the conditions at the ends of a written tree, in order."""
-    match part:
-        case None:
-            return
-        case written.AllCondition():
-            for one in part.all:
-                yield from leaves(one)
-        case written.AnyCondition():
-            for one in part.any:
-                yield from leaves(one)
-        case written.NotCondition():
-            yield from leaves(part.not_)
-        case _:
-            yield part
 
 
 def operand_fault(op: Op, value: Any, *, given: bool) -> str:

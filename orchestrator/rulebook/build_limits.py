@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,6 +15,7 @@ from orchestrator.rulebook.models.limit import ArbitratePart, CapPart, LearnPart
 from orchestrator.rulebook.models.part import Part
 from orchestrator.rulebook.models.trigger import EventTrigger
 from orchestrator.rulebook.names import Names
+from orchestrator.rulebook.order import in_order
 from orchestrator.rulebook.problem import unknown
 from orchestrator.rulebook.span import shown_span
 
@@ -40,6 +41,31 @@ def check_zone(names: Names, part: Part, zone: str) -> None:
         names.report.error(part.origin, "zone", message)
 
 
+def check_limit_sets(names: Names) -> None:
+    """Report shared sets that use one that does not exist, or each other in a circle."""
+    for part in names.limit_sets.values():
+        for name in part.use:
+            names.known("limit set", name, part.origin, "use")
+    uses = {name: dict.fromkeys(part.use, part.origin) for name, part in names.limit_sets.items()}
+    for _ in in_order(uses, "use", "limit sets", names):
+        pass
+
+
+def limit_layers(part: LimitsPart | None, names: Names) -> Iterator[LimitsPart]:
+    """Yield a rule's own limits and every shared set that it uses, itself or through another, each once."""
+    if part is None:
+        return
+    yield part
+    waiting = part.use[::-1]
+    seen: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in names.limit_sets and name not in seen:
+            seen.add(name)
+            yield names.limit_sets[name]
+            waiting += names.limit_sets[name].use[::-1]
+
+
 class LimitsBuilder:
     """Builds what may hold the actions of one rule back."""
 
@@ -51,7 +77,9 @@ class LimitsBuilder:
         """Return the limits with every shared set merged in; faults are reported."""
         if part is None:
             return Limits()
-        layers = list(self._layers(part, ()))
+        for name in part.use:
+            self._names.known("limit set", name, part.origin, "use")
+        layers = list(limit_layers(part, self._names))
         quiet = self._only(layers, "quiet_hours")
         return Limits(
             cooldown_ms=self._only(layers, "cooldown") or 0,
@@ -59,16 +87,6 @@ class LimitsBuilder:
             consent=self._consents(layers),
             quiet_hours=None if quiet is None else self._quiet(quiet),
         )
-
-    def _layers(self, part: LimitsPart, opened: tuple[str, ...]) -> Iterable[LimitsPart]:
-        yield part
-        for name in part.use:
-            if not self._names.known("limit set", name, part.origin, "use"):
-                continue
-            if name in opened:
-                self._names.circle("limit sets", (*opened[opened.index(name) :], name), part.origin, "use")
-                continue
-            yield from self._layers(self._names.limit_sets[name], (*opened, name))
 
     def _only(self, layers: list[LimitsPart], key: str) -> Any:
         """Return the one value that the layers agree on."""

@@ -25,6 +25,9 @@ def lint_capacity(names: Names, connector: ConnectorPart) -> None:
         message = "the lines of the capacity take the place of concurrency; leave one of them out"
         report.error(connector.delivery.origin, "concurrency", message)
     for name, group in part.groups.items():
+        if not name:
+            message = f"a group is named by a value of the param {part.group_by}, not by nothing"
+            report.error(group.origin, None, message)
         if group.lines is not None and group.lines > part.lines:
             message = f'the group "{name}" has {group.lines} lines, and the connector only {part.lines}'
             report.error(group.origin, "lines", message)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from orchestrator.core.definition import HOLDOUT
+from orchestrator.rulebook.build_limits import limit_layers
 from orchestrator.rulebook.lint_connectors import sends_of
-from orchestrator.rulebook.lint_plays import limit_layers
-from orchestrator.rulebook.models.journey import JourneyHead, RulePart, StageDwell, StagePart
+from orchestrator.rulebook.models.journey import JourneyHead, RulePart, StageDwell
 from orchestrator.rulebook.models.limit import CapPart, LimitsPart
 from orchestrator.rulebook.models.play import StepPart
 from orchestrator.rulebook.models.trigger import AbsenceTrigger, EventTrigger
@@ -38,13 +38,14 @@ class _Stages:
 
     def check(self) -> None:
         self._migration()
-        stages = list(self._head.stages.items())
+        stages = self._head.stages
         at: Map = self._head.origin["stages"]
-        if not any(isinstance(stage.on, EventTrigger) for _, stage in stages):
+        if not any(isinstance(stage.on, EventTrigger) for stage in stages.values()):
             self._report.error(at, None, "no stage is entered by an event, so no run ever starts")
             return
+        takers = self._takers()
         dwelling: tuple[str, int] | None = None
-        for index, (name, stage) in enumerate(stages):
+        for name, stage in stages.items():
             if isinstance(stage.on, StageDwell):
                 if dwelling is not None and dwelling[1] <= stage.on.dwell:
                     message = f'never reached: a run that has not moved is in "{dwelling[0]}" by then, which is final'
@@ -52,8 +53,8 @@ class _Stages:
                 if stage.final is not False and dwelling is None:
                     dwelling = (name, stage.on.dwell)
                 continue
-            later = self._taker(stages[index + 1 :], stage.on)
-            if later:
+            if name in takers:
+                later = takers[name]
                 message = f'never reached: {stage.on.event} always moves the run on to "{later}", which comes later'
                 self._report.error(at, name, message)
 
@@ -68,14 +69,19 @@ class _Stages:
             if taker not in self._head.stages:
                 self._report.error(at, gone, unknown("stage", taker, self._head.stages))
 
-    @staticmethod
-    def _taker(later: list[tuple[str, StagePart]], on: EventTrigger) -> str:
-        """Return a later stage that takes every event this one would take."""
-        for name, stage in later:
-            other = stage.on
-            if isinstance(other, EventTrigger) and other.event == on.event and other.where in (None, on.where):
-                return name
-        return ""
+    def _takers(self) -> dict[str, str]:
+        """Return the next later stage that takes every event a stage would take, for each stage that has one."""
+        takers: dict[str, str] = {}
+        ahead: dict[tuple[str, str], tuple[int, str]] = {}
+        for place, (name, stage) in reversed(list(enumerate(self._head.stages.items()))):
+            on = stage.on
+            if not isinstance(on, EventTrigger):
+                continue
+            any_of, own = (on.event, repr(None)), (on.event, repr(on.where))
+            if found := [ahead[key] for key in (any_of, own) if key in ahead]:
+                takers[name] = min(found)[1]
+            ahead[own] = (place, name)
+        return takers
 
 
 #: The longest that a calendar period can be.
@@ -106,15 +112,16 @@ class _RuleLint:
                 self._report.warning(exit_event.origin, "event", message)
 
     def _caps(self) -> None:
-        for part, cap in _caps_of(self._rule.limits, self._names, ()):
-            if cap.max == 0:
-                self._report.error(cap.origin, "max", "a cap of 0 lets the rule never act; delete the rule instead")
-            elif part is self._rule.limits:
-                self._loose(part, cap)
+        for part in limit_layers(self._rule.limits, self._names):
+            for cap in part.cap:
+                if cap.max == 0:
+                    self._report.error(cap.origin, "max", "a cap of 0 lets the rule never act; delete the rule instead")
+                elif part is self._rule.limits:
+                    self._loose(part, cap)
 
     def _loose(self, limits: LimitsPart, cap: CapPart) -> None:
         """A cap that the cooldown keeps the rule below does nothing."""
-        cooldown_ms = next((layer.cooldown for layer in limit_layers(limits, self._names, ()) if layer.cooldown), None)
+        cooldown_ms = next((layer.cooldown for layer in limit_layers(limits, self._names) if layer.cooldown), None)
         if cap.of != "rule" or cooldown_ms is None:
             return
         span_ms = cap.per if isinstance(cap.per, int) else _CALENDAR_MS[cap.per]
@@ -152,15 +159,6 @@ def _flat(steps: Iterable[StepPart]) -> Iterator[StepPart]:
         inner = [] if step.wait_for is None else step.wait_for.else_
         for block in (step.do, step.then, step.else_, inner):
             yield from _flat(block)
-
-
-def _caps_of(part: LimitsPart | None, names: Names, opened: tuple[str, ...]) -> Iterator[tuple[LimitsPart, CapPart]]:
-    if part is None:
-        return
-    yield from ((part, cap) for cap in part.cap)
-    for name in part.use:
-        if name in names.limit_sets and name not in opened:
-            yield from _caps_of(names.limit_sets[name], names, (*opened, name))
 
 
 # --------------------------------------------------------------------------------------------- across rules

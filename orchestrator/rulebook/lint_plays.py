@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from orchestrator.core.action import Kind
+from orchestrator.rulebook.build_limits import limit_layers
 from orchestrator.rulebook.lint_connectors import sends_of
 from orchestrator.rulebook.models.journey import JourneyHead, RulePart
-from orchestrator.rulebook.models.limit import LimitsPart
 from orchestrator.rulebook.models.part import Part
 from orchestrator.rulebook.models.play import SendPart, StepPart
 from orchestrator.rulebook.models.trigger import AbsenceTrigger, DwellTrigger
@@ -34,7 +34,7 @@ class _PlayLint:
         self._report = names.report
         self._head = head
         self._rule = rule
-        self._layers = tuple(limit_layers(rule.limits, names, ()))
+        self._layers = tuple(limit_layers(rule.limits, names))
 
     def check(self) -> None:
         self._consent()
@@ -146,16 +146,6 @@ def _flat(steps: Iterable[StepPart]) -> Iterator[StepPart]:
         inner = [] if step.wait_for is None else step.wait_for.else_
         for block in (step.do, step.then, step.else_, inner):
             yield from _flat(block)
-
-
-def limit_layers(part: LimitsPart | None, names: Names, opened: tuple[str, ...]) -> Iterator[LimitsPart]:
-    """Yield a rule's own limits and every shared set it uses, each once on its way."""
-    if part is None:
-        return
-    yield part
-    for name in part.use:
-        if name in names.limit_sets and name not in opened:
-            yield from limit_layers(names.limit_sets[name], names, (*opened, name))
 
 
 def _listed(kinds: Iterable[str]) -> str:

@@ -16,7 +16,7 @@ from orchestrator.rulebook.connector_entry import ConnectorEntry
 from orchestrator.rulebook.gather import gathered, role_of
 from orchestrator.rulebook.lint import lint
 from orchestrator.rulebook.lint_cases import lint_cases
-from orchestrator.rulebook.problem import Problem, Report, Severity
+from orchestrator.rulebook.problem import Problem, Report, bounded_comparing
 from orchestrator.rulebook.reading import parsed
 from orchestrator.rulebook.send_templates import SendTemplates
 from orchestrator.rulebook.source import Map
@@ -28,12 +28,14 @@ _SKIPPED = ("schema", "__pycache__", "node_modules")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """A rulebook as loaded. With an error among ``problems`` there are no journeys: it cannot be published.
+    """A rulebook as loaded. When it is not ``ok`` there are no journeys: it cannot be published.
 
+    ``ok`` says that no error was found, whatever of it ``problems`` has room for; warnings do not stand in the way.
     ``version`` is the hash of the files (12 hexadecimal digits); test cases do not count, for they decide nothing.
     ``files`` are those that do, by path, so that a rulebook can be published and loaded back elsewhere.
     """
 
+    ok: bool
     problems: tuple[Problem, ...]
     version: str
     files: Mapping[str, bytes]
@@ -43,18 +45,13 @@ class Loaded:
     connectors: tuple[ConnectorEntry, ...] = ()
     cases: tuple[CaseFile, ...] = ()
 
-    @property
-    def ok(self) -> bool:
-        """Whether the rulebook may be published; warnings do not stand in the way."""
-        return not any(problem.severity is Severity.ERROR for problem in self.problems)
-
 
 def load_rulebook(folder: Path) -> Loaded:
     """Load the rulebook of a folder. Reads files, raises nothing for what they say; a missing folder is a problem."""
     if not folder.is_dir():
         report = Report()
         report.error(Map(str(folder), 1, None, 0), None, "there is no such folder; name the one with your journeys")
-        return Loaded(problems=report.sorted(), version=version_of({}), files={}, plan=TrackingPlan())
+        return Loaded(ok=False, problems=report.sorted(), version=version_of({}), files={}, plan=TrackingPlan())
     return load_rulebook_files(folder_files(folder), shown_as=folder.as_posix())
 
 
@@ -80,7 +77,7 @@ def version_of(files: Mapping[str, bytes]) -> str:
 
 def load_rulebook_files(files: Mapping[str, bytes], *, shown_as: str = "") -> Loaded:
     """Load a rulebook from the contents of its files. ``shown_as`` is the folder that problems speak of."""
-    with _no_collection():
+    with _no_collection(), bounded_comparing():
         return _load(files, shown_as)
 
 
@@ -112,6 +109,7 @@ def _load(files: Mapping[str, bytes], shown_as: str) -> Loaded:
         if case is not None:
             lint_cases(case, names)
     return Loaded(
+        ok=not report.failed,
         problems=report.sorted(),
         version=version_of(deciding),
         files=deciding,

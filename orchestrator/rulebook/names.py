@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
+from orchestrator.core.condition import InSegment
 from orchestrator.core.definition import Aggregate
+from orchestrator.rulebook.condition_size import Size
 from orchestrator.rulebook.connector_entry import ConnectorEntry
 from orchestrator.rulebook.models.companion import SegmentPart, TemplatePart
 from orchestrator.rulebook.models.journey import JourneyHead, RulePart
@@ -13,6 +15,11 @@ from orchestrator.rulebook.models.limit import LimitsPart
 from orchestrator.rulebook.problem import Report, unknown
 from orchestrator.rulebook.source import Map
 from orchestrator.rulebook.tracking_plan import TrackingPlan
+
+#: Circles that are reported; who mends these sees the next.
+CIRCLES_MAX = 20
+#: Names of a circle that are shown.
+_CIRCLE_SHOWN_MAX = 12
 
 
 @dataclass(slots=True)
@@ -27,7 +34,8 @@ class JourneySource:
 class Names:
     """What names mean in one rulebook. ``broken`` holds the nouns whose file could not be read.
 
-    A name of a broken noun is not reported as unknown: its own file already says what is wrong.
+    A name of a broken noun is not reported as unknown: its own file already says what is wrong. ``members`` and
+    ``sizes`` are those of segments that could be built; ``leaves`` counts the conditions of all rules so far.
     """
 
     report: Report
@@ -40,6 +48,9 @@ class Names:
     journeys: dict[str, JourneySource] = field(default_factory=dict)
     plan_origins: dict[str, Map] = field(default_factory=dict)
     aggregates: dict[str, Aggregate] = field(default_factory=dict)
+    members: dict[str, InSegment] = field(default_factory=dict)
+    sizes: dict[str, Size] = field(default_factory=dict)
+    leaves: int = 0
     broken: set[str] = field(default_factory=set)
     circles: set[frozenset[str]] = field(default_factory=set)
 
@@ -54,11 +65,17 @@ class Names:
             self.report.error(at, key, unknown(noun, name, shown))
         return False
 
-    def circle(self, noun: str, chain: tuple[str, ...], at: Map, key: str | int | None) -> None:
-        """Report things that refer to each other in a circle, each circle once however it is entered."""
+    def circle(self, noun: str, opened: Iterable[str], name: str, at: Map, key: str | int | None) -> None:
+        """Report that the last of ``opened``, each of which refers to the next, refers back to ``name`` among them."""
+        if len(self.circles) >= CIRCLES_MAX:
+            return
+        way = list(opened)
+        chain = [*way[way.index(name) :], name]
         members = frozenset((noun, *chain))
         if members not in self.circles:
             self.circles.add(members)
+            if len(chain) > _CIRCLE_SHOWN_MAX:
+                chain[_CIRCLE_SHOWN_MAX - 2 : -1] = ["…"]
             self.report.error(at, key, f"{noun} refer to each other in a circle: {' → '.join(chain)}")
 
     def _of(self, noun: str) -> Collection[str]:

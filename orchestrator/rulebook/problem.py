@@ -8,15 +8,21 @@ A problem is rendered so that a person can go straight to the line::
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import Enum
 
 from orchestrator.rulebook.source import Map, Seq
 
-#: A file with more problems than this is reported up to here.
+#: Of a rulebook with more problems than this so many are reported, errors first, and how many more there are.
 PROBLEMS_MAX = 500
+#: So many names one loading compares with misspelt ones, each in some 20 µs; then it says no more what was meant.
+COMPARED_MAX = 10_000
+#: Longer words are no slip of a finger.
+_WORD_CHARS_MAX = 100
 
 _ARROW = " \N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK} "
 
@@ -65,9 +71,36 @@ def rendered(problems: Iterable[Problem]) -> str:
     return "\n".join(str(problem) for problem in problems)
 
 
+_compared_left: ContextVar[int | None] = ContextVar("compared_left", default=None)
+
+
+@contextmanager
+def bounded_comparing() -> Iterator[None]:
+    """Let ``did_you_mean`` and ``unknown`` look at no more than ``COMPARED_MAX`` names in here, and then fall silent.
+
+    A rulebook of thousands of names with thousands of slips would be read for minutes otherwise.
+    """
+    token = _compared_left.set(COMPARED_MAX)
+    try:
+        yield
+    finally:
+        _compared_left.reset(token)
+
+
+def _may_compare() -> bool:
+    left = _compared_left.get()
+    return left is None or left > 0
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `` Did you mean "…"?`` (with its leading space), or nothing when no known word is close."""
-    close = get_close_matches(word, list(known), n=1, cutoff=0.6)
+    if len(word) > _WORD_CHARS_MAX or not _may_compare():
+        return ""
+    names = list(known)
+    left = _compared_left.get()
+    if left is not None:
+        _compared_left.set(left - len(names))
+    close = get_close_matches(word, names, n=1, cutoff=0.6)
     return f' Did you mean "{close[0]}"?' if close else ""
 
 
@@ -81,6 +114,8 @@ def listed(words: Iterable[str], *, most: int = 12) -> str:
 
 def unknown(noun: str, word: str, known: Iterable[str]) -> str:
     """Return the message for a name that nothing bears: what is allowed, and which one may have been meant."""
+    if not _may_compare():
+        return f'unknown {noun} "{word}".'
     names = list(known)
     allowed = f" Known: {listed(names)}." if names else " None is declared."
     return f'unknown {noun} "{word}".{allowed}{did_you_mean(word, names)}'
@@ -117,10 +152,12 @@ class Report:
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
+        self._failed = False
 
     def add(self, problem: Problem) -> None:
         """Take a problem that knows its place."""
         self.problems.append(problem)
+        self._failed = self._failed or problem.severity is Severity.ERROR
 
     def error(self, at: Map | Seq, key: str | int | None, message: str) -> None:
         """Note an error at a key of a mapping, an item of a list, or (with None) the thing itself."""
@@ -133,10 +170,26 @@ class Report:
     @property
     def failed(self) -> bool:
         """Whether any problem is an error."""
-        return any(problem.severity is Severity.ERROR for problem in self.problems)
+        return self._failed
 
     def sorted(self) -> tuple[Problem, ...]:
-        """Return the problems by file and line, without repeats."""
+        """Return the problems by file and line, without repeats.
+
+        Of more than ``PROBLEMS_MAX`` warnings are left out before errors, and a last problem says how many there are.
+        """
         unique = dict.fromkeys(self.problems)
-        order = sorted(unique, key=lambda one: (one.file, one.line, one.severity is Severity.WARNING))
-        return tuple(order[:PROBLEMS_MAX])
+        order = sorted(unique, key=lambda one: (one.severity is Severity.WARNING, one.file, one.line))
+        kept, left_out = order[:PROBLEMS_MAX], order[PROBLEMS_MAX:]
+        kept.sort(key=lambda one: (one.file, one.line, one.severity is Severity.WARNING))
+        return (*kept, *_more(left_out))
+
+
+def _more(left_out: list[Problem]) -> Iterator[Problem]:
+    """Yield the problem that stands for those that are not shown, if there are any: as grave as the first of them."""
+    if not left_out:
+        return
+    first = left_out[0]
+    errors = sum(1 for one in left_out if one.severity is Severity.ERROR)
+    counted = ((errors, "error"), (len(left_out) - errors, "warning"))
+    words = [f"{number} more {noun}{'' if number == 1 else 's'}" for number, noun in counted if number]
+    yield Problem(first.file, first.line, (), f"… and {' and '.join(words)}: mend these first", first.severity)

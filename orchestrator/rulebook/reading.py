@@ -55,12 +55,18 @@ def read_part(model: type[P], source: Map, report: Report) -> P | None:
     return part if len(report.problems) == before else None
 
 
+#: With this, pydantic ends the place of an error that is of a key and not of its value.
+_KEY_MARK = "[key]"
+
+
 def _note(error: ErrorDetails, source: Map, report: Report) -> None:
-    at, key, names = _place(error["loc"], source)
+    loc = error["loc"]
+    of_key = len(loc) > 1 and loc[-1] == _KEY_MARK
+    at, key, names = _place(loc[:-1] if of_key else loc, source)
     if error["type"] == "missing":
         report.error(at, key, f'the key "{names[-1]}" is missing')
         return
-    last = next((name for name in reversed(names) if isinstance(name, str)), "")
+    last = next((name for name in reversed(names[:-1] if of_key else names) if isinstance(name, str)), "")
     report.error(at, key, f"{last}: {_message(error)}" if last else _message(error))
 
 

@@ -47,6 +47,9 @@ def _simplified(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     kept = {key: value for key, value in node.items() if not _is_noise(key, value)}
+    if "patternProperties" in kept:
+        # A mapping whose keys are names: what is no name is refused, not passed over.
+        kept["additionalProperties"] = False
     return {key: _simplified(value) for key, value in kept.items()}
 
 

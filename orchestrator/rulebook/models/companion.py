@@ -10,7 +10,7 @@ from orchestrator.rulebook.models.capacity import CapacityPart
 from orchestrator.rulebook.models.condition import Condition
 from orchestrator.rulebook.models.limit import LimitsPart
 from orchestrator.rulebook.models.part import Part, ShortForm
-from orchestrator.rulebook.models.scalars import Name, Scalar, Span
+from orchestrator.rulebook.models.scalars import ConsentName, EventName, Name, Scalar, Span
 
 PropertyType = Literal["string", "number", "integer", "boolean", "object", "array"]
 
@@ -47,9 +47,9 @@ class ConsentPart(Part):
 class TrackingPlanFile(Part):
     """What may be tracked: event types with their properties, traits, and purposes of consent."""
 
-    events: dict[str, EventPart] = Field(default_factory=dict, description="Event types by name.")
+    events: dict[EventName, EventPart] = Field(default_factory=dict, description="Event types by name.")
     traits: dict[str, Property] = Field(default_factory=dict, description="Traits of a customer by name.")
-    consents: dict[str, str] = Field(
+    consents: dict[ConsentName, str] = Field(
         default_factory=dict, description="Purposes of consent by name, with what they mean."
     )
 
@@ -104,7 +104,7 @@ class ConnectorPart(Part):
 class ConnectorsFile(Part):
     """The connectors by name."""
 
-    connectors: dict[str, ConnectorPart] = Field(description="Connectors by name.")
+    connectors: dict[Name, ConnectorPart] = Field(description="Connectors by name.")
 
 
 class TemplatePart(Part):
@@ -120,7 +120,7 @@ class TemplatePart(Part):
 class TemplatesFile(Part):
     """The templates by name."""
 
-    templates: dict[str, TemplatePart] = Field(description="Templates by name.")
+    templates: dict[Name, TemplatePart] = Field(description="Templates by name.")
 
 
 class SegmentPart(Part):
@@ -133,10 +133,10 @@ class SegmentPart(Part):
 class SegmentsFile(Part):
     """The segments by name."""
 
-    segments: dict[str, SegmentPart] = Field(description="Segments by name.")
+    segments: dict[Name, SegmentPart] = Field(description="Segments by name.")
 
 
 class LimitsFile(Part):
     """Shared sets of limits by name; a rule takes one with `limits: {use: NAME}`."""
 
-    limits: dict[str, LimitsPart] = Field(description="Sets of limits by name.")
+    limits: dict[Name, LimitsPart] = Field(description="Sets of limits by name.")

@@ -102,7 +102,7 @@ class JourneyHead(Part):
     key: PropertyPath | None = Field(
         None, description="One run per value of this property; without it, one run per customer."
     )
-    stages: dict[str, StagePart] = Field(
+    stages: dict[Name, StagePart] = Field(
         min_length=1, description="The stages in order; a run only moves forward. The first entered starts it."
     )
     reentry: Reentry | None = Field(None, description="When an ended run may start anew; without it, never.")

@@ -8,7 +8,7 @@ from pydantic import Field, PlainValidator, ValidationInfo, WithJsonSchema
 
 from orchestrator.rulebook.models.condition import Condition
 from orchestrator.rulebook.models.part import Part, expected, told
-from orchestrator.rulebook.models.scalars import Name, Scalar, SignedSpan, Span
+from orchestrator.rulebook.models.scalars import NAME_PATTERN, Name, Scalar, SignedSpan, Span, checked_name
 from orchestrator.rulebook.span import parsed_span_ms
 
 
@@ -85,6 +85,8 @@ class WaitForPart(Part):
 def _split(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict) or not isinstance(value.get("id"), str):
         raise told("a split needs an id and its arms with their percentages, {id: NAME, holdout: 10, a: 45, b: 45}")
+    for name in (value["id"], *value):
+        checked_name(name)
     for arm, percent in value.items():
         if arm != "id" and (isinstance(percent, bool) or not isinstance(percent, (int, float)) or percent <= 0):
             raise told(f"the arm {arm} needs a percentage above 0")
@@ -97,8 +99,9 @@ SplitPart = Annotated[
     WithJsonSchema(
         {
             "type": "object",
-            "properties": {"id": {"type": "string"}},
+            "properties": {"id": {"type": "string", "pattern": NAME_PATTERN}},
             "required": ["id"],
+            "propertyNames": {"pattern": NAME_PATTERN},
             "additionalProperties": {"type": "number", "exclusiveMinimum": 0, "maximum": 100},
         }
     ),

@@ -9,7 +9,9 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
 
+from orchestrator.core.action import Kind
 from orchestrator.core.condition import Path, Root
+from orchestrator.rulebook.event_name import EVENT_NAME_PATTERN, event_name_offered, is_event_name
 from orchestrator.rulebook.models.part import expected, shown, told
 from orchestrator.rulebook.problem import did_you_mean
 from orchestrator.rulebook.span import (
@@ -22,10 +24,13 @@ from orchestrator.rulebook.span import (
 )
 
 NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
+#: Purposes, and the consents that open and close a channel: ``kind:sms``, ``address:email``.
+CONSENT_PATTERN = rf"^([A-Za-z][A-Za-z0-9_-]{{0,63}}|(kind|address):({'|'.join(kind.value for kind in Kind)}))$"
 PATH_PATTERN = r"^(event|profile|context|run)(\.[A-Za-z_$][A-Za-z0-9_$-]{0,63}){1,8}$"
 PERCENT_PATTERN = r"^[+-]?\d{1,4}(\.\d+)?%$"
 
 _NAME = re.compile(NAME_PATTERN)
+_CONSENT = re.compile(CONSENT_PATTERN)
 _PATH = re.compile(PATH_PATTERN)
 _PERCENT = re.compile(PERCENT_PATTERN)
 _ROOTS = tuple(root.value for root in Root)
@@ -59,10 +64,23 @@ def _clock(value: Any) -> int:
     return minute
 
 
-def _name(value: Any) -> str:
+def checked_name(value: Any) -> str:
+    """Return a name, or raise what pydantic reports."""
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         raise expected("a name of letters, digits, - and _ that begins with a letter", value)
     return value
+
+
+def _consent(value: Any) -> str:
+    return value if isinstance(value, str) and _CONSENT.fullmatch(value) else checked_name(value)
+
+
+def _event_name(value: Any) -> str:
+    if isinstance(value, str) and is_event_name(value):
+        return value
+    offer = event_name_offered(value) if isinstance(value, str) else ""
+    remedy = f'Send "{offer}", and declare that' if offer else "Send up to 100 letters a to z, digits and underscores"
+    raise told(f"{shown(value)} is not in snake_case, so that every such event would be refused. {remedy}")
 
 
 def _number(value: Any) -> int | float:
@@ -142,7 +160,11 @@ SignedSpan = Annotated[
 ClockTime = Annotated[
     int, BeforeValidator(_clock), WithJsonSchema({"type": "string", "pattern": CLOCK_PATTERN, "examples": ["21:00"]})
 ]
-Name = Annotated[str, PlainValidator(_name), WithJsonSchema({"type": "string", "pattern": NAME_PATTERN})]
+Name = Annotated[str, PlainValidator(checked_name), WithJsonSchema({"type": "string", "pattern": NAME_PATTERN})]
+ConsentName = Annotated[str, PlainValidator(_consent), WithJsonSchema({"type": "string", "pattern": CONSENT_PATTERN})]
+EventName = Annotated[
+    str, PlainValidator(_event_name), WithJsonSchema({"type": "string", "pattern": EVENT_NAME_PATTERN})
+]
 FieldPath = Annotated[
     str,
     PlainValidator(_path),
