@@ -91,12 +91,14 @@ class Ingest:
             admission = self._take(body, [(name.decode("latin-1"), value) for name, value in raw_headers], now_ms)
         except EventRefused as refused:
             metrics.EVENTS_REFUSED.labels("gateway", str(refused.code)).inc()
+            caller.take(1)
             raise refused_body(refused) from None
         for each in admission.refused:
             metrics.EVENTS_REFUSED.labels("gateway", str(each.error.code)).inc()
+        # What is refused has cost as much as what is taken.
+        caller.take(len(admission.records) + len(admission.refused))
         if admission.refused and not self._keeps_refused:
             raise refused_events(admission.refused, len(admission.refused) + len(admission.ids))
-        caller.take(len(admission.records) + len(admission.refused))
         await self._append(admission, now_ms)
         return Response(msgspec.json.encode(self._accepted(admission)), self._status, media_type="application/json")
 

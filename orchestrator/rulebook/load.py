@@ -67,8 +67,8 @@ def folder_files(folder: Path) -> dict[str, bytes]:
 
 
 def version_of(files: Mapping[str, bytes]) -> str:
-    """Return the name of a rulebook version: the hash of its files and their paths."""
-    digest = blake2b(digest_size=6)
+    """Return the name of a rulebook version: the hash of its files and their paths, which nobody can find twice."""
+    digest = blake2b(digest_size=16)
     for path in sorted(files):
         digest.update(f"{path}\x00{len(files[path])}\x00".encode())
         digest.update(files[path])

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from msgspec import UNSET
 
-from orchestrator.core.event import MERGE_REQUESTED, PROFILE_MERGED
+from orchestrator.core.event import ACTION_SCHEDULED, CUSTOMER_ERASED, MERGE_REQUESTED, PROFILE_MERGED, RECEIPTS
 from orchestrator.errors import EventRefused
 from orchestrator.runtime.intake import cloudevents, dead_letter, refusal, segment
 from orchestrator.runtime.intake.dead_letter import DeadLetter
@@ -25,6 +25,15 @@ EVENTS_PER_REQUEST_MAX = 10_000
 NORMAL, CLOUDEVENTS, SEGMENT = "normal", "cloudevents", "segment"
 #: The key of a dead letter whose customer nobody knows.
 UNKNOWN_CUSTOMER = b"unknown"
+
+#: Types of the engine's own events, and what to do instead of sending them.
+_OWN = {
+    MERGE_REQUESTED: "Send alias to unite two ids.",
+    PROFILE_MERGED: "Send alias to unite two ids.",
+    CUSTOMER_ERASED: "Erase with DELETE /v1/customers/{id}, which takes the role operator.",
+    ACTION_SCHEDULED: "The dispatcher says what it has booked.",
+    **dict.fromkeys(RECEIPTS, "Report what became of an action to /v1/outcomes, signed."),
+}
 
 Decode = Callable[[bytes, int], NormalForm[Any]]
 
@@ -120,6 +129,8 @@ class HttpIntake:
         """
         value = letter.value or b""
         normals = self._intake.decode_all(value, letter.refused_at_ms, letter.headers)
+        if letter.origin == "gateway":
+            normals = [_foreign(normal) for normal in normals]
         records = []
         for index, normal in enumerate(normals):
             stand_in = blake2b(b"%d:" % index + value, digest_size=16).hexdigest()
@@ -167,9 +178,14 @@ class HttpIntake:
 
 
 def _foreign(normal: NormalForm[Any]) -> NormalForm[Any]:
-    """Return an event that producers may send; refuse the engine's own, which carry one customer's state to another."""
-    if normal.type in {MERGE_REQUESTED, PROFILE_MERGED}:
-        raise refusal.invalid("type", f"type {normal.type} is the engine's own.", "Send alias to unite two ids.")
+    """Return an event that producers may send; refuse the engine's own.
+
+    These erase a customer, carry the state of one to another, or say what became of an action: none of it is for
+    whoever holds a write key, which a page on the web may show to anybody.
+    """
+    remedy = _OWN.get(normal.type)
+    if remedy is not None:
+        raise refusal.invalid("type", f"type {normal.type} is the engine's own.", remedy)
     return normal
 
 

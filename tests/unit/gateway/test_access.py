@@ -336,6 +336,18 @@ class TestRates:
         refused = await client.post("/v1/events", content=endless(), headers=bearer("slow-key"))
         assert refused.status_code == 429
 
+    async def test_what_is_refused_counts_as_what_is_taken(self, client: httpx.AsyncClient) -> None:
+        bad = [{**EVENT, "type": "Not Snake"}] * 3
+        first = await client.post("/v1/events", json=bad, headers=bearer("slow-key"))
+        again = await client.post("/v1/events", json=bad, headers=bearer("slow-key"))
+        assert (first.status_code, again.status_code) == (400, 429)
+
+    async def test_a_body_that_is_no_events_counts_as_one(self, client: httpx.AsyncClient) -> None:
+        answers = [
+            (await client.post("/v1/events", content=b"{", headers=bearer("slow-key"))).status_code for _ in range(4)
+        ]
+        assert answers == [400, 400, 400, 429]
+
     async def test_look_ups_count_as_one_event_each(self, client: httpx.AsyncClient) -> None:
         answers = [(await client.get("/v1/actions", headers=bearer("slow-key"))).status_code for _ in range(4)]
         assert answers == [200, 200, 200, 429]

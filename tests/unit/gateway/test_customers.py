@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from orchestrator.core.action import Action
+from orchestrator.core.event import RECEIPTS
 from orchestrator.core.state import CustomerState
 from orchestrator.gateway.customers import UnforgottenActions
 from orchestrator.gateway.views import action_view
@@ -119,9 +120,15 @@ async def test_actions_that_an_erasure_has_forgotten_are_not_shown(known) -> Non
     assert [one.id for one in shown] == ["a2", "a3", "a4"]
 
 
-@pytest.mark.parametrize("event_type", ["merge_requested", "profile_merged"])
-async def test_producers_cannot_send_what_carries_states_between_customers(client, log, event_type) -> None:
+@pytest.mark.parametrize(
+    "event_type", ["merge_requested", "profile_merged", "customer_erased", "action_scheduled", *sorted(RECEIPTS)]
+)
+async def test_producers_cannot_send_what_is_the_engines_own(client, log, event_type) -> None:
     event = {"id": "e1", "type": event_type, "customer_id": "c1", "occurred_at": 1_772_425_800_000}
+    said = f"type {event_type} is the engine's own."
     answer = await client.post("/v1/events", json=event)
-    assert (answer.status_code, answer.json()["detail"]) == (400, f"type {event_type} is the engine's own.")
+    assert (answer.status_code, answer.json()["detail"]) == (400, said)
+    call = {"type": "track", "event": event_type.replace("_", " ").title(), "userId": "c1", "properties": {}}
+    answer = await client.post("/v1/track", json=call)
+    assert (answer.status_code, answer.json()["detail"]) == (400, said)
     assert await log.values(EVENTS) == []

@@ -113,6 +113,17 @@ def test_a_dead_letter_is_sent_again_as_it_would_have_been(http_intake: HttpInta
     assert (wire(again.value)["occurred_at"], wire(again.value)["context"]) == (NOW_MS - 10_000, {"ip": "::1"})
 
 
+def test_a_dead_letter_of_a_producer_is_not_sent_again_as_the_engines_own(http_intake: HttpIntake) -> None:
+    merged = {**NORMAL, "type": "profile_merged"}
+    (record,) = http_intake.batch(body({"batch": [{**TRACK, "event": "Profile Merged"}]}), NOW_MS).dead_letters(NOW_MS)
+    letter = decode_dead_letter(record.value)
+    with pytest.raises(EventRefused, match=r"^type profile_merged is the engine's own\.$"):
+        http_intake.again(letter, NOW_MS)
+    failed = msgspec.structs.replace(letter, origin="worker", value=body(merged))
+    (again,) = http_intake.again(failed, NOW_MS)
+    assert wire(again.value)["type"] == "profile_merged"
+
+
 def test_a_dead_letter_without_an_id_is_one_event_however_often_it_is_sent(http_intake: HttpIntake) -> None:
     events = [{name: value for name, value in NORMAL.items() if name != "id"}] * 2
     refused = EventRefused("missing_field", "id", "id is missing.", "Send one.")
