@@ -4,6 +4,9 @@ The producer is idempotent and waits for every replica in sync (``acks=all``): w
 repeated inside the attempt without doubling it. A record whose acknowledgement does not come in time is UNKNOWN, and
 may still be written after that; consumers tell a repeat by the header ``id``.
 
+Brokers name each other, and whoever owns one may name any address. So every connection is judged when it is opened, and
+a cluster that names a broker out of reach gets no record at all, rather than those of some customers.
+
 =============================================  ========  =====================================================
 what happened                                  result    why
 =============================================  ========  =====================================================
@@ -23,6 +26,7 @@ import ssl
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
     InvalidTopicError,
@@ -36,8 +40,9 @@ from aiokafka.errors import (
 from connectors.connector_type import Surroundings, checked_params, environment_value
 from connectors.errors import ConnectorMisconfigured, Problem
 from connectors.kafka_parameters import KafkaParameters, PublishParams
+from connectors.kafka_reach import BrokerForbidden, guard, opened
 from connectors.protocol import Delivery, Receipt, Result
-from connectors.reach import ForbiddenTarget
+from connectors.reach import ForbiddenTarget, Reach
 from connectors.webhook import webhook_content
 
 METADATA_TRIES, METADATA_PAUSE_S = 3, 0.1
@@ -66,7 +71,7 @@ class KafkaConnector:
             async with asyncio.timeout(self._parameters.timeout_s):
                 attempt.session = await self._started()
                 written = await attempt.publish(self._parameters.topic)
-        except _Refused as refusal:
+        except (_Refused, BrokerForbidden) as refusal:
             return Receipt(result=Result.REFUSED, detail=str(refusal))
         except (KafkaError, OSError) as error:
             self._retire(attempt.session)
@@ -86,7 +91,7 @@ class KafkaConnector:
                 await session.producer.client.fetch_all_metadata()
         except TimeoutError:
             return f"{self._parameters.bootstrap} did not answer within {self._parameters.timeout_s:g} s. {_UNREACHED}"
-        except _Refused as refusal:
+        except (_Refused, BrokerForbidden) as refusal:
             return str(refusal)
         except (KafkaError, OSError) as error:
             self._retire(session)
@@ -105,12 +110,13 @@ class KafkaConnector:
             await asyncio.gather(*self._endings)
 
     async def _started(self) -> _Session:
-        """Return a session that knows the topic, in use; raise ``_Refused``, ``KafkaError`` or ``OSError``."""
+        """Return a session that knows the topic, in use; raise a refusal, ``KafkaError`` or ``OSError``."""
         async with self._starting:
             if self._session is None:
-                self._session = _Session(await self._new_producer())
+                self._session = await self._new_session()
             session = self._session
             await self._find_topic(session.producer.client)
+            await session.judge_brokers(self._parameters.reach)
             session.users += 1
             return session
 
@@ -132,12 +138,25 @@ class KafkaConnector:
             self._endings.add(task)
             task.add_done_callback(self._endings.discard)
 
+    async def _new_session(self) -> _Session:
+        """Return a session whose brokers were judged; all that ``AIOKafkaProducer.start`` does, and that in between."""
+        session = _Session(await self._new_producer())
+        producer = session.producer
+        try:
+            await producer.client.bootstrap()
+            await session.judge_brokers(self._parameters.reach)
+            await producer._sender.start()
+        except BaseException:
+            await producer.stop()
+            raise
+        return session
+
     async def _new_producer(self) -> Any:
         for host, port in self._parameters.brokers:
             try:
                 await self._parameters.reach.addresses(host, port)
             except ForbiddenTarget as error:
-                raise _Refused(f"{error}.") from None
+                raise BrokerForbidden(f"{error}.") from None
         producer = AIOKafkaProducer(
             bootstrap_servers=[f"{host}:{port}" for host, port in self._parameters.brokers],
             client_id=f"journey-{self.name}",
@@ -150,11 +169,7 @@ class KafkaConnector:
             sasl_plain_username=self._parameters.username or None,
             sasl_plain_password=self._password or None,
         )
-        try:
-            await producer.start()
-        except BaseException:
-            await producer.stop()
-            raise
+        guard(producer.client, AIOKafkaConnection, self._parameters.reach)
         return producer
 
     async def _find_topic(self, client: Any) -> None:
@@ -201,20 +216,36 @@ class KafkaConnector:
         host, port = self._parameters.brokers[0]
         try:
             async with asyncio.timeout(self._parameters.timeout_s):
-                _, writer = await asyncio.open_connection(host, port)
+                transport, _ = await opened(self._parameters.reach, asyncio.Protocol, host, port)
         except (OSError, TimeoutError):
             return False
-        writer.close()
+        transport.close()
         return True
 
 
 class _Session:
-    """A producer and how many are at work with it."""
+    """A producer, how many are at work with it, and the brokers that it may be told of."""
 
     def __init__(self, producer: Any) -> None:
         self.producer = producer
         self.users = 0
         self.ending = False
+        self._judged: set[tuple[str, int]] = set()
+
+    async def judge_brokers(self, reach: Reach) -> None:
+        """Raise ``BrokerForbidden`` when the cluster names a broker out of reach.
+
+        The client cannot connect there either, but would only try again until the timeout, and never say why.
+        """
+        named = {(broker.host, broker.port) for broker in self.producer.client.cluster.brokers()}
+        for host, port in sorted(named - self._judged):
+            try:
+                await reach.addresses(host, port)
+            except ForbiddenTarget as error:
+                raise BrokerForbidden(f"a broker's advertised listener is {host}:{port}. {error}.") from None
+            except OSError:
+                continue  # Its name may resolve again by the time that it is needed.
+            self._judged.add((host, port))
 
     async def end(self) -> None:
         """Stop the producer, after the request that is on its way at the latest.

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
@@ -26,8 +26,16 @@ VARIABLE = "JOURNEY_PRIVATE_TARGETS"
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-#: Well-known prefix of IPv6 addresses that a gateway turns into IPv4 (RFC 6052); the last 32 bits are the address.
-_NAT64 = ip_network("64:ff9b::/96")
+#: Prefixes of IPv6 addresses that a gateway turns into IPv4 (RFC 6052, RFC 8215); the last 32 bits are the address.
+#: The second is the first /96 of the /48 for local use. In its others the address may stand elsewhere: they stay local.
+_NAT64 = (ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/96"))
+
+#: All of IPv6 that is assigned to the public internet so far (RFC 4291); Python counts much of the rest as global.
+_GLOBAL_UNICAST = ip_network("2000::/3")
+
+#: Where clouds keep credentials outside link-local addresses: IANA's protocol assignments (Oracle's 192.0.0.192),
+#: Azure's platform, Alibaba's and Amazon's metadata. The first two count as global, which they are not.
+_CLOUDS = tuple(map(ip_network, ("192.0.0.0/24", "168.63.129.16/32", "100.100.100.200/32", "fd00:ec2::254/128")))
 
 
 class ForbiddenTarget(OSError):
@@ -38,8 +46,8 @@ class ForbiddenTarget(OSError):
 class Reach:
     """What may be connected to besides public addresses: networks, and hosts (of one port when it is not None).
 
-    A host that is named here may resolve to a private or loopback address, never to a link-local one, where clouds
-    keep credentials; such an address can only be permitted by itself.
+    A host that is named here may resolve to a private or loopback address, never to a link-local one or another where
+    clouds keep credentials; such an address can only be permitted by itself.
     """
 
     networks: tuple[Network, ...] = ()
@@ -74,24 +82,29 @@ class Reach:
     def permits(self, host: str, port: int, address: Address) -> bool:
         """Return whether a connector that was given ``host`` and ``port`` may connect to ``address``."""
         address = _unwrapped(address)
-        if address.is_global and not address.is_multicast:
+        if _is_public(address):
             return True
         if address.is_multicast or address.is_unspecified:
             return False
-        if any(address in network for network in self.networks if network.version == address.version):
+        if _is_within(address, self.networks):
             return True
         if (str(address), None) in self.hosts or (str(address), port) in self.hosts:
             return True
         named = (host.lower().rstrip("."), None) in self.hosts or (host.lower().rstrip("."), port) in self.hosts
-        return named and not address.is_link_local
+        return named and not address.is_link_local and not _is_within(address, _CLOUDS)
 
     async def addresses(self, host: str, port: int) -> list[str]:
         """Return the addresses of ``host`` that may be connected to, in the resolver's order.
 
         Raises ``ForbiddenTarget`` when there are only others, another ``OSError`` when the name does not resolve.
         """
+        if not 0 < port < 65536:
+            raise OSError(f"{port} is no port")
         loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        try:
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except UnicodeError as error:
+            raise OSError(f"{host[:253]} is no name of a host: {error}") from None
         resolved = list(dict.fromkeys(str(answer[4][0]) for answer in found))
         permitted = [one for one in resolved if self.permits(host, port, ip_address(one.partition("%")[0]))]
         if not permitted:
@@ -119,6 +132,16 @@ def _unwrapped(address: Address) -> Address:
     if isinstance(address, IPv6Address):
         if embedded := address.ipv4_mapped or address.sixtofour or (address.teredo and address.teredo[1]):
             return embedded
-        if address in _NAT64:
+        if _is_within(address, _NAT64):
             return IPv4Address(int(address) & 0xFFFFFFFF)
     return address
+
+
+def _is_public(address: Address) -> bool:
+    if isinstance(address, IPv6Address) and address not in _GLOBAL_UNICAST:
+        return False
+    return address.is_global and not address.is_multicast and not _is_within(address, _CLOUDS)
+
+
+def _is_within(address: Address, networks: Iterable[Network]) -> bool:
+    return any(address in network for network in networks if network.version == address.version)

@@ -1,12 +1,15 @@
 """What arrived: each id once, the latest in memory, all of them in a file when one is given.
 
 The file has one JSON line per first arrival, written before the sender gets its answer. It is read back at the
-start, so that ids are still known, and totals still right, after the receiver was killed.
+start, so that ids are still known, and totals still right, after the receiver was killed. It is for its owner alone:
+what customers were sent stands in it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from collections import deque
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -54,8 +57,8 @@ class Arrivals:
         if record_path is not None:
             if record_path.exists() and not record_path.is_file():
                 raise OSError(f"{record_path} is not a regular file: a record is read back from its beginning")
-            record_path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = record_path.open("a+b", buffering=0)
+            record_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._file = _opened(record_path)
             self._read_back(self._file)
 
     def take(self, arrival: Arrival) -> bool:
@@ -126,6 +129,16 @@ class Arrivals:
             self._remember(Arrival(**json.loads(line)))
             whole += len(line)
         file.truncate(whole)
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Open the file to read and append, made for its owner alone; one of ours is closed to others where it was not."""
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600), "a+b", buffering=0)
+    found = os.fstat(file.fileno())
+    if found.st_uid == os.geteuid() and found.st_mode & 0o077:
+        with contextlib.suppress(OSError):  # A file system without modes has none to change.
+            os.fchmod(file.fileno(), 0o600)
+    return file
 
 
 def _append(file: BinaryIO, arrival: Arrival) -> None:

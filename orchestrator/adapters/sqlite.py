@@ -3,14 +3,18 @@
 All work runs on these threads, so the event loop never waits for a disk. Units of writing that queue up while
 one is being written share its transaction and its fsync (group commit); each has its own savepoint, so a unit
 that is refused takes nothing else with it. Reading has a connection of its own and never waits for an fsync.
+
+The file and its folder are for their owner alone: what is known of customers stands in it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import queue
 import sqlite3
+import stat
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -68,11 +72,12 @@ class SqliteDatabase:
         if self._writer is not None:
             return
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigurationError(
                 f"The folder {self.path.parent} cannot be made ({error.strerror}); name one that this user may write."
             ) from error
+        _make_private(self.path)
         self._writer = _Writer(self.path, self._schema)
         self._reader = _Reader(self.path)
         try:
@@ -114,6 +119,30 @@ class SqliteDatabase:
         if lane is None:
             raise StoreUnavailable(f"{self.path} is not open.")
         return lane
+
+
+def close_to_others(path: Path) -> None:
+    """Take from everybody but its owner what they may do with a file or folder of this user, where it is there.
+
+    What belongs to somebody else, a folder that all may write (``/tmp``) and a file system without modes stay as they
+    are.
+    """
+    with contextlib.suppress(OSError):
+        found = path.stat()
+        if found.st_uid == os.geteuid() and found.st_mode & 0o077 and not found.st_mode & stat.S_ISVTX:
+            path.chmod(stat.S_IMODE(found.st_mode) & ~0o077)
+
+
+def _make_private(path: Path) -> None:
+    """Make the file, which SQLite would make for everybody, and close what is there; what cannot be is SQLite's to say.
+
+    A file that is there is never opened here: closing it again would end the locks that this process has on it.
+    """
+    with contextlib.suppress(OSError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    # SQLite gives a new WAL and its index the mode of the file; older ones may be left over from a crash.
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        close_to_others(path.with_name(name))
 
 
 def _touch(connection: sqlite3.Connection) -> None:

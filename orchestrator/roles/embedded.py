@@ -28,7 +28,7 @@ from orchestrator.adapters import (
     sqlite_state_store,
 )
 from orchestrator.adapters.clock import SystemClock
-from orchestrator.adapters.sqlite import SqliteDatabase
+from orchestrator.adapters.sqlite import SqliteDatabase, close_to_others
 from orchestrator.adapters.sqlite_contact_book import SqliteContactBook
 from orchestrator.adapters.sqlite_dispatch_queue import SqliteDispatchQueue
 from orchestrator.adapters.sqlite_erasure import SqliteErasure
@@ -277,8 +277,9 @@ class _Ready:
 
 @contextlib.contextmanager
 def _sole_owner(data: Path) -> Iterator[None]:
-    """Hold the data folder for this process; a second engine on it would only be fenced off."""
-    data.mkdir(parents=True, exist_ok=True)
+    """Hold the data folder for this process and this user; a second engine on it would only be fenced off."""
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    close_to_others(data)
     with (data / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import stat
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from orchestrator.adapters.sqlite import SqliteDatabase
+from orchestrator.adapters.sqlite import SqliteDatabase, close_to_others
 from orchestrator.errors import ConfigurationError, StoreUnavailable
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS word (text TEXT PRIMARY KEY) WITHOUT ROWID;"
@@ -55,6 +56,59 @@ async def test_it_makes_its_folder_and_commits_durably_in_wal_mode(database: Sql
     )
     assert settings == ["wal", 2]
     assert database.path.exists()
+
+
+def modes(folder: Path) -> dict[str, str]:
+    return {path.name: stat.filemode(path.stat().st_mode) for path in (folder, *folder.iterdir())}
+
+
+async def test_the_folder_and_its_files_are_for_their_owner_alone(database: SqliteDatabase) -> None:
+    await database.run(lambda connection: insert(connection, "a"))
+    assert modes(database.path.parent) == {
+        "folder": "drwx------",
+        "words.db": "-rw-------",
+        "words.db-shm": "-rw-------",
+        "words.db-wal": "-rw-------",
+    }
+
+
+async def test_files_that_others_may_read_are_closed_to_them(database: SqliteDatabase) -> None:
+    """A crash leaves the WAL and its index behind, made with the mode that the file had at the time."""
+    await database.run(lambda connection: insert(connection, "a"))
+    left = [path for path in database.path.parent.iterdir() if path.name.startswith("words.db")]
+    kept = {path.name: path.read_bytes() for path in left}
+    folder = database.path.parent.parent / "crashed"
+    folder.mkdir()
+    for name, content in kept.items():
+        (folder / name).write_bytes(content)
+        (folder / name).chmod(0o644)
+    again = SqliteDatabase(folder / "words.db", SCHEMA)
+    await again.open()
+    assert await again.read(words) == ["a"]
+    assert {name: mode for name, mode in modes(folder).items() if name != "crashed"} == dict.fromkeys(
+        kept, "-rw-------"
+    )
+    await again.close()
+
+
+def locks(path: Path) -> list[str]:
+    return [line for line in Path("/proc/locks").read_text().splitlines() if f":{path.stat().st_ino} " in line]
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="the kernel does not list its locks")
+async def test_opening_leaves_the_locks_alone_that_this_process_has_on_the_file(database: SqliteDatabase) -> None:
+    """POSIX ends the locks of a process on a file when it closes the file, by whichever descriptor."""
+    beside = SqliteDatabase(database.path, SCHEMA)
+    await beside.open()
+    assert len(locks(database.path)) == 1, "all connections of a process share one"
+    await beside.close()
+
+
+def test_a_folder_that_all_may_write_is_left_to_all(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    close_to_others(tmp_path)
+    close_to_others(tmp_path / "nothing")
+    assert stat.filemode(tmp_path.stat().st_mode) == "drwxrwxrwt"
 
 
 async def test_a_unit_answers_with_its_result_and_reading_finds_what_it_wrote(database: SqliteDatabase) -> None:

@@ -43,6 +43,23 @@ JUDGED = [
     ("example.com", 443, "2002:7f00:1::", "", False),
     ("example.com", 443, "64:ff9b::7f00:1", "", False),
     ("example.com", 443, "64:ff9b::5db8:d70e", "", True),
+    ("example.com", 443, "64:ff9b:1::a9fe:a9fe", "", False),
+    ("example.com", 443, "64:ff9b:1::7f00:1", "", False),
+    ("example.com", 443, "64:ff9b:1::5db8:d70e", "", True),
+    ("example.com", 443, "64:ff9b:1:a9fe:a9:fe00:5db8:d70e", "", False),
+    ("example.com", 443, "2001:0:7f00:1::1", "", False),
+    ("example.com", 443, "2001:db8::1", "", False),
+    ("example.com", 443, "::127.0.0.1", "", False),
+    ("example.com", 443, "::93.184.215.14", "", False),
+    ("example.com", 443, "::ffff:0:a9fe:a9fe", "", False),
+    ("example.com", 443, "fec0::2", "", False),
+    ("example.com", 443, "5f00::1", "", False),
+    ("example.com", 443, "4000::1", "", False),
+    ("example.com", 443, "192.0.0.192", "", False),
+    ("example.com", 443, "192.0.0.9", "", False),
+    ("example.com", 443, "168.63.129.16", "", False),
+    ("example.com", 443, "168.63.129.17", "", True),
+    ("example.com", 443, "::ffff:168.63.129.16", "", False),
     ("127.0.0.1", 8090, "127.0.0.1", "127.0.0.1:8090", True),
     ("127.0.0.1", 6379, "127.0.0.1", "127.0.0.1:8090", False),
     ("::1", 8090, "::1", "[::1]:8090", True),
@@ -51,10 +68,18 @@ JUDGED = [
     ("crm", 81, "10.1.2.3", "crm:80", False),
     ("other", 80, "10.1.2.3", "crm", False),
     ("crm", 80, "169.254.169.254", "crm", False),
+    ("crm", 80, "168.63.129.16", "crm", False),
+    ("crm", 80, "192.0.0.192", "crm", False),
+    ("crm", 80, "100.100.100.200", "crm", False),
+    ("crm", 80, "fd00:ec2::254", "crm", False),
+    ("crm", 80, "64:ff9b:1::a9fe:a9fe", "crm", False),
+    ("crm", 80, "fec0::2", "crm", True),
     ("other", 80, "10.1.2.3", "10.0.0.0/8", True),
     ("other", 80, "11.0.0.1", "10.0.0.0/8", True),
     ("other", 80, "::ffff:10.1.2.3", "10.0.0.0/8", True),
     ("169.254.169.254", 80, "169.254.169.254", "169.254.169.254/32", True),
+    ("other", 80, "168.63.129.16", "168.63.129.16", True),
+    ("other", 80, "64:ff9b:1:1::1", "64:ff9b:1::/48", True),
     ("other", 80, "224.0.0.1", "0.0.0.0/0", False),
     ("other", 80, "127.0.0.1", " 10.0.0.0/8 , 127.0.0.1 ", True),
 ]
@@ -167,6 +192,19 @@ async def test_of_several_addresses_only_permitted_ones_are_tried(monkeypatch: p
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", mixed)
     assert await NOBODY.addresses("mixed.example", 443) == ["93.184.215.14"]
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "said"),
+    [
+        ("example.com", 70000, "70000 is no port"),
+        ("a..example", 443, "a..example is no name of a host: "),
+        (f"{'a' * 64}.example", 443, f"{'a' * 64}.example is no name of a host: "),
+    ],
+)
+async def test_what_cannot_be_resolved_is_an_error_of_the_network(host: str, port: int, said: str) -> None:
+    with pytest.raises(OSError, match=f"^{re.escape(said)}"):
+        await NOBODY.addresses(host, port)
 
 
 async def test_the_pool_of_aiohttp_takes_its_connections_from_the_guard(target: tuple[int, list[bytes]]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
+import stat
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,29 @@ def test_a_restart_knows_the_recorded_ids(tmp_path: Path) -> None:
     assert second.take(arrival("c")) is True
     second.close()
     assert [json.loads(line)["id"] for line in path.read_text().splitlines()] == ["a", "b", "c"]
+
+
+def test_the_record_is_for_its_owner_alone(tmp_path: Path) -> None:
+    made, older = tmp_path / "deep" / "calls.jsonl", tmp_path / "older.jsonl"
+    older.touch(0o644)
+    older.chmod(0o644)
+    for path in (made, older):
+        Arrivals(keep=10, record_path=path).close()
+    assert [stat.filemode(path.stat().st_mode) for path in (made.parent, made, older)] == [
+        "drwx------",
+        "-rw-------",
+        "-rw-------",
+    ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody else")
+def test_a_record_of_somebody_else_keeps_its_mode(tmp_path: Path) -> None:
+    path = tmp_path / "calls.jsonl"
+    path.touch()
+    path.chmod(0o640)
+    os.chown(path, 65534, 65534)
+    Arrivals(keep=10, record_path=path).close()
+    assert stat.filemode(path.stat().st_mode) == "-rw-r-----"
 
 
 def test_a_line_that_a_crash_cut_short_never_arrived(tmp_path: Path) -> None:
