@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 WORKSPACE = r"^[a-z0-9][a-z0-9_-]{0,31}$"
+HOST_NAME = r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?"
 DEFAULT_WORKSPACE = "default"
 
 
@@ -29,6 +30,9 @@ class Settings(BaseSettings):
     rules: Path = Field(Path("rules"), description="Folder of journeys, rules and their companions.")
     data: Path = Field(Path(".data"), description="Folder of the embedded store.")
     host: str = Field("127.0.0.1", description="Address that HTTP servers bind to.")
+    host_names: tuple[str, ...] = Field(
+        (), description="Names that a gateway without keys, and the receiver, are called by, beside localhost."
+    )
     port: int = Field(8080, ge=0, le=65535, description="Port of the gateway.")
     receiver_port: int = Field(8090, ge=0, le=65535, description="Port of the local receiver.")
     metrics_port: int = Field(9100, ge=0, le=65535, description="Port of /metrics of worker and dispatcher.")
@@ -92,6 +96,14 @@ class Settings(BaseSettings):
         for name in names:
             if not re.fullmatch(WORKSPACE, name):
                 raise ValueError(f'"{name}" is no name of a workspace')
+        return names
+
+    @field_validator("host_names")
+    @classmethod
+    def _hosts(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if not re.fullmatch(HOST_NAME, name):
+                raise ValueError(f'"{name}" is no name of a host: write it alone, without scheme, port or pattern')
         return names
 
     @model_validator(mode="after")

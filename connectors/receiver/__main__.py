@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             secret=_variable(options.secret_env),
             token=_variable(options.token_env),
             keep=options.keep,
+            host_names=(options.host, *options.host_name),
         )
     except (ValueError, OSError) as error:
         parser.error(str(error))
@@ -34,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m connectors.receiver", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to bind to (default: %(default)s)")
+    parser.add_argument(
+        "--host-name", action="append", default=[], help="name that it is called by, beside localhost; may be repeated"
+    )
     parser.add_argument("--port", type=int, default=8090, help="port (default: %(default)s)")
     parser.add_argument("--record", type=Path, help="file that every first arrival is appended to, as JSON lines")
     parser.add_argument("--keep", type=int, default=KEEP_DEFAULT, help="arrivals kept readable (default: %(default)s)")

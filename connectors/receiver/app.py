@@ -2,7 +2,8 @@
 
 ``POST /v1/calls`` · ``POST /hooks/{name}`` · ``GET|DELETE /v1/received`` · ``POST /v1/reports`` ·
 ``GET|POST|DELETE /control`` · ``GET /``.
-Errors are RFC 9457 problem documents. It is a tool for people and tests: bind it to loopback.
+Errors are RFC 9457 problem documents. It is a tool for people and tests: bind it to loopback. Pages of other origins
+cannot use it: a browser names them in the Host header, or asks before it sends JSON, and is not told yes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import logging
 import math
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from importlib.resources import files
@@ -22,12 +23,15 @@ from typing import Any
 
 from pydantic import ValidationError
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from connectors import clock
 from connectors.errors import model_problems
+from connectors.hosts import Hosts
 from connectors.receiver.arrivals import Arrival, Arrivals
 from connectors.receiver.faults import Fault, Faults
 from connectors.receiver.intake import BodyRefused, call_arrival, hook_arrival
@@ -118,12 +122,8 @@ class Receiver:
         )
 
     async def report(self, request: Request) -> Response:
-        """Tell the engine what became of a delivery: 202 once it has taken the report.
-
-        Only JSON is taken: a page of another origin cannot send that without asking first, and nobody is told yes.
-        """
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            raise Refused(415, "send the order as application/json")
+        """Tell the engine what became of a delivery: 202 once it has taken the report."""
+        _must_be_json(request)
         try:
             order = ReportOrder.model_validate_json(await _body(request))
         except ValidationError as error:
@@ -146,6 +146,7 @@ class Receiver:
         if request.method == "DELETE":
             self._faults.clear()
         elif request.method == "POST":
+            _must_be_json(request)
             try:
                 self._faults.order(Fault.model_validate_json(await _body(request)))
             except ValidationError as error:
@@ -204,21 +205,37 @@ class Receiver:
         return [fault.model_dump() for fault in self._faults.in_force()]
 
 
-def create_app(
+class _HostCheck:
+    """Middleware: answers nothing that came under a name which somebody may have bent to this machine."""
+
+    def __init__(self, app: ASGIApp, hosts: Hosts) -> None:
+        self._app = app
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or self._hosts.include(Request(scope).headers.get("host", "")):
+            await self._app(scope, receive, send)
+        else:
+            refused = _problem(403, "the Host header has another name than an address, localhost or one given", {})
+            await refused(scope, receive, send)
+
+
+def create_app(  # noqa: PLR0913 - they are what differs between receivers, told apart by keyword.
     *,
     record_path: Path | None = None,
     secret: str = "",
     token: str = "",
     keep: int = KEEP_DEFAULT,
     reports: Reports | None = None,
+    host_names: Iterable[str] = (),
     now_s: Callable[[], float] = clock.now_s,
 ) -> Starlette:
     """Return the receiver as an ASGI app, ready to be served or mounted at the root of a server.
 
     ``secret`` (whsec_...) makes webhooks need a signature, ``token`` makes calls need a bearer token; ``keep`` is how
-    many arrivals stay readable; ``reports`` tells an engine what became of them. Arrivals are appended to
-    ``record_path`` and read back from it. Raises ``ValueError`` for a malformed secret and ``OSError`` when the record
-    cannot be opened.
+    many arrivals stay readable; ``reports`` tells an engine what became of them; ``host_names`` are what it is called
+    by, besides localhost and addresses. Arrivals are appended to ``record_path`` and read back from it. Raises
+    ``ValueError`` for a malformed secret and ``OSError`` when the record cannot be opened.
     """
     keys = parse_secrets(secret)
     arrivals = Arrivals(keep=keep, record_path=record_path)
@@ -237,7 +254,15 @@ def create_app(
         Route("/v1/reports", receiver.report, methods=["POST"]),
         Route("/control", receiver.control, methods=["GET", "POST", "DELETE"]),
     ]
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={Refused: _problem_document})
+    middleware = [Middleware(_HostCheck, Hosts(host_names))]
+    handlers = {Refused: _problem_document}
+    return Starlette(routes=routes, middleware=middleware, lifespan=lifespan, exception_handlers=handlers)
+
+
+def _must_be_json(request: Request) -> None:
+    """Refuse what a page of another origin can send without asking first; nobody who asks is told yes."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Refused(415, "send the order as application/json")
 
 
 async def _body(request: Request) -> bytes:

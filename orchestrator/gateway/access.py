@@ -8,8 +8,8 @@ from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
-from urllib.parse import urlsplit
 
+from connectors.hosts import Hosts
 from orchestrator import metrics
 from orchestrator.errors import ConfigurationError
 from orchestrator.gateway.keys import Key, KeyRing
@@ -78,26 +78,27 @@ ANYBODY = Caller("", EVERYTHING)
 class Access:
     """Tells callers by their key, sent as basic-auth user (as Segment libraries send it) or as bearer token.
 
-    Without keys everyone may do everything. Then, and for what is not ingest, a browser is let in only from pages of
-    this gateway: other pages could otherwise use the reach, or the remembered key, of whoever looks at them.
+    Without keys everyone may do everything, under a name that is the gateway's own. What is not ingest a browser may do
+    only from pages of this gateway: others could use the reach, or the remembered key, of whoever looks at them.
     """
 
-    def __init__(self, keys: KeyRing, workspace: str, clock: Clock, *, local: bool) -> None:
-        """``local``: the gateway is bound to the loopback address."""
+    def __init__(self, keys: KeyRing, workspace: str, clock: Clock, hosts: Hosts) -> None:
         self._keys = keys
         self._workspace = workspace
         self._clock = clock
-        self._local = local
+        self._hosts = hosts
 
     @classmethod
     def of(cls, settings: Settings, clock: Clock) -> Access:
         """Return the access that the settings describe."""
-        return cls(KeyRing.of(settings), settings.workspace, clock, local=is_loopback(settings.host))
+        return cls(KeyRing.of(settings), settings.workspace, clock, Hosts((settings.host, *settings.host_names)))
 
     def check(self, headers: Headers, role: Role) -> Caller:
         """Return the caller, or raise ``Problem``: 401 for who it is, 403 for what it may. Names are in lower case."""
+        if not self._keys.needed:
+            self._refuse_other_names(headers)
         if role is not Role.WRITE:
-            self._refuse_other_pages(headers)
+            _refuse_other_pages(headers)
         caller = self._caller(headers)
         caller.must(role)
         return caller
@@ -130,17 +131,28 @@ class Access:
                 "Send to the gateway of the key's workspace.",
             )
 
-    def _refuse_other_pages(self, headers: Headers) -> None:
-        """Refuse what a browser sends for a page of another origin, or for a name that was bent to this machine."""
-        site, origin, host = (headers.get(name, b"") for name in (b"sec-fetch-site", b"origin", b"host"))
-        if not site and not origin:
-            return  # No browser: programs send neither.
-        foreign = site in {b"cross-site", b"same-site"} or (origin and _authority(origin) != host.lower())
-        rebound = self._local and not self._keys.needed and not is_loopback(_host(host))
-        if foreign or rebound:
+    def _refuse_other_names(self, headers: Headers) -> None:
+        """Refuse what came under a name that somebody may have bent to this machine.
+
+        Nothing else of a request tells: to plain HTTP a browser sends no Sec-Fetch-Site, and with a GET no Origin.
+        """
+        if not self._hosts.include(headers.get(b"host", b"").decode("latin-1")):
             raise _forbidden(
-                "origin", "other_origin", "A page of another origin may not do this.", "Call from your own server."
+                "origin",
+                "unknown_host",
+                "A gateway without keys answers to IP addresses, localhost and the names that it was given; the Host "
+                "header has another.",
+                "Call it by its address, name the host in JOURNEY_HOST_NAMES, or make keys.",
             )
+
+
+def _refuse_other_pages(headers: Headers) -> None:
+    """Refuse what a browser says that it sends for a page of another origin."""
+    site, origin, host = (headers.get(name, b"") for name in (b"sec-fetch-site", b"origin", b"host"))
+    if site in {b"cross-site", b"same-site"} or (origin and _authority(origin) != host.lower()):
+        raise _forbidden(
+            "origin", "other_origin", "A page of another origin may not do this.", "Call from your own server."
+        )
 
 
 def refuse_exposure(settings: Settings) -> None:
@@ -167,13 +179,6 @@ def is_loopback(host: str) -> bool:
 
 def _authority(origin: bytes) -> bytes:
     return origin.partition(b"://")[2].lower()
-
-
-def _host(header: bytes) -> str:
-    try:
-        return urlsplit(f"//{header.decode('latin-1')}").hostname or ""
-    except ValueError:
-        return ""
 
 
 def _sent_key(value: bytes) -> bytes:

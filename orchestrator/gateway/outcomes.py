@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -19,6 +19,7 @@ from connectors.callback import Callback, CallbackRefused, Reading
 from orchestrator import metrics
 from orchestrator.errors import Unavailable
 from orchestrator.gateway.body import read_as_sent
+from orchestrator.gateway.in_flight import InFlight
 from orchestrator.gateway.ingest import Door
 from orchestrator.gateway.observation import TEMPLATE
 from orchestrator.gateway.problem import Problem, unavailable
@@ -26,6 +27,8 @@ from orchestrator.runtime.outcomes import Desk, Desks, OutcomeIntake, Taken
 
 PATH = "/v1/outcomes/{connector}"
 METHODS = ("GET", "HEAD", "POST")
+REQUESTS_IN_FLIGHT_MAX = 200
+BYTES_IN_FLIGHT_MAX = 16_000_000
 #: Readers may answer with a page, whose address holds a token.
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -42,11 +45,14 @@ class Reception:
     """What the route needs of its process.
 
     ``desks`` returns those of the rulebook in force. ``release`` frees the line of a call that has ended.
+    ``in_flight`` is this route's alone: whoever calls it shows nothing before the body, so what they hold must not
+    take a place from those who came with a key.
     """
 
     desks: Callable[[], Desks]
     intake: OutcomeIntake
     release: Callable[[str], Awaitable[bool]]
+    in_flight: InFlight = field(default_factory=lambda: InFlight(REQUESTS_IN_FLIGHT_MAX, BYTES_IN_FLIGHT_MAX))
 
 
 class Outcomes:
@@ -61,7 +67,7 @@ class Outcomes:
         scope[TEMPLATE] = PATH
         try:
             desk = self._desk(scope["path_params"]["connector"])
-            with self._door.in_flight.hold() as held:
+            with self._reception.in_flight.hold() as held:
                 body = await read_as_sent(scope["headers"], receive, self._door.body_bytes_max, held)
                 response = await self._take(desk, _callback(scope, body))
         except Problem as problem:
@@ -71,15 +77,14 @@ class Outcomes:
         await response(scope, receive, send)
 
     def _desk(self, connector: str) -> Desk:
-        desks = self._reception.desks()
-        desk = desks.get(connector)
+        desk = self._reception.desks().get(connector)
         if desk is None or desk.unconfigured:
-            have = ", ".join(sorted(name for name, one in desks.items() if not one.unconfigured)) or "none"
+            # Which there are is not for everybody to know.
             raise Problem(
                 404,
                 "no_outcomes",
-                f"No connector of this name takes reports; these do: {have}.",
-                remedy="Call one of these, or give the connector what `journey doctor` says it needs for reports.",
+                "No connector of this name takes reports.",
+                remedy="Correct the name, or give the connector what `journey doctor` says it needs for reports.",
             )
         return desk
 

@@ -21,7 +21,8 @@ SECRET_NAMED_BY, SECRET_VARIABLE = "RECEIVER_SECRET_ENV", "RECEIVER_SECRET"
 
 async def run_receiver(settings: Settings, record: Path | None, *, on_ready: Callable[[str], None]) -> None:
     """Serve until cancelled; ``record`` keeps what arrived over restarts."""
-    async with GatewayServer(create_app(record_path=record), settings.host, settings.receiver_port) as server:
+    app = create_app(record_path=record, host_names=(settings.host, *settings.host_names))
+    async with GatewayServer(app, settings.host, settings.receiver_port) as server:
         on_ready(server.url)
         await server.wait()
 

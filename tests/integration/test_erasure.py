@@ -32,7 +32,7 @@ async def engine(data: Path) -> AsyncIterator[httpx.AsyncClient]:
     async with embedded(Settings(rules=RULES, data=data), "http://127.0.0.1:1") as running:
         work = asyncio.create_task(running.run())
         transport = httpx.ASGITransport(app=app_of(running))
-        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             yield client
         assert not work.done(), work.exception()
         work.cancel()

@@ -61,7 +61,7 @@ async def test_the_embedded_engine_tells_why_a_lead_was_called_and_a_basket_not_
     settings = Settings(rules=RULES, data=tmp_path)
     async with embedded(settings, "http://127.0.0.1:1") as engine, beside(engine.run()):
         transport = httpx.ASGITransport(app=app_of(engine))
-        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             lead = {"lead_id": "L1", "phone": "+919812345678", "timezone": zone_with_hour(12, now_ms())}
             for number, (event_type, properties) in enumerate(
                 [

@@ -80,7 +80,7 @@ async def test_what_was_acknowledged_is_there_after_a_restart(tmp_path: Path) ->
 async def test_an_upload_without_end_is_cut_off(tmp_path: Path) -> None:
     async with durable_log(tmp_path) as log, gateway(log) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        writer.write(b"POST /v1/events HTTP/1.1\r\nHost: gateway\r\nTransfer-Encoding: chunked\r\n\r\n")
+        writer.write(b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
         with contextlib.suppress(ConnectionError):
             for _ in range(100):
                 writer.write(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")

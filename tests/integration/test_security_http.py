@@ -1,10 +1,13 @@
-"""The gateway's sockets: TLS, patience with slow clients, the size of heads, and whose word about clients counts."""
+"""The gateway's sockets: TLS, patience with slow clients, the size of heads and trailers, and whose word about clients
+counts.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,9 +19,10 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from orchestrator.errors import ConfigurationError
-from orchestrator.gateway.connection import HEAD_BYTES_MAX
+from orchestrator.gateway.connection import FRAMING_BYTES_MAX, HEAD_BYTES_MAX
 from orchestrator.gateway.server import GatewayServer, Terms
 from orchestrator.settings import Settings
 
@@ -127,6 +131,95 @@ async def test_requests_of_one_connection_have_their_time_each() -> None:
             assert (await client.post("/", content=b"x" * size)).json()["bytes"] == size
 
 
+# ------------------------------------------------------------------------------------------- clients that do not read
+
+LARGE = b"x" * 4_000_000
+
+
+async def large(_request: Request) -> Response:
+    return Response(LARGE)
+
+
+@contextlib.asynccontextmanager
+async def narrow(server: GatewayServer) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection on whose way to the client hardly anything has room."""
+    connecting = socket.socket()
+    connecting.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connecting.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(connecting, ("127.0.0.1", server.port))
+    reader, writer = await asyncio.open_connection(sock=connecting, limit=1024)
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            yield reader, writer
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+@pytest.mark.parametrize("ends", [b"close", b"keep-alive"])
+async def test_an_answer_that_nobody_reads_is_not_kept(ends: bytes) -> None:
+    app = Starlette(routes=[Route("/", large)])
+    async with GatewayServer(app, terms=BRIEF) as server, narrow(server) as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nHost: gateway\r\nConnection: " + ends + b"\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        await connected_until_closed(server)  # It was opened later, so the time of what is unread has run out.
+        read = 0
+        with contextlib.suppress(ConnectionResetError):
+            while piece := await reader.read(65_536):
+                read += len(piece)
+        assert read < len(LARGE)
+
+
+async def test_an_answer_without_end_that_nobody_reads_ends() -> None:
+    gone = asyncio.Event()
+
+    async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await Starlette()(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": LARGE, "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone.set()
+
+    async with GatewayServer(endless, terms=BRIEF) as server, narrow(server) as (_, writer):
+        writer.write(b"GET / HTTP/1.1\r\nHost: gateway\r\n\r\n")
+        await gone.wait()
+
+
+async def test_many_requests_whose_answers_nobody_reads_are_not_kept() -> None:
+    answered = 0
+
+    async def small(_request: Request) -> Response:
+        nonlocal answered
+        answered += 1
+        return Response(LARGE[:60_000])
+
+    app = Starlette(routes=[Route("/", small)])
+    async with GatewayServer(app, terms=BRIEF) as server, narrow(server) as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nHost: gateway\r\n\r\n" * 200)
+        await reader.readuntil(b"\r\n\r\n")
+        await connected_until_closed(server)
+        with contextlib.suppress(ConnectionResetError):
+            while await reader.read(65_536):
+                pass
+        assert answered < 200
+
+
+async def test_a_client_that_reads_slowly_gets_all_of_a_large_answer() -> None:
+    app = Starlette(routes=[Route("/", large)])
+    async with GatewayServer(app, terms=BRIEF) as server, narrow(server) as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        read = 0
+        while read < len(LARGE):
+            read += len(await reader.readexactly(200_000))
+            await asyncio.sleep(0.05)
+        assert await reader.read() == b""
+
+
 # ---------------------------------------------------------------------------------------------------- large heads
 
 
@@ -150,6 +243,71 @@ async def test_a_head_that_is_too_large_is_answered_431(head: bytes) -> None:
 async def test_a_head_within_the_bound_is_taken() -> None:
     async with GatewayServer(APP) as server, httpx.AsyncClient(base_url=server.url) as client:
         assert (await client.get("/", headers={"x": "x" * (HEAD_BYTES_MAX - 1_000)})).status_code == 200
+
+
+# -------------------------------------------------------------------------------------------------------- trailers
+
+CHUNKED = b"POST / HTTP/1.1\r\nHost: gateway\r\nTransfer-Encoding: chunked\r\n\r\n"
+TOO_MUCH = {
+    "many trailers": b"0\r\n" + b"x: y\r\n" * (FRAMING_BYTES_MAX // 2),
+    "a trailer without end": b"0\r\nx: " + b"y" * 3 * FRAMING_BYTES_MAX,
+    "a chunk's extension without end": b"3;x=" + b"y" * 3 * FRAMING_BYTES_MAX,
+}
+
+
+async def trickle(writer: asyncio.StreamWriter, sent: bytes) -> None:
+    """Send in pieces that are read one by one; until the other side has had enough."""
+    with contextlib.suppress(ConnectionError):
+        for start in range(0, len(sent), 16_384):
+            writer.write(sent[start : start + 16_384])
+            await writer.drain()
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("sent", TOO_MUCH.values(), ids=TOO_MUCH.keys())
+async def test_what_stands_around_a_body_is_bounded_before_the_answer(sent: bytes) -> None:
+    async with GatewayServer(APP) as server, connected(server) as (reader, writer):
+        writer.write(CHUNKED)
+        sending = asyncio.create_task(trickle(writer, sent))
+        assert await reader.readuntil(b"\r\n") == b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+        await sending
+
+
+@pytest.mark.parametrize("sent", TOO_MUCH.values(), ids=TOO_MUCH.keys())
+async def test_what_stands_around_a_body_is_bounded_after_the_answer(sent: bytes) -> None:
+    """Whoever has no key is answered before the body, and could go on sending."""
+
+    async def refuse(_request: Request) -> Response:
+        return Response(status_code=401)
+
+    app = Starlette(routes=[Route("/", refuse, methods=["POST"])])
+    async with GatewayServer(app) as server, connected(server) as (reader, writer):
+        writer.write(CHUNKED)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 401 ")
+        await trickle(writer, sent)
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+
+
+async def test_a_trailer_is_no_header_and_the_next_request_is_taken() -> None:
+    async def names(request: Request) -> Response:
+        body = await request.body()
+        return JSONResponse([len(body), request.headers.keys()])
+
+    app = Starlette(routes=[Route("/", names, methods=["POST"])])
+    last = b"POST / HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n"
+    async with GatewayServer(app) as server, connected(server) as (reader, writer):
+        writer.write(CHUNKED + b"3\r\nabc\r\n0\r\nAuthorization: Bearer x\r\n\r\n" + last)
+        answers = await reader.read()
+    assert b'[3,["host","transfer-encoding"]]' in answers
+    assert b'[0,["host","connection"]]' in answers
+
+
+async def test_a_body_of_small_chunks_is_taken_whatever_its_framing_amounts_to() -> None:
+    chunks = b"1\r\nx\r\n" * FRAMING_BYTES_MAX
+    async with GatewayServer(APP) as server, connected(server) as (reader, writer):
+        writer.write(CHUNKED.replace(b"Host", b"Connection: close\r\nHost") + chunks + b"0\r\n\r\n")
+        assert f'"bytes":{FRAMING_BYTES_MAX}'.encode() in await reader.read()
 
 
 # --------------------------------------------------------------------------------------------------------- proxies

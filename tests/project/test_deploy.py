@@ -191,6 +191,8 @@ def test_a_role_gets_settings_that_exist_and_hold(name: str, monkeypatch: pytest
     environment = {key: interpolated(value) for key, value in OURS[name]["environment"].items()}
     settings = check_settings(environment, monkeypatch)
     assert settings.host == "0.0.0.0", "a server on the loopback address of a container cannot be reached"
+    if name in {"gateway", "receiver"}:
+        assert name in settings.host_names, "services call each other by their names"
     if name == "gateway":
         refuse_exposure(settings)
     if name != "receiver":

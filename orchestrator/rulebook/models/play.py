@@ -22,7 +22,11 @@ class SendPart(Part):
         description="Values for the template: they replace its params or are read in it as {{ params.NAME }}.",
     )
     priority: int = Field(50, ge=0, le=100, description="0 to 100; the higher the sooner.")
-    deadline: Span | None = Field(None, description="After this span the action is worthless and is not sent.")
+    deadline: Span | None = Field(
+        None,
+        description="After this span the action is worthless and is not sent. It begins with the decision, or with the "
+        "end of the quiet hours that held it back.",
+    )
     consent: list[Name] = Field(
         default_factory=list, description="Purposes the customer must have consented to, in place of the rule's."
     )

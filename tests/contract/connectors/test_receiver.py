@@ -99,7 +99,7 @@ async def test_a_repeat_is_answered_as_one() -> None:
         ),
         (
             "/control",
-            {},
+            {"Content-Type": "application/json"},
             b'{"path": "/v1/calls", "stauts": 503}',
             400,
             'field "stauts" is unknown. Allowed: accept, delay_s, path, retry_after, status, times. '
@@ -130,6 +130,51 @@ async def test_the_receiver_misbehaves_as_often_as_it_is_told() -> None:
         state = (await client.get("/v1/received")).json()
     assert [(receipt.status, receipt.retry_after_s) for receipt in receipts] == [(503, 2), (503, 2), (202, None)]
     assert (state["received"], state["repeats"], state["faults"]) == (1, 0, [])
+
+
+ROUTES = [
+    ("GET", "/"),
+    ("POST", "/v1/calls"),
+    ("HEAD", "/v1/calls"),
+    ("POST", "/hooks/crm"),
+    ("GET", "/v1/received"),
+    ("DELETE", "/v1/received"),
+    ("POST", "/v1/reports"),
+    ("GET", "/control"),
+    ("POST", "/control"),
+    ("DELETE", "/control"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+async def test_a_page_whose_name_was_bent_to_this_machine_gets_nothing(method: str, path: str) -> None:
+    async with served(create_app(host_names=["receiver"])) as base, browsing(base) as client:
+        await client.post("/hooks/crm", json={"kind": "push"}, headers={"Idempotency-Key": "a"})
+        host = {"Host": "evil.example:8090", "Idempotency-Key": "b"}
+        answer = await client.request(method, path, json={"path": "*", "status": 503}, headers=host)
+        state = (await client.get("/v1/received")).json()
+    assert (answer.status_code, answer.headers["content-type"]) == (403, "application/problem+json")
+    assert method == "HEAD" or answer.json()["detail"] == (
+        "the Host header has another name than an address, localhost or one given"
+    )
+    assert (state["received"], state["faults"]) == (1, [])
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8090", "localhost:8090", "[::1]:8090", "172.18.0.5:8090", "receiver:8090"])
+async def test_the_receiver_answers_to_addresses_and_the_names_it_was_given(host: str) -> None:
+    async with served(create_app(host_names=["receiver"])) as base, browsing(base) as client:
+        assert (await client.get("/v1/received", headers={"Host": host})).status_code == 200
+
+
+@pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", ""])
+async def test_a_page_of_another_origin_can_order_no_fault(media_type: str) -> None:
+    """What a form or a script can send without asking is no JSON by its content type."""
+    fault = b'{"path": "*", "status": 500, "delay_s": 600}'
+    async with served(create_app()) as base, browsing(base) as client:
+        answer = await client.post("/control", content=fault, headers={"Content-Type": media_type})
+        faults = (await client.get("/control")).json()["faults"]
+    assert (answer.status_code, answer.json()["detail"]) == (415, "send the order as application/json")
+    assert faults == []
 
 
 async def test_a_receiver_that_takes_a_delivery_and_then_keeps_silent_counts_it_once() -> None:

@@ -140,5 +140,5 @@ def app(log: Log, known: Known, settings: Settings, in_flight: InFlight) -> Fast
 @pytest.fixture
 async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as connected:
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as connected:
         yield connected

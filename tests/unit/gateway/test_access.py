@@ -359,7 +359,6 @@ class TestRates:
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
-        ({}, 200),
         ({"host": "127.0.0.1:8080", "origin": "http://127.0.0.1:8080", "sec-fetch-site": "same-origin"}, 200),
         ({"host": "localhost:8080", "sec-fetch-site": "none"}, 200),
         ({"host": "[::1]:8080", "origin": "http://[::1]:8080"}, 200),
@@ -367,9 +366,6 @@ class TestRates:
         ({"host": "127.0.0.1:8080", "origin": "null"}, 403),
         ({"host": "127.0.0.1:8080", "sec-fetch-site": "cross-site"}, 403),
         ({"host": "127.0.0.1:8080", "origin": "http://127.0.0.1:3000", "sec-fetch-site": "same-site"}, 403),
-        # A name that was bent to this machine is of the same origin as the page; only the name tells.
-        ({"host": "evil.example:8080", "origin": "http://evil.example:8080", "sec-fetch-site": "same-origin"}, 403),
-        ({"host": "evil.example:8080", "sec-fetch-site": "same-origin"}, 403),
     ],
 )
 async def test_a_page_of_another_origin_cannot_use_the_open_gateway_of_this_machine(
@@ -378,6 +374,84 @@ async def test_a_page_of_another_origin_cannot_use_the_open_gateway_of_this_mach
     response = await client.get("/v1/actions", headers=headers)
     assert response.status_code == status
     assert status == 200 or code(response) == "other_origin"
+
+
+#: What a browser sends for a page of http://evil.example:8080 to that very name, once it leads to the gateway. Over
+#: plain HTTP there is no Sec-Fetch-Site, and with a GET no Origin: only the Host header tells.
+REBOUND = [
+    ("GET", {}),
+    ("GET", {"sec-fetch-site": "same-origin"}),
+    ("GET", {"origin": "http://evil.example:8080"}),
+    ("DELETE", {"origin": "http://evil.example:8080"}),
+    ("DELETE", {"origin": "http://evil.example:8080", "sec-fetch-site": "same-origin"}),
+]
+
+
+@pytest.mark.parametrize("settings", [Settings(), Settings(host="0.0.0.0", allow_anonymous=True)], ids=["local", "any"])
+@pytest.mark.parametrize(("method", "headers"), REBOUND)
+async def test_a_page_whose_name_was_bent_to_a_gateway_without_keys_gets_nothing(
+    client: httpx.AsyncClient, log: Any, method: str, headers: dict[str, str]
+) -> None:
+    before = counted("journey_key_refusals_total", reason="origin")
+    for path in ("/v1/customers/c1", "/v1/events"):
+        response = await client.request("POST" if path == "/v1/events" else method, path, headers=evil(headers))
+        assert (response.status_code, code(response)) == (403, "unknown_host")
+    assert problem(response)["remedy"] == "Call it by its address, name the host in JOURNEY_HOST_NAMES, or make keys."
+    assert await log.values("journey.events") == []
+    assert counted("journey_key_refusals_total", reason="origin") == before + 2
+
+
+def evil(headers: Mapping[str, str]) -> dict[str, str]:
+    return {"host": "evil.example:8080", **headers}
+
+
+class TestHostNames:
+    @pytest.fixture
+    def settings(self) -> Settings:
+        return Settings(host="bound.internal", host_names=("gateway", "Journey.Example"), allow_anonymous=True)
+
+    @pytest.mark.parametrize(
+        ("host", "status"),
+        [
+            ("127.0.0.1:8080", 200),
+            ("localhost", 200),
+            ("[::1]:8080", 200),
+            ("10.0.0.7", 200),  # An address cannot be bent.
+            ("gateway:8080", 200),
+            ("GATEWAY", 200),
+            ("journey.example:443", 200),
+            ("bound.internal:8080", 200),
+            ("gateway.evil.example", 403),
+            ("evil.gateway", 403),
+            ("localhost.evil.example", 403),
+            ("127.0.0.1.evil.example", 403),
+            ("", 403),
+        ],
+    )
+    async def test_a_gateway_without_keys_answers_to_addresses_and_its_own_names(
+        self, client: httpx.AsyncClient, host: str, status: int
+    ) -> None:
+        assert (await client.get("/v1/actions", headers={"host": host})).status_code == status
+
+    @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/openapi.json"])
+    async def test_probes_and_scrapers_call_it_by_any_name(self, client: httpx.AsyncClient, path: str) -> None:
+        assert (await client.get(path, headers={"host": "pod-7.cluster"})).status_code == 200
+
+    @pytest.mark.parametrize("name", ["http://gateway", "gateway:8080", "*.example", ".example", "[::1]", ""])
+    def test_a_name_that_no_request_could_have_is_refused_at_the_start(self, name: str) -> None:
+        with pytest.raises(ValueError, match="is no name of a host: write it alone, without scheme, port or pattern"):
+            Settings(host_names=(name,))
+
+
+class TestNamesOfAGatewayWithKeys:
+    @pytest.fixture
+    def settings(self) -> Settings:
+        return Settings(write_keys=("spring",))
+
+    async def test_it_answers_to_every_name_for_a_bent_one_has_no_key(self, client: httpx.AsyncClient) -> None:
+        host = {"host": "journey.example"}
+        assert (await client.post("/v1/events", json=EVENT, headers=host, auth=("spring", ""))).status_code == 202
+        assert (await client.post("/v1/events", json=EVENT, headers=host)).status_code == 401
 
 
 async def test_a_shop_may_send_events_from_its_own_pages(client: httpx.AsyncClient) -> None:

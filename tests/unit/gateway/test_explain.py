@@ -122,7 +122,7 @@ async def client(known: Known) -> AsyncIterator[httpx.AsyncClient]:
     intake = Intake(AnyEvent(), "default", Limits())
     app = create_app(backend, intake, Settings(), StandingClock(), routers=[router])
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as connected:
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as connected:
         yield connected
 
 

@@ -1,7 +1,8 @@
-"""A data folder belongs to one workspace for good."""
+"""A data folder belongs to one workspace for good, and to its owner alone."""
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,13 @@ async def test_a_folder_from_before_workspaces_were_noted_is_the_default_ones(tm
     with pytest.raises(ConfigurationError, match='belongs to the workspace "default", not to "globex"'):
         async with embedded(settings(tmp_path, "globex"), RECEIVER):
             pass
+
+
+async def test_the_folder_is_closed_to_other_users(tmp_path: Path) -> None:
+    made, older = tmp_path / "made", tmp_path / "older"
+    older.mkdir()
+    older.chmod(0o755)
+    for data in (made, older):
+        async with embedded(settings(data, "default"), RECEIVER):
+            files = {stat.filemode(path.stat().st_mode) for path in data.glob("journey.sqlite3*")}
+        assert (stat.filemode(data.stat().st_mode), files) == ("drwx------", {"-rw-------"})

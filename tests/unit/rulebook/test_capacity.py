@@ -107,6 +107,11 @@ def test_calls_last_as_long_as_lines_are_held_where_nothing_else_is_said() -> No
             8,
             'expected a day such as 2026-12-25, got "25.12."',
         ),
+        (
+            "capacity: {lines: 2, group_by: team, groups: {'': {lines: 1}}}",
+            8,
+            "a group is named by a value of the param team, not by nothing",
+        ),
         ("capacity: {lines: 0}", 8, "lines: must be at least 1, got 0"),
         ("capacity: {lines: 2, holds: 5m}", 8, 'unknown key "holds".'),
     ],
