@@ -23,13 +23,17 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from msgspec import to_builtins
+
 from load_tests.faults import delivery_faults
+from load_tests.faults.case import Case
 from load_tests.faults.ground import Ground, now_ms
 from load_tests.faults.machine import commit, description, versions
+from load_tests.faults.role_logs import BROKER_AWAY
 from load_tests.faults.samples import WARM_UP_S, Growth, Watch, growth
 from load_tests.faults.story import Story
 from load_tests.faults.verdict import Verdict
@@ -41,6 +45,10 @@ STRETCH_S = 300.0
 GROWTH_MB_MAX, GROWTH_DESCRIPTORS_MAX = 12.0, 4.0
 #: They keep what they are given: records, states, the ids of what arrived.
 KEEPERS = {"kafka", "redis", "receiver"}
+#: They are never struck, so that each has a series as long as the run.
+SPARED = ("gateway", "receiver", "dispatcher 1", "worker 1")
+#: How much shorter than the settled part of the run a series may be: the last judgement is no longer watched.
+_SHORTER_MINUTES_MAX = 3.0
 #: Events of the burst by which the capacity is measured.
 _BURST = 3_000
 #: Beyond the session timeout of six seconds.
@@ -74,9 +82,23 @@ class Soak:
         ]
 
     @property
+    def unwatched(self) -> list[str]:
+        """The roles that were spared and yet have no series as long as the run after its warm-up."""
+        long_s = self.minutes * 60 - WARM_UP_S - _SHORTER_MINUTES_MAX * 60
+        long = {one.role for one in self.growths if one.minutes * 60 >= max(1.0, long_s)}
+        return [one for one in SPARED if one not in long]
+
+    @property
     def holds(self) -> bool:
-        """Whether nothing grew, as far as the run is long enough to tell, and everything reconciled."""
-        return not self.leaks and all(one.holds for one in self.verdicts)
+        """Whether all reconciled, nothing ended by itself, and all that was spared was watched and did not grow."""
+        judged = bool(self.verdicts) and all(one.holds for one in self.verdicts)
+        return judged and any(one.due for one in self.verdicts) and not self.trouble()
+
+    def trouble(self) -> list[str]:
+        """Return what does not hold beside the verdicts: what grew, what ended, and what was not watched."""
+        found = [f"{one.role} ({one.pid}) grew" for one in self.leaks]
+        found += [f"{role} ended by itself: {words}" for role, words in self.exits]
+        return found + [f"{one} has no series as long as the run" for one in self.unwatched]
 
 
 def main() -> int:
@@ -125,17 +147,20 @@ def _stretches(ground: Ground, soak: Soak, options: argparse.Namespace) -> None:
     while (now := time.monotonic()) < ending:
         number += 1
         run = f"soak{number}"
+        case = Case(ground, chance, short=False)
         with ground.load(run, options.seed) as load:
-            _disturb(ground, soak, chance, min(ending, now + STRETCH_S), options.every)
-        verdict = ground.judge(run, load.acknowledged())
+            _disturb(case, soak, min(ending, now + STRETCH_S), options.every)
+        bounds = case.account.bounds
+        verdict = ground.judge(run, load.sent(), load.acknowledged(), bounds=bounds, expected_words=[BROKER_AWAY])
         soak.verdicts.append(verdict)
         soak.minutes = (time.monotonic() - began) / 60
         told = verdict.text() or "held"
         _say(f"{soak.minutes:.0f} minutes: {verdict.due:,} effects of {verdict.events:,} events, {told}")
 
 
-def _disturb(ground: Ground, soak: Soak, chance: random.Random, until: float, every_s: float) -> None:
+def _disturb(case: Case, soak: Soak, until: float, every_s: float) -> None:
     """Do something bad every ``every_s`` seconds on average, and wait each time until everything goes on."""
+    ground, chance = case.ground, case.chance
     while (left := until - time.monotonic()) > 0:
         time.sleep(min(left, chance.uniform(0.5, 1.5) * every_s))
         ground.revive()
@@ -143,21 +168,38 @@ def _disturb(ground: Ground, soak: Soak, chance: random.Random, until: float, ev
             continue
         struck = time.monotonic()
         what = chance.choice(["worker", "broker", "redis", "connector"])
-        if what == "worker":
-            victim = ground.deployment.workers[-1]
-            victim.kill()
-            # The first time, and every other, it stays away until the spared worker has taken its partitions over.
-            time.sleep(0 if soak.done["worker"] % 2 else _AWAY_S)
-            victim.launch()
-        elif what == "broker":
-            ground.deployment.kafka.restart(kill=chance.random() < 0.5)
-        elif what == "redis":
-            ground.deployment.redis.restart(kill=chance.random() < 0.5)
-        else:
-            delivery_faults.fail_calls(ground, chance)
+        _strike(case, what, soak.done[what])
         soak.recoveries_s.append(ground.await_progress(struck, within_s=120))
         soak.done[what] += 1
         ground.await_roles()
+
+
+def _strike(case: Case, what: str, times: int) -> None:
+    """Strike one thing, which has been struck so many times before, and note what that may cost."""
+    ground, bounds = case.ground, case.account.bounds
+    kill = case.chance.random() < 0.5
+    match what:
+        case "worker":
+            victim = ground.deployment.workers[-1]
+            ground.kill(victim)
+            case.note_unpublished()
+            # The first time, and every other, it stays away until the spared worker has taken its partitions over.
+            time.sleep(0 if times % 2 else _AWAY_S)
+            ground.launch(victim)
+        case "broker":
+            kafka = ground.deployment.kafka
+            kafka.kill() if kill else kafka.stop()
+            case.note_unpublishable()
+            kafka.start()
+        case "redis":
+            case.note_under_way()
+            case.note_unpublished()
+            ground.deployment.redis.restart(kill=kill)
+            case.note_unpublished()
+        case _:
+            failing = delivery_faults.fail_calls(ground, case.chance)
+            bounds.failed["voice"] += failing
+            bounds.repeats["voice"] += failing
 
 
 def _capacity(ground: Ground) -> float:
@@ -166,7 +208,7 @@ def _capacity(ground: Ground) -> float:
     events = [event for event, _ in zip(story.events(), range(_BURST), strict=False)]
     began = time.monotonic()
     ground.view.append(EVENTS, [(one["customer_id"].encode(), json.dumps(one).encode()) for one in events])
-    verdict = ground.judge("capacity", [], within_s=300)
+    verdict = ground.judge("capacity", events, [one["id"] for one in events], within_s=300)
     taken_s = ground.last_arrival_s(began)
     if not verdict.holds:
         raise AssertionError(f"the burst by which the capacity is measured: {verdict.text()}")
@@ -227,7 +269,8 @@ _FOOT = """
 Sampled every ten seconds; the first {warm_up:.0f} minutes of a process are its warm-up. Memory is what the process
 took for itself (anonymous), without mapped files. Slopes are medians over all pairs of samples; of descriptors, over
 the lowest of every five minutes, since connections come and go. A process that was killed begins a new series; those
-too short to tell are left out. Kafka, Redis and the receiver keep what they are given:
+too short to tell are left out, but {spared} have to have one as long as the run. No role ended by itself, or
+the soak did not hold. Kafka, Redis and the receiver keep what they are given:
 {kept}.
 Made by `make soak`.
 """
@@ -237,9 +280,11 @@ def markdown(soak: Soak, about: dict[str, Any]) -> str:
     """Return the report for people."""
     verdicts = soak.verdicts
     lost = sum(len(one.lost) + len(one.unlogged) + len(one.silent) + len(one.wrong_states) for one in verdicts)
-    extra = sum(len(one.extra) + len(one.twice) for one in verdicts)
+    extra = sum(len(one.extra) + len(one.twice) + len(one.altered) + len(one.untrue) for one in verdicts)
     growing = ", ".join(f"{one.role} ({one.pid})" for one in soak.leaks)
     grew = f"{growing} grew" if growing else "nothing grew"
+    if soak.unwatched:
+        grew = f"{', '.join(soak.unwatched)} not watched for as long as the run; {grew}"
     if not soak.growths:
         grew = "too short to tell what grows"
     summary = (
@@ -258,8 +303,11 @@ def markdown(soak: Soak, about: dict[str, Any]) -> str:
         memory = f"{_curve(one.own_mb)} | {one.own_mb_per_hour:+.1f} MB"
         files = f"{_curve(one.descriptors)} | {one.descriptors_per_hour:+.1f}"
         text += f"| {one.role} | {one.minutes:.0f} min | {memory} | {files} |\n"
-    text += _FOOT.format(warm_up=WARM_UP_S / 60, kept=soak.kept)
-    return text + "".join(f"\n- did not hold: {one.text()}" for one in verdicts if not one.holds)
+    text += _FOOT.format(
+        warm_up=WARM_UP_S / 60, spared=" and ".join([", ".join(SPARED[:-1]), SPARED[-1]]), kept=soak.kept
+    )
+    broken = [*soak.trouble(), *(one.text() for one in verdicts if not one.holds)]
+    return text + "".join(f"\n- did not hold: {one}" for one in broken)
 
 
 def _curve(values: Sequence[float]) -> str:
@@ -273,8 +321,7 @@ def _write(soak: Soak, about: dict[str, Any], path: Path | None) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
-    # asdict makes a counter of a counter's items.
-    found = asdict(soak) | {"done": dict(soak.done)}
+    found = to_builtins(soak)
     path.with_suffix(".json").write_text(json.dumps({**about, **found}, indent=1) + "\n")
 
 

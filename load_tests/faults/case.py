@@ -11,8 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from load_tests.faults.ground import Ground
-from load_tests.faults.verdict import Verdict
+from load_tests.faults.load import Load
+from load_tests.faults.role_logs import Expected
+from load_tests.faults.story import Event
+from load_tests.faults.verdict import Bounds, Verdict
 from load_tests.processes import RoleProcess
+
+#: What workers have in hand when the broker goes is decided within this time.
+_LAST_S = 0.3
+#: How often a worker may offer one outbox while the broker is away: each time it has waited ten seconds in vain.
+_COPIES_MAX = 6
 
 #: What a fault does: it strikes while the load runs, yields when that may stop, and goes on with the verdict.
 Act = Generator[None, Verdict, None]
@@ -20,12 +28,15 @@ Act = Generator[None, Verdict, None]
 
 @dataclass(slots=True)
 class Account:
-    """What was done how often, how long recovery took (seconds), and what else is worth knowing."""
+    """What was done how often, how long recovery took (seconds), what that may cost, and what else is worth knowing."""
 
     done: Counter[str] = field(default_factory=Counter)
     recoveries_s: list[float] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    bounds: Bounds = field(default_factory=Bounds)
+    #: What ingest answered during outages, by status; 0 is no answer.
+    answers: Counter[int] = field(default_factory=Counter)
 
     def promise(self, kept: bool, text: str) -> None:
         """Note that a promise of the row was not kept."""
@@ -35,12 +46,27 @@ class Account:
 
 @dataclass(slots=True)
 class Case:
-    """What a fault has in hand: the ground, its chance, its account, and how long a run may be."""
+    """What a fault has in hand: the ground, its load, its chance, its account, and how long a run may be.
+
+    ``sent`` are events that a fault sent itself under the run's name, ``acknowledged`` their ids once they are.
+    """
 
     ground: Ground
     chance: random.Random
     short: bool
     account: Account = field(default_factory=Account)
+    sent: list[Event] = field(default_factory=list)
+    acknowledged: list[str] = field(default_factory=list)
+    _load: list[Load] = field(default_factory=list)
+
+    @property
+    def load(self) -> Load:
+        """The load that runs."""
+        return self._load[-1]
+
+    def begin(self, load: Load) -> None:
+        """Take the load that runs from now on."""
+        self._load.append(load)
 
     def times(self, full: int, short: int = 1) -> int:
         """Return how often something is done in this run."""
@@ -50,13 +76,37 @@ class Case:
         """Let a random part of a span pass, so that strikes fall at random points of the work."""
         time.sleep(self.chance.uniform(0, longest_s))
 
-    def strike_within_commit(self, longest_s: float = 1.0) -> bool:
-        """Return as soon as something is decided and stored but not known to be published; False when time is up."""
+    def within_commit(self, longest_s: float = 1.0) -> int | None:
+        """Return a partition as soon as one has stored decisions not known to be published; None when time is up."""
         deadline = time.monotonic() + longest_s
         while time.monotonic() < deadline:
-            if self.ground.unpublished():
-                return True
-        return False
+            if found := [one for one, number in self.ground.outboxes().items() if number]:
+                return self.chance.choice(found)
+        return None
+
+    def aim(self) -> None:
+        """Half of the times let chance choose the moment, else wait for a commit that is under way."""
+        if self.chance.random() < 0.5:
+            self.pause(1.0)
+        elif self.within_commit() is not None:
+            self.account.done["aimed at a commit"] += 1
+
+    def note_unpublished(self, copies: int = 1) -> int:
+        """Return what outboxes hold just after a strike: so much may come to the topic again, ``copies`` times each."""
+        left = int(self.ground.patiently(self.ground.unpublished))
+        self.account.bounds.republished += left * copies
+        return left
+
+    def note_unpublishable(self) -> int:
+        """Do so while the broker is away, when workers have decided what they had in hand and can publish nothing."""
+        time.sleep(_LAST_S)
+        return self.note_unpublished(_COPIES_MAX)
+
+    def note_under_way(self) -> None:
+        """Note what dispatchers have claimed at a strike: it may be sent again, letters may be dropped instead."""
+        claimed = self.ground.patiently(self.ground.under_way)
+        self.account.bounds.dropped += claimed.pop("email")
+        self.account.bounds.repeats += claimed
 
     def ready_workers(self) -> list[RoleProcess]:
         """Return the workers once all of them have joined."""
@@ -84,5 +134,6 @@ class Fault:
     elsewhere: str = ""
     disorder: bool = False
     destructive: bool = False
-    judged: bool = True
+    expects: tuple[Expected, ...] = ()
+    rest_s: float = 60.0
     folder: Callable[[Path], AbstractContextManager[Path]] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random  # noqa: TID251 - the seeded nemesis.
 import time
 from collections.abc import Sequence
@@ -12,9 +13,12 @@ import httpx
 from load_tests.faults.case import Act, Case
 from load_tests.faults.ground import Ground
 from load_tests.processes import RoleProcess
-from orchestrator.runtime.ports import DEAD_LETTERS
+from orchestrator.runtime.ports import ACTIONS, DEAD_LETTERS
 
 _CALLS = "/v1/calls"
+#: As the rules' ``connectors.yaml`` says of calls.
+_ATTEMPTS_MAX = 6
+_FAILING = 20
 #: How far the others' slowest percent may move by chance while one connector hangs.
 _NOISE_MS = 200
 
@@ -26,6 +30,7 @@ def disturb_connector(case: Case) -> Act:
     span_s = case.times(12, short=3)
     usual = _others(ground, span_s)
     case.account.notes.append(f"p99 of the other connectors: {usual} ms undisturbed")
+    _decided(ground, "voice")
     _order(case, "answers of 500", span_s, status=500)
     _order(case, "answers of 429", span_s / 2, status=429, retry_after=1)
     _order(case, "500 although it was taken", span_s / 2, status=500, accept=True)
@@ -39,11 +44,13 @@ def disturb_connector(case: Case) -> Act:
     # A few seconds hold too few deliveries for a slowest percent.
     unmoved = case.short or during <= 3 * usual + _NOISE_MS
     case.account.promise(unmoved, f"the others' p99 went from {usual} to {during} ms while calls hung")
+    # Every call that was decided until now may have been given up, and taken each time that it was tried.
+    calls = _decided(ground, "voice")
+    case.account.bounds.failed["voice"] += calls
+    case.account.bounds.repeats["voice"] += calls * (_ATTEMPTS_MAX - 1)
     for _ in range(case.times(3)):
-        ground.deployment.receiver.restart(kill=True)
-        case.account.done["connections reset"] += 1
+        _reset_connections(case)
         case.pause(1.0)
-    ground.await_roles()
     case.recovered(ground.await_deliveries(struck))
     verdict = yield
     letters = [one for one in ground.view.fresh(DEAD_LETTERS) if b'"origin":"dispatcher"' in one.value]
@@ -71,16 +78,39 @@ def kill_dispatchers(case: Case) -> Act:
         case.recovered(case.ground.await_deliveries(struck))
     for surplus in deployment.dispatchers[1:]:
         deployment.dispatchers.remove(surplus)
-        surplus.stop()
+        case.ground.stop(surplus)
     verdict = yield
     repeated = [one["id"] for one in _received(case.ground, "email") if one["repeats"]]
     case.account.promise(not repeated, f"{len(repeated)} letters came twice although their policy is to drop")
-    case.account.notes.append(f"{verdict.dropped} letters dropped by policy and told of, none repeated")
+    case.account.notes.append(
+        f"{verdict.dropped} letters dropped by policy and told of, none repeated; "
+        f"{verdict.retracted} actions were said to be delivered and then dropped or cancelled"
+    )
+
+
+def _reset_connections(case: Case) -> None:
+    """Kill the receiver and start it again: what is written to connections that were open may have been taken."""
+    ground = case.ground
+    _decided(ground, "email")
+    case.note_under_way()
+    ground.kill(ground.deployment.receiver)
+    case.note_under_way()
+    ground.launch(ground.deployment.receiver)
+    ground.await_roles()
+    case.account.bounds.dropped += _decided(ground, "email")
+    case.account.done["connections reset"] += 1
+
+
+def _decided(ground: Ground, connector: str) -> int:
+    """Return how many actions of a connector were decided since the last look."""
+    records = ground.patiently(lambda: ground.view.fresh(ACTIONS, connector))
+    actions = [json.loads(one.value) for one in records]
+    return sum(one.get("connector") == connector and not one.get("cancel") for one in actions)
 
 
 def _anywhere(case: Case, victims: Sequence[RoleProcess]) -> None:
     case.pause(1.0)
-    _strike(victims)
+    _strike(case, victims)
 
 
 def _answered_but_unwritten(case: Case, victims: Sequence[RoleProcess]) -> None:
@@ -89,7 +119,7 @@ def _answered_but_unwritten(case: Case, victims: Sequence[RoleProcess]) -> None:
     kafka.pause()
     try:
         time.sleep(0.3)
-        _strike(victims)
+        _strike(case, victims)
     finally:
         kafka.resume()
     case.account.done["of these between answer and ledger"] += len(victims)
@@ -98,29 +128,29 @@ def _answered_but_unwritten(case: Case, victims: Sequence[RoleProcess]) -> None:
 def _taken_but_unanswered(case: Case, victims: Sequence[RoleProcess]) -> None:
     _misbehave(case.ground, path="*", times=50, delay_s=1)
     time.sleep(0.5)
-    _strike(victims)
+    _strike(case, victims)
     _behave(case.ground)
     case.account.done["of these while answers were under way"] += len(victims)
 
 
-def _strike(victims: Sequence[RoleProcess]) -> None:
-    for one in victims:
-        one.kill()
-    for one in victims:
-        one.launch()
+def _strike(case: Case, victims: Sequence[RoleProcess]) -> None:
+    case.ground.kill(*victims)
+    case.note_under_way()
+    case.ground.launch(*victims)
 
 
-def fail_calls(ground: Ground, chance: random.Random) -> None:
-    """Let calls fail in one of the ways that pass, for a few seconds."""
+def fail_calls(ground: Ground, chance: random.Random) -> int:
+    """Let some calls fail in one of the ways that pass, for a few seconds, and return how many at most."""
     orders: list[dict[str, Any]] = [
         {"status": 500},
         {"status": 429, "retry_after": 1},
         {"status": 500, "accept": True},
         {"delay_s": 10},
     ]
-    _misbehave(ground, times=20, **chance.choice(orders))
+    _misbehave(ground, times=_FAILING, **chance.choice(orders))
     time.sleep(chance.uniform(1, 3))
     _behave(ground)
+    return _FAILING
 
 
 # ---------------------------------------------------------------------------------------------- the receiver

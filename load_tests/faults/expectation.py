@@ -40,6 +40,8 @@ CALLBACK = OracleRule("callback", "call", LATENESS_MS)
 LETTER = OracleRule("letter", "email", LATENESS_MS)
 HELP = OracleRule("help", "push", LATENESS_MS, cooldown_ms=1_000, caps=(("rule", 3, 20_000),))
 _TRIGGERS = (("lead_submitted", CALLBACK), ("receipt_requested", LETTER), ("payment_failed", HELP))
+#: The connector that each rule sends by.
+CONNECTORS = {"callback": "voice", "winback": "sms", "help": "push", "welcome": "push", "letter": "email"}
 _CONTACT, _PURCHASE = "contact/", "purchase/"
 _RECEIPTS = {"action_delivered", "action_failed", "action_expired", "action_cancelled"}
 
@@ -58,20 +60,22 @@ class Expectation:
     """Of the customers of a run: actions by id, ids that were taken back, and each customer's standing.
 
     ``due`` maps the ids of actions to their rules. What is in ``withdrawn`` may or may not have been sent.
-    ``receipts`` are the last words that came back, by action id: the type and the detail.
+    ``receipts`` are the last words that came back, by action id: for each type the detail. The dispatcher may write
+    one word again, under one id; two words are a contradiction. ``logged`` are the events of the log as it holds
+    them, each of its records.
     """
 
     due: dict[str, str] = field(default_factory=dict)
     withdrawn: set[str] = field(default_factory=set)
     standings: dict[str, Standing] = field(default_factory=dict)
-    receipts: dict[str, tuple[str, str]] = field(default_factory=dict)
+    receipts: dict[str, dict[str, str]] = field(default_factory=dict)
+    logged: list[dict[str, Any]] = field(default_factory=list)
     event_ids: set[str] = field(default_factory=set)
-    records: int = 0
 
     @property
     def duplicates(self) -> int:
         """How many records told of an event that was in the log already."""
-        return self.records - len(self.event_ids)
+        return len(self.logged) - len(self.event_ids)
 
 
 @dataclass(slots=True)
@@ -91,11 +95,11 @@ def expectation(records: Iterable[Any], watch: str, until_ms: int) -> Expectatio
     for stamp_ms, event in _events(records):
         if event["type"] in _RECEIPTS:
             told = event["properties"]
-            found.receipts[told["action_id"]] = (event["type"], told.get("detail", ""))
+            found.receipts.setdefault(told["action_id"], {})[event["type"]] = told.get("detail", "")
             continue
         if event.get("source") == "dispatcher":
             continue
-        found.records += 1
+        found.logged.append(event)
         found.event_ids.add(event["id"])
         customer = customers[event["customer_id"]]
         customer.log.append(Arrival(event["id"], event["type"], stamp_ms, event["occurred_at"]))
@@ -131,16 +135,16 @@ def _work_out(found: Expectation, name: str, customer: _Customer, watch: str, un
 
 
 def _expect_winbacks(found: Expectation, name: str, log: Sequence[Arrival], watch: str, until_ms: int) -> None:
-    """A withdrawal takes back the latest firing whose span the late order lies in."""
-    fired: list[tuple[int, str]] = []
+    """An order takes back those firings that were made before it was known and whose spans it lies in."""
+    filled = {one.id: one.at_ms for one in log if one.type == "cart_updated"}
+    orders = [one for one in log if one.type == "order_completed"]
     for effect in absences_latest(log, "cart_updated", "order_completed", ABSENCE_MS, LATENESS_MS, until_ms):
-        if effect.what == "fire":
-            one = _id(name, "winback", f"absence|{watch}|@{effect.at_ms}")
-            fired.append((effect.at_ms, one))
-            found.due[one] = "winback"
-        else:
-            # The oracle does not say which of several firings it took back: any of them may have been.
-            found.withdrawn |= {one for _, one in fired}
+        if effect.what != "fire":
+            continue
+        one, began_ms = _id(name, "winback", f"absence|{watch}|@{effect.at_ms}"), filled[effect.cause]
+        found.due[one] = "winback"
+        if any(began_ms <= late.at_ms < began_ms + ABSENCE_MS and late.stamp_ms >= effect.at_ms for late in orders):
+            found.withdrawn.add(one)
 
 
 def _trait(log: Sequence[Arrival], numbers: dict[str, Any]) -> int | None:

@@ -7,7 +7,11 @@ A role that ends by itself is started again at once, as any supervisor would, an
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +21,12 @@ import httpx
 import redis
 
 from load_tests.deployment import Deployment
-from load_tests.faults.expectation import REST_MS, RULES, Expectation, expectation
+from load_tests.faults.expectation import CONNECTORS, REST_MS, RULES, Expectation, expectation
 from load_tests.faults.load import Load
 from load_tests.faults.log_view import LogView
-from load_tests.faults.verdict import Record, Verdict, compare
+from load_tests.faults.role_logs import Expected, RoleLogs, unexpected
+from load_tests.faults.story import Event
+from load_tests.faults.verdict import Bounds, Record, Verdict, compare
 from load_tests.processes import RoleProcess, until
 from load_tests.servers.process import Say, ServerFailed, silent
 from orchestrator.adapters.clock import SystemClock
@@ -32,6 +38,8 @@ from orchestrator.runtime.ports import ACTIONS, EVENTS
 from orchestrator.runtime.rulebooks import compile_loaded
 
 DISPATCHER_GROUP = "journey-dispatcher"
+#: What the receiver logs when an id comes again.
+REPEAT = re.compile(r"connectors\.receiver  repeat of (\S+) at ")
 
 now_ms = SystemClock().now_ms
 
@@ -57,7 +65,8 @@ class Ground:
         self._loads = 0
         self._canaries = 0
         self._canary_calls: set[str] = set()
-        self._repeats = 0
+        self._logs = RoleLogs(folder)
+        self._away: set[RoleProcess] = set()
         self._last_arrival_ms = 0
 
     def __enter__(self) -> Self:
@@ -80,17 +89,29 @@ class Ground:
     # -------------------------------------------------------------------------------------------- load
 
     @contextmanager
-    def load(self, run: str, seed: int, *, disorder: bool = False) -> Iterator[Load]:
-        """Put the deployment under load until the block ends; return once a first event was acknowledged."""
+    def load(
+        self, run: str, seed: int, *, disorder: bool = False, rate: int = 0, customers: int = 40
+    ) -> Iterator[Load]:
+        """Put the deployment under load until the block ends; return once a first event was acknowledged.
+
+        Raises ``ServerFailed`` when the load had an answer that it should not get, or not all was acknowledged.
+        """
         self._loads += 1
-        folder = self.folder / f"load-{self._loads}"
-        url = self.deployment.gateway.url
-        load = Load(folder, run=run, seed=seed, rate=self.rate, url=url, disorder=disorder, say=self.say)
+        load = Load(
+            self.folder / f"load-{self._loads}",
+            run=run,
+            seed=seed,
+            rate=rate or self.rate,
+            url=self.deployment.gateway.url,
+            customers=customers,
+            disorder=disorder,
+            say=self.say,
+        )
         load.start()
         try:
             yield load
         finally:
-            load.stop(timeout_s=60)
+            load.stop(timeout_s=150)
         if load.exit_code != 0:
             raise ServerFailed(f"the load ended with {load.exit_code}; see {load.log_path}")
 
@@ -110,12 +131,45 @@ class Ground:
 
     def revive(self) -> None:
         """Start what has ended by itself, and keep its last words."""
-        deployment = self.deployment
-        for role in (deployment.gateway, deployment.receiver, *deployment.dispatchers, *deployment.workers):
-            if not role.running:
-                said = [one for one in role.said().splitlines() if one.strip()]
-                self.exits.append((role.name, said[-1] if said else ""))
+        for role in self.roles():
+            if self._ended(role):
                 role.launch()
+
+    def kill(self, *roles: RoleProcess) -> None:
+        """Kill roles at once; they stay away until they are launched. One that had ended before is told of."""
+        for role in roles:
+            if not self._ended(role) and role.running:
+                # To all before the first is waited for, which takes long enough for the others to go on.
+                os.kill(role.pid, signal.SIGKILL)
+            self._away.add(role)
+        for role in roles:
+            role.kill()
+
+    def stop(self, *roles: RoleProcess) -> None:
+        """Ask roles to end and wait for it; they stay away until they are launched."""
+        for role in roles:
+            self._ended(role)
+            self._away.add(role)
+            role.stop()
+
+    def launch(self, *roles: RoleProcess) -> None:
+        """Begin to start roles that were ended."""
+        for role in roles:
+            role.launch()
+            self._away.discard(role)
+
+    def roles(self) -> list[RoleProcess]:
+        """Return the roles that should run."""
+        deployment = self.deployment
+        return [deployment.gateway, deployment.receiver, *deployment.dispatchers, *deployment.workers]
+
+    def _ended(self, role: RoleProcess) -> bool:
+        """Return whether a role has ended by itself, after its last words were noted."""
+        ended = not role.running and role not in self._away
+        if ended:
+            said = [one for one in role.said().splitlines() if one.strip()]
+            self.exits.append((role.name, said[-1] if said else ""))
+        return ended
 
     def until(self, condition: Callable[[], Any], *, within_s: float, because: str, pause_s: float = 0.02) -> Any:
         """Wait for a condition, starting again what ends meanwhile."""
@@ -128,8 +182,7 @@ class Ground:
 
     def await_roles(self) -> None:
         """Return when every role answers."""
-        deployment = self.deployment
-        for role in (deployment.gateway, deployment.receiver, *deployment.dispatchers, *deployment.workers):
+        for role in self.roles():
             self.until(role.ready, within_s=60, because=f"{role.name} answers", pause_s=0.05)
 
     # ---------------------------------------------------------------------------------------- progress
@@ -144,9 +197,38 @@ class Ground:
 
     def unpublished(self) -> int:
         """Return how many records stand in outboxes now: decided and stored, not yet known to be published."""
+        return sum(self.outboxes().values())
+
+    def outboxes(self) -> dict[int, int]:
+        """Return how many records stand in the outbox of each partition now."""
         with self.store.pipeline(transaction=False) as pipeline:
             for partition in range(self.partitions):
                 pipeline.llen(_key(partition, "outbox"))
+            return dict(enumerate(pipeline.execute()))
+
+    def owners(self) -> dict[int, RoleProcess]:
+        """Return of each partition the running worker that was the last to tell that it took it."""
+        said = [(one, one.said()) for one in self.deployment.workers if one.running]
+        found: dict[int, RoleProcess] = {}
+        for partition in range(self.partitions):
+            told = [(taken_epoch(words, partition), place) for place, (_, words) in enumerate(said)]
+            if told and max(told)[0]:
+                found[partition] = said[max(told)[1]][0]
+        return found
+
+    def under_way(self) -> Counter[str]:
+        """Return how many actions of each connector dispatchers have claimed now and not yet settled."""
+        connectors = sorted(set(CONNECTORS.values()))
+        with self.store.pipeline(transaction=False) as pipeline:
+            for connector in connectors:
+                pipeline.zcard(f"{{journey:default:q:{connector}}}:leases")
+            return Counter(dict(zip(connectors, pipeline.execute(), strict=True)))
+
+    def queued(self) -> int:
+        """Return how many actions dispatchers have taken and not yet settled, claimed or not."""
+        with self.store.pipeline(transaction=False) as pipeline:
+            for connector in set(CONNECTORS.values()):
+                pipeline.hlen(f"{{journey:default:q:{connector}}}:ranks")
             return sum(pipeline.execute())
 
     def await_progress(self, since: float, *, within_s: float = 60) -> float:
@@ -198,8 +280,20 @@ class Ground:
 
     # ----------------------------------------------------------------------------------------- judgement
 
-    def judge(self, run: str, acknowledged: Sequence[str], *, within_s: float = 60) -> Verdict:
-        """Bring the deployment to rest and compare everything about the run's customers with the oracle."""
+    def judge(
+        self,
+        run: str,
+        sent: Sequence[Event],
+        acknowledged: Sequence[str],
+        *,
+        bounds: Bounds | None = None,
+        expected_words: Sequence[Expected] = (),
+        within_s: float = 60,
+    ) -> Verdict:
+        """Bring the deployment to rest and compare everything about the run's customers with the oracle.
+
+        ``bounds`` say what the fault may cost, ``expected_words`` which errors and ends of roles it may cause.
+        """
         time.sleep(REST_MS / 1000)
         canaries = self._pass_canaries(within_s)
         records = self.patiently(lambda: self.view.fresh(EVENTS))
@@ -209,19 +303,18 @@ class Ground:
         arrivals = self._await_effects(run, expected, within_s)
         self._last_arrival_ms = max((one["at_ms"] for one in arrivals if one["id"] in expected.due), default=0)
         self._canary_calls |= {_callback(name.decode(), f"{name.decode()}-asks") for name in canaries}
-        received = httpx.get(f"{self.deployment.receiver.url}/v1/received", params={"limit": 1}).json()
-        repeats, self._repeats = received["repeats"] - self._repeats, received["repeats"]
+        said = self._logs.fresh()
         verdict = compare(
             expected,
+            sent={one["id"]: one for one in sent},
             acknowledged=acknowledged,
             arrivals=[one for one in arrivals if one["id"] not in self._canary_calls],
             states=self._states(expected.standings),
-            repeats=repeats,
+            repeats=Counter(found for line in said for found in REPEAT.findall(line.words)),
             published=self._published(run),
+            bounds=bounds or Bounds(),
         )
-        for role, words in self.exits:
-            if "Traceback" in words:
-                verdict.broken.append(f"{role}: {words}")
+        verdict.broken += unexpected(said, self.exits, expected_words)
         return verdict
 
     def _pass_canaries(self, within_s: float) -> set[bytes]:
@@ -256,9 +349,10 @@ class Ground:
                 for one in self.patiently(lambda: self.view.fresh(EVENTS))
                 if (one.key or b"").startswith(f"{run}-".encode())
             ]
-            expected.receipts |= expectation(told, self._watch, 0).receipts
+            for one, words in expectation(told, self._watch, 0).receipts.items():
+                expected.receipts.setdefault(one, {}).update(words)
             arrived = {one["id"] for one in arrivals}
-            failed = {one for one, (word, _) in expected.receipts.items() if word == "action_failed"}
+            failed = {one for one, words in expected.receipts.items() if "action_failed" in words}
             missing = expected.due.keys() - expected.withdrawn - arrived - failed
             if not missing and not expected.due.keys() - expected.receipts.keys():
                 return arrivals
@@ -290,10 +384,10 @@ class Ground:
             return list(pipeline.execute())
 
 
-def restart_worker(worker: RoleProcess) -> None:
-    """Kill a worker and begin to start it again."""
-    worker.kill()
-    worker.launch()
+def taken_epoch(said: str, partition: int) -> int:
+    """Return the epoch under which a worker last told that it took a partition, 0 when it never did."""
+    told = re.findall(rf"  partition {partition}: epoch (\d+), from offset", said)
+    return int(told[-1]) if told else 0
 
 
 def _key(partition: int, name: str) -> str:

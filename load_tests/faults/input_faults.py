@@ -6,7 +6,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,14 @@ from load_tests.faults.expectation import RULES
 from load_tests.faults.ground import Ground, now_ms
 from load_tests.faults.machine import peak_mb
 from load_tests.faults.story import WEIGHTS, Event, Story
+from load_tests.processes import RoleProcess
 from orchestrator.runtime.ports import ACTIONS, DEAD_LETTERS, EVENTS
 
-#: No worker may ever take more; a gigabyte would be a leak at these numbers of customers.
+#: How long three times the capacity is offered.
+_OVERLOAD_S = 40
+#: How long it may take after that until nothing waits any more.
+_DRAINED_S_MAX = 300
+#: No role may ever take more; a gigabyte would be a leak at these numbers of customers.
 _PEAK_MB_MAX = 600.0
 _DAY_MS = 86_400_000
 
@@ -71,8 +76,9 @@ def disorder(case: Case) -> Act:
     time.sleep(case.times(15, short=3))
     victim = case.chance.choice(case.ready_workers())
     struck = time.monotonic()
-    victim.kill()
-    victim.launch()
+    case.ground.kill(victim)
+    case.note_unpublished()
+    case.ground.launch(victim)
     case.recovered(case.ground.await_progress(struck))
     verdict = yield
     case.account.done["events out of time"] += round(0.6 * verdict.events)
@@ -87,11 +93,14 @@ def timers_while_down(case: Case) -> Act:
         workers = case.ready_workers()
         began_ms = now_ms()
         for one in workers:
-            one.kill() if chance.random() < 0.5 else one.stop()
+            if chance.random() < 0.5:
+                ground.kill(one)
+                case.note_unpublished()
+            else:
+                ground.stop(one)
         time.sleep(case.times(8, short=5))
         struck, ended_ms = time.monotonic(), now_ms()
-        for one in workers:
-            one.launch()
+        ground.launch(*workers)
         case.recovered(ground.await_progress(struck))
         case.account.done["all workers away past their timers"] += 1
         case.account.done["timers that came due meanwhile"] += _due_between(ground, began_ms, ended_ms, case)
@@ -124,8 +133,9 @@ def publish_under_way(case: Case) -> Act:
         case.pause(2.0)
         struck = time.monotonic()
         victim = case.chance.choice(workers)
-        victim.kill()
-        victim.launch()
+        ground.kill(victim)
+        case.note_unpublished()
+        ground.launch(victim)
         case.recovered(ground.await_progress(struck))
         versions[publishing.version()] = ("two", "one")[number % 2]
         case.account.done["rulebook published and a worker killed"] += 1
@@ -194,24 +204,85 @@ def _check_editions(case: Case, versions: dict[str, str]) -> None:
 
 
 def overload(case: Case) -> Act:
-    """Append far more than the workers can take, stop, and see the lag drain."""
+    """Offer three times what the deployment can take through the gateway, then stop; and a flood past the gateway."""
     ground = case.ground
-    workers = case.ready_workers()
+    case.ready_workers()
+    roles = [(one, one.pid) for one in ground.roles()]
+    capacity = _capacity(case)
+    seconds = case.times(_OVERLOAD_S, short=5)
+    with ground.load("overload-flood", 1, rate=round(3 * capacity), customers=round(3 * capacity)) as flood:
+        began = time.monotonic()
+        time.sleep(seconds)
+        offered = len(flood.sent()) / (time.monotonic() - began)
+        behind = ground.patiently(lambda: _lag(ground))
+    case.sent += flood.sent()
+    case.acknowledged += flood.acknowledged()
+    case.account.answers += flood.answers(began, time.monotonic())
+    _await_drained(case)
+    case.recovered(time.monotonic() - began)
+    case.account.done[f"{seconds} s of three times what is decided and delivered"] += 1
+    case.account.notes.append(
+        f"decided and delivered before: {capacity:,.0f} events a second; offered: {offered:,.0f}, which is "
+        f"{offered / capacity:.1f} times as much; {behind:,} events and actions waited when it stopped"
+    )
+    case.account.promise(offered > 2.5 * capacity, f"only {offered / capacity:.1f} times the capacity was offered")
+    _flood(case)
+    _await_drained(case)
+    _promise_peaks(case, roles)
+    yield
+
+
+def _promise_peaks(case: Case, roles: Sequence[tuple[RoleProcess, int]]) -> None:
+    """Promise that every role lived through it, and never held more than it may."""
+    for role, pid in roles:
+        same = role.running and role.pid == pid
+        peak = peak_mb(pid) if same else 0.0
+        case.account.notes.append(f"{role.name}: {peak:.0f} MB at its peak")
+        case.account.promise(same, f"the {role.name} of process {pid} did not live through it")
+        case.account.promise(peak < _PEAK_MB_MAX, f"a {role.name} took {peak:.0f} MB")
+
+
+def _capacity(case: Case) -> float:
+    """Return how many events a second of the usual mix are decided and delivered."""
+    number = case.times(6_000, short=500)
+    story = Story("overload-before", 1, now_ms, at_once=number // 12)
+    began = time.monotonic()
+    _append(case, [event for event, _ in zip(story.events(), range(number), strict=False)])
+    _await_drained(case)
+    return number / (time.monotonic() - began)
+
+
+def _await_drained(case: Case) -> None:
+    """Return when all that the log holds now is decided and delivered."""
+    now = time.monotonic()
+    case.ground.await_progress(now, within_s=_DRAINED_S_MAX)
+    case.ground.await_deliveries(now, within_s=_DRAINED_S_MAX)
+    case.ground.until(lambda: not case.ground.queued(), within_s=_DRAINED_S_MAX, because="all is delivered")
+
+
+def _lag(ground: Ground) -> int:
+    """Return how many events are not decided and how many actions are not settled."""
+    ends, positions = ground.view.ends(EVENTS), ground.positions()
+    return sum(end - positions[one] for one, end in ends.items()) + ground.queued()
+
+
+def _flood(case: Case) -> None:
+    """Append more at once than the workers take in that time, past the gateway, which would not pass on so much."""
     number = case.times(24_000, short=3_000)
     quiet = {"page_viewed": 30, "identify": 20, "order_completed": 5}
     story = Story("overload-burst", case.chance.randrange(10**6), now_ms, at_once=number // 12, weights=WEIGHTS | quiet)
     events: list[Event] = [event for event, _ in zip(story.events(), range(number), strict=False)]
-    records = [(event["customer_id"].encode(), json.dumps(event).encode()) for event in events]
     began = time.monotonic()
-    ground.view.append(EVENTS, records)
+    _append(case, events)
     appended_s = time.monotonic() - began
-    drained_s = ground.await_progress(began, within_s=240)
-    peak = max(peak_mb(one.pid) for one in workers)
-    case.account.done[f"{number} events in {appended_s:.1f} s"] += 1
-    case.recovered(drained_s)
+    drained_s = case.ground.await_progress(began, within_s=240)
+    case.account.done[f"{number} events past the gateway in {appended_s:.1f} s"] += 1
     case.account.notes.append(
-        f"offered {number / appended_s:,.0f}/s, taken {number / drained_s:,.0f}/s, {drained_s / appended_s:.1f} times "
-        f"as much as the workers take; no worker ever held more than {peak:.0f} MB"
+        f"past the gateway {number / appended_s:,.0f} events a second were offered, {number / drained_s:,.0f} decided"
     )
-    case.account.promise(peak < _PEAK_MB_MAX, f"a worker took {peak:.0f} MB")
-    yield
+
+
+def _append(case: Case, events: list[Event]) -> None:
+    case.ground.view.append(EVENTS, [(one["customer_id"].encode(), json.dumps(one).encode()) for one in events])
+    case.sent += events
+    case.acknowledged += [one["id"] for one in events]

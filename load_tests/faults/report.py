@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
+
+from msgspec import to_builtins
 
 from load_tests.faults.run import Row
 
@@ -31,9 +32,13 @@ recovery, median / worst | held |
 
 _FOOT = """
 *Lost* are effects that were due and did not arrive, acknowledged events that the log does not hold, actions of which
-no last word came back, and states that are not the oracle's. *Extra* are effects that nobody decided, and effects that
-came about twice. A *repeat* is a delivery under an id that the receiver had seen: it answers and does nothing, as
-`Idempotency-Key` asks. *Recovery* is the time
+no last word came back, and states that are not the oracle's. *Extra* are effects that nobody decided, effects that
+came about twice, events in the log that are not as they were sent, and last words that contradict each other or what
+arrived. A *repeat* is a delivery under an id that the receiver had seen: it answers and does nothing, as
+`Idempotency-Key` asks. Repeats, actions published again, given up or dropped may be as many as were under way when
+the fault struck, and none where it struck nothing that they come from. Every role's whole log is read: an error, or
+an end by itself, that the fault does not explain means that the row does not hold. The load asks for no permission
+to go on: what is due is sent while up to 200 requests wait for their answers. *Recovery* is the time
 from the strike until every partition (or the dispatcher) had gone beyond what the log held then; it includes the
 {session_timeout_s:g} s of silence after which Kafka takes a worker for dead, and the starting of processes.
 """
@@ -45,7 +50,7 @@ def markdown(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
     text = _HEAD.format(**{**about, "versions": versions}, summary=_summary(rows))
     text += "".join(_row(one) for one in rows)
     text += _FOOT.format(**about)
-    notes = [(row, note) for row in rows for note in [*row.account.notes, *_exits(row)]]
+    notes = [(row, note) for row in rows for note in [*_answers(row), *row.account.notes, *_exits(row)]]
     if notes:
         text += "\n## Notes\n\n" + "".join(f"- {row.fault.number}, {row.fault.name}: {note}\n" for row, note in notes)
     broken = [row for row in rows if not row.holds]
@@ -88,11 +93,20 @@ def _row(row: Row) -> str:
 
 def _lost(row: Row) -> int:
     found = row.verdict
-    return 0 if found is None else len(found.lost) + len(found.unlogged) + len(found.silent) + len(found.wrong_states)
+    return 0 if found is None else sum(map(len, (found.lost, found.unlogged, found.silent, found.wrong_states)))
 
 
 def _extra(row: Row) -> int:
-    return 0 if row.verdict is None else len(row.verdict.extra) + len(row.verdict.twice)
+    found = row.verdict
+    return 0 if found is None else sum(map(len, (found.extra, found.twice, found.altered, found.untrue)))
+
+
+def _answers(row: Row) -> list[str]:
+    answers = row.account.answers
+    if not answers:
+        return []
+    told = ", ".join(f"{number:,} x {status}" for status, number in sorted(answers.items()))
+    return [f"while it lasted ingest answered {told}"]
 
 
 def _exits(row: Row) -> list[str]:
@@ -109,9 +123,11 @@ def _json_row(row: Row) -> dict[str, Any]:
         "done": dict(row.account.done),
         "recoveries_s": [round(one, 3) for one in row.account.recoveries_s],
         "notes": row.account.notes,
+        "answers": dict(row.account.answers),
+        "bounds": to_builtins(row.account.bounds),
         "exits": row.exits,
         "seconds": round(row.seconds, 1),
-        "verdict": None if row.verdict is None else asdict(row.verdict),
+        "verdict": None if row.verdict is None else to_builtins(row.verdict),
         "elsewhere": row.fault.elsewhere,
         "holds": row.holds,
         "trouble": row.trouble(),

@@ -109,9 +109,17 @@ def _under_load(fault: Fault, case: Case, seed: int) -> Verdict:
     act = fault.act(case)
     with case.ground.load(fault.name, seed, disorder=fault.disorder) as load:
         began = time.monotonic()
+        case.begin(load)
         next(act)
         time.sleep(max(0.0, _LOAD_S_MIN - (time.monotonic() - began)))
-    verdict = case.ground.judge(fault.name, load.acknowledged())
+    verdict = case.ground.judge(
+        fault.name,
+        [*load.sent(), *case.sent],
+        [*load.acknowledged(), *case.acknowledged],
+        bounds=case.account.bounds,
+        expected_words=fault.expects,
+        within_s=fault.rest_s,
+    )
     try:
         act.send(verdict)
     except StopIteration:

@@ -61,6 +61,8 @@ def _fill_redis(case: Case, ground: Ground) -> None:
     struck = time.monotonic()
     try:
         ground.until(lambda: _is_full(ground), within_s=60, because="Redis says that its disk is full")
+        case.note_under_way()
+        case.note_unpublished()
         said = "MISCONF"
         ground.until(
             lambda: any(said in one.said() for one in ground.deployment.workers),
@@ -89,6 +91,7 @@ def _fill_kafka(case: Case, ground: Ground) -> None:
     try:
         ground.until(lambda: not server.running, within_s=90, because="the broker has stopped on a full disk")
         answer = _ingest(ground)
+        case.note_unpublishable()
         case.account.promise(answer == 503, f"ingest answered {answer} while the broker was away")
         _idle(ground, 2)
     finally:

@@ -3,47 +3,101 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from load_tests.faults.case import Act, Case
 from load_tests.processes import RoleProcess
+from orchestrator.runtime.ports import EVENTS
 
+#: How many owners are killed at most until one has left an outbox behind.
+_ORPHANS_TRIED_MAX = 12
 #: How long a frozen worker sleeps: beyond the session timeout of six seconds.
 _FROZEN_S = 9.0
 
 
 def kill_workers(case: Case) -> Act:
-    """Kill one, two or all workers at once: half of the times wherever they are, half within a commit."""
+    """Kill one, two or all workers at once: half of the times wherever they are, half aimed at a commit."""
     wanted = case.times(100, short=1)
     while case.account.done["kill -9 of a worker"] < wanted:
         workers = case.ready_workers()
+        owners = case.ground.owners()
         number = case.chance.choices([1, 2, len(workers)], [2, 5, 3])[0] if wanted > 1 else 1
         victims = case.chance.sample(workers, number)
         if case.chance.random() < 0.5:
             case.pause(1.0)
-        elif case.strike_within_commit():
-            case.account.done["of these within a commit"] += number
-        _kill(case, victims)
+        elif (partition := case.within_commit()) is not None:
+            case.account.done["of these aimed at a commit"] += number
+            if partition in owners and owners[partition] not in victims:
+                victims[0] = owners[partition]
+        _kill(case, victims, owners)
     yield
 
 
 def kill_recovering_workers(case: Case) -> Act:
-    """Kill a worker, then whoever takes its partitions over, again and again, before any recovery is complete."""
+    """Kill the owner of a partition that has decisions to publish, then its heirs as soon as they have taken it.
+
+    The first kill waits for an outbox that is not empty, until one is left behind that is not. Whoever takes that
+    partition has a new epoch, the outbox still to publish and the log to catch up with: at that moment every
+    worker is killed, the heir among them. Only heirs that left work behind count.
+    """
+    ground, done = case.ground, case.account.done
     for _ in range(case.times(5)):
-        workers = case.ready_workers()
         struck = time.monotonic()
-        victim = case.chance.choice(workers)
+        partition = _orphaned(case)
         for _ in range(case.times(3, short=2)):
-            before = case.ground.epochs()
-            _strike(case, [victim])
-            _await_takeover(case, before)
-            case.pause(0.3)
-            alive = [one for one in case.ground.deployment.workers if one is not victim and one.ready()]
-            victim = case.chance.choice(alive or workers)
-            case.account.done["kill during recovery"] += 1
-        _strike(case, [victim])
-        case.recovered(case.ground.await_progress(struck, within_s=90))
+            _await_heir(case, partition)
+            ground.kill(*ground.deployment.workers)
+            case.note_unpublished()
+            done["kill of an heir"] += 1
+            done["of these with an outbox to publish"] += ground.outboxes()[partition] > 0
+            done["of these with a log to catch up with"] += _behind(case, partition) > 0
+            ground.launch(*ground.deployment.workers)
+        case.recovered(ground.await_progress(struck, within_s=90))
     case.account.notes.append("recovery is from the first kill of a chain; every kill in it costs the silence anew")
-    yield
+    hits = done["of these with an outbox to publish"] + done["of these with a log to catch up with"]
+    case.account.promise(hits > 0, "no kill fell into a recovery")
+    verdict = yield
+    case.account.notes.append(f"{verdict.republished} actions were published again")
+    case.account.promise(verdict.republished > 0, "nothing was published again, so no kill fell between P1 and P3")
+
+
+def _orphaned(case: Case) -> int:
+    """Kill owners of partitions until one leaves an outbox that is not empty, and return its partition."""
+    ground = case.ground
+    for _ in range(_ORPHANS_TRIED_MAX):
+        case.ready_workers()
+        owners = ground.owners()
+        partition = case.within_commit()
+        if partition is None or partition not in owners:
+            continue
+        ground.kill(owners[partition])
+        case.account.done["kill of an owner"] += 1
+        left = ground.outboxes()
+        held = [one for one, number in left.items() if number and owners.get(one) is owners[partition]]
+        case.note_unpublished()
+        ground.launch(owners[partition])
+        if held:
+            case.account.done["of these within a commit"] += 1
+            return held[0]
+        ground.await_progress(time.monotonic())
+    raise AssertionError("no kill of an owner left anything in an outbox")
+
+
+def _await_heir(case: Case, partition: int) -> None:
+    """Return the moment that the partition has another epoch."""
+    epoch = case.ground.epochs()[partition]
+    case.ground.until(
+        lambda: case.ground.epochs()[partition] > epoch,
+        within_s=40,
+        because="the partition is taken over",
+        pause_s=0,
+    )
+
+
+def _behind(case: Case, partition: int) -> int:
+    """Return how many records of a partition are not applied."""
+    ends = case.ground.patiently(lambda: case.ground.view.ends(EVENTS))
+    return int(ends[partition]) - case.ground.positions()[partition]
 
 
 def freeze_workers(case: Case) -> Act:
@@ -51,9 +105,11 @@ def freeze_workers(case: Case) -> Act:
     for _ in range(case.times(3)):
         frozen = case.chance.choice(case.ready_workers())
         if case.chance.random() < 0.7:
-            case.strike_within_commit()
+            case.within_commit()
         struck = time.monotonic()
         frozen.pause()
+        # What it was publishing may still arrive when it wakes up, after its heir has published it.
+        case.note_unpublished(copies=2)
         case.account.done["SIGSTOP beyond the session timeout"] += 1
         case.recovered(case.ground.await_progress(struck))
         time.sleep(max(0.0, _FROZEN_S - (time.monotonic() - struck)))
@@ -75,7 +131,7 @@ def restart_workers_in_turn(case: Case) -> Act:
             case.ground.await_roles()
             old = deployment.remove_worker()
             struck = time.monotonic()
-            old.stop()
+            case.ground.stop(old)
             case.account.promise(old.exit_code == 0, f"a worker that was asked to stop ended with {old.exit_code}")
             case.account.done["SIGTERM and a successor"] += 1
             case.recovered(case.ground.await_progress(struck))
@@ -97,7 +153,11 @@ def storm(case: Case) -> Act:
         else:
             leaving = deployment.remove_worker()
             abrupt = case.chance.random() < 0.5
-            leaving.kill() if abrupt else leaving.stop()
+            if abrupt:
+                case.ground.kill(leaving)
+                case.note_unpublished()
+            else:
+                case.ground.stop(leaving)
             case.account.done["worker killed" if abrupt else "worker stopped"] += 1
     struck = time.monotonic()
     while len(deployment.workers) < usual:
@@ -108,21 +168,15 @@ def storm(case: Case) -> Act:
     yield
 
 
-def _await_takeover(case: Case, before: dict[int, int]) -> None:
-    case.ground.until(lambda: case.ground.epochs() != before, within_s=40, because="partitions are taken over")
-
-
-def _kill(case: Case, victims: list[RoleProcess]) -> None:
+def _kill(case: Case, victims: list[RoleProcess], owners: Mapping[int, RoleProcess]) -> None:
     """Kill workers, start them again, and note how long it took until every partition went on."""
     struck = time.monotonic()
-    _strike(case, victims)
+    case.ground.kill(*victims)
+    left = case.ground.outboxes()
+    case.account.bounds.republished += sum(left.values())
+    case.ground.launch(*victims)
+    held = {owners[one].folder for one, number in left.items() if number and one in owners and owners[one] in victims}
     case.account.done["kill -9 of a worker"] += len(victims)
     case.account.done["strikes"] += 1
+    case.account.done["workers that left an outbox behind"] += len(held)
     case.recovered(case.ground.await_progress(struck))
-
-
-def _strike(case: Case, victims: list[RoleProcess]) -> None:
-    for one in victims:
-        one.kill()
-    for one in victims:
-        one.launch()

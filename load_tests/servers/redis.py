@@ -15,7 +15,8 @@ class LocalRedis(ServerProcess):
     """A Redis on a free loopback port. ``appendfsync`` is ``everysec`` or ``always``."""
 
     name = "redis"
-    start_timeout_s = 20
+    #: A gigabyte of states takes ten seconds to load, and longer where others use the machine.
+    start_timeout_s = 120
 
     def __init__(
         self, folder: Path | None = None, *, port: int | None = None, appendfsync: str = "everysec", say: Say = silent

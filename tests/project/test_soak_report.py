@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from load_tests.faults.samples import SAMPLES_MIN, WARM_UP_S, Growth, Sample, Series, growth
 from load_tests.faults.verdict import Verdict
-from load_tests.soak import Soak, markdown
+from load_tests.soak import SPARED, Soak, markdown
 
 ABOUT = {"date": "2026-11-27", "machine": "2 cores", "versions": {"Python": "3.11"}, "commit": "abc", "seed": 1}
 
@@ -20,6 +22,12 @@ def series(role: str, mb_per_hour: float, descriptors_per_hour: float = 0, minut
         own_mb = 100 - warming + mb_per_hour * hours + number % 7
         samples.append(Sample(number * 10.0, own_mb, round(20 + descriptors_per_hour * hours + number % 3)))
     return Series(role, 1, samples)
+
+
+def whole(*given: Series, **other: Any) -> Soak:
+    """Return a soak of an hour in which everything was watched, reconciled and flat but for the given series."""
+    flat = [series(role, 0) for role in SPARED if role not in {one.role for one in given}]
+    return Soak(minutes=60, growths=moved(*given, *flat), **{"verdicts": [Verdict(due=1)], **other})
 
 
 def moved(*given: Series) -> list[Growth]:
@@ -40,7 +48,7 @@ def moved(*given: Series) -> list[Growth]:
     ids=lambda value: f"{value.role}" if isinstance(value, Series) else "flat" if value else "leaks",
 )
 def test_a_role_that_grows_does_not_hold(leaking: Series, held: bool) -> None:
-    soak = Soak(growths=moved(leaking))
+    soak = whole(leaking)
     assert soak.holds is held
     assert (f"{leaking.role} (1) grew" in markdown(soak, ABOUT)) is not held
 
@@ -60,7 +68,7 @@ def test_connections_that_come_and_go_are_no_leak() -> None:
     for number, sample in enumerate(found.samples):
         if number > 200 and number % 40 < 25:
             found.samples[number] = Sample(sample.at_s, sample.own_mb, 220)
-    assert Soak(growths=moved(found)).holds
+    assert whole(found).holds
 
 
 def test_a_short_series_tells_nothing() -> None:
@@ -69,7 +77,28 @@ def test_a_short_series_tells_nothing() -> None:
 
 
 def test_an_effect_lost_does_not_hold() -> None:
-    soak = Soak(growths=moved(series("worker 1", 0)), verdicts=[Verdict(due=1, lost=["a-1"])])
+    soak = whole(verdicts=[Verdict(due=1, lost=["a-1"])])
     assert not soak.holds
     assert "**1 lost and 0 extra among 1 effects" in markdown(soak, ABOUT)
     assert "did not hold: " in markdown(soak, ABOUT)
+
+
+def test_a_soak_in_which_nothing_was_judged_or_watched_does_not_hold() -> None:
+    assert not Soak().holds
+    assert not Soak(verdicts=[Verdict(due=1)]).holds
+    assert not whole(verdicts=[]).holds
+    assert not whole(verdicts=[Verdict()]).holds
+    assert whole().holds
+
+
+def test_a_role_that_ended_by_itself_does_not_hold() -> None:
+    soak = whole(exits=[("dispatcher", "out of memory")])
+    assert not soak.holds
+    assert "- did not hold: dispatcher ended by itself: out of memory" in markdown(soak, ABOUT)
+
+
+@pytest.mark.parametrize("role", SPARED)
+def test_a_spared_role_without_a_series_as_long_as_the_run_does_not_hold(role: str) -> None:
+    soak = whole(series(role, 0, minutes=40))
+    assert not soak.holds
+    assert f"- did not hold: {role} has no series as long as the run" in markdown(soak, ABOUT)
