@@ -189,7 +189,7 @@ def _strike(case: Case, what: str, times: int) -> None:
         case "broker":
             kafka = ground.deployment.kafka
             kafka.kill() if kill else kafka.stop()
-            case.note_unpublishable()
+            case.note_unanswered()
             kafka.start()
         case "redis":
             case.note_under_way()

@@ -32,7 +32,7 @@ def restart_kafka(case: Case) -> Act:
         case.aim()
         struck = time.monotonic()
         kafka.kill() if kill else kafka.stop()
-        case.account.done["of these that left decisions to publish"] += case.note_unpublishable() > 0
+        case.account.done["of these that left decisions to publish"] += case.note_unanswered() > 0
         kafka.start()
         answered = time.monotonic()
         _note_answers(case, struck, answered)
@@ -142,7 +142,7 @@ def _through(
         case.ground.revive()
     ended = time.monotonic()
     if server is case.ground.deployment.kafka:
-        case.note_unpublishable()
+        case.note_unanswered()
     mend()
     case.recovered(case.ground.await_progress(struck, within_s=120))
     return _note_answers(case, struck, ended)

@@ -23,6 +23,10 @@ _UNSURE = "nobody knows"
 _DROPPING = "letter"
 
 
+#: A bound where nobody can tell.
+ANY_NUMBER = 1_000_000_000
+
+
 @dataclass(slots=True)
 class Bounds:
     """What a fault may cost; it may cost nothing of what is not raised here while it strikes.
