@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import track
 
 from load_tests.simulation.runs import Tally, catch_all, cores, run_all, run_seed
+from load_tests.simulation.world import Make, PowerCuts
 
 _REPLAY = "make simulate SEED={seed}"
 #: Failing seeds that are shown.
@@ -24,7 +25,7 @@ _TRACE_LINES = 60
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what is asked for; return 0 when every invariant held, 1 when one did not."""
+    """Run what is asked for; return 0 when every invariant held, 1 when one did not or too little happened."""
     parser = argparse.ArgumentParser(prog="python -m load_tests.simulation", description=__doc__)
     parser.add_argument("--seeds", type=int, default=2_000, help="how many seeds to run (2000)")
     parser.add_argument("--first", type=int, default=0, help="the first of them (0)")
@@ -32,21 +33,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--mutants", action="store_true", help="run the engine with known defects until they are caught"
     )
+    parser.add_argument("--power-cuts", action="store_true", help="let Redis lose its latest second in every run")
     parser.add_argument("--jobs", type=int, default=cores(), help="processes (all cores)")
     asked = parser.parse_args(arguments)
+    make = PowerCuts if asked.power_cuts else Make
     if asked.seed is not None:
-        return _one(asked.seed)
+        return _one(asked.seed, make)
     if asked.mutants:
         return _mutants(asked.jobs)
-    return _many(asked.first, asked.seeds, asked.jobs)
+    return _many(asked.first, asked.seeds, asked.jobs, make)
 
 
 def _say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 
-def _one(seed: int) -> int:
-    result = run_seed(seed)
+def _one(seed: int, make: type[Make]) -> int:
+    result = run_seed(seed, make())
     for line in result.trace.lines():
         _say(line)
     _say("")
@@ -57,11 +60,11 @@ def _one(seed: int) -> int:
     return 0
 
 
-def _many(first: int, count: int, jobs: int) -> int:
+def _many(first: int, count: int, jobs: int, make: type[Make]) -> int:
     console = Console(stderr=True)
     # How long the whole took is told to people; nothing in a run depends on it.
     began_s = time.perf_counter()
-    tally, parts = Tally(), run_all(first, count, jobs)
+    tally, parts = Tally(), run_all(first, count, jobs, make)
     total = -(-count // 25)
     for part in track(parts, "seeds", total, console=console) if console.is_terminal else parts:
         tally.add(part)
@@ -70,12 +73,18 @@ def _many(first: int, count: int, jobs: int) -> int:
         _say(f"{number:>9,}  {name}")
     _say(f"{tally.seeds:,} seeds in {took_s:.0f} s on {jobs} processes: {len(tally.failed)} failed")
     for seed, invariant, message in sorted(tally.failed)[:_SHOWN_MAX]:
-        _say(f"\nseed {seed} violates {invariant!r}: {message}\nReplay it with: {_REPLAY.format(seed=seed)}")
+        _say(f"\nseed {seed} violates {invariant!r}: {message}\nReplay it with: {_replay(seed, make)}")
     if tally.failed:
         _say(f"\nThe end of seed {min(tally.failed)[0]}:")
-        for line in run_seed(min(tally.failed)[0]).trace.lines(_TRACE_LINES):
+        for line in run_seed(min(tally.failed)[0], make()).trace.lines(_TRACE_LINES):
             _say(line)
-    return 1 if tally.failed else 0
+    if never := tally.never():
+        _say(f"\nNever happened, or too seldom for {tally.seeds:,} seeds: {', '.join(never)}")
+    return 1 if tally.failed or never else 0
+
+
+def _replay(seed: int, make: type[Make]) -> str:
+    return _REPLAY.format(seed=seed) + (" ARGS=--power-cuts" if make.power_cuts else "")
 
 
 def _mutants(jobs: int) -> int:

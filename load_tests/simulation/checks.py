@@ -6,11 +6,15 @@ log         every record that a producer was answered for is in the log
 states      the stored states, wakes and offsets are those of one undisturbed pass over the log
 decided     what was decided for good is what that pass decides, in its order: no timer early, twice or lost
 oracle      the same, for simple customers, as worked out by a program that shares nothing with the engine
-published   what was published is what was decided for good, at least once, first in the order decided
+published   what was published is what was decided for good, at least once, first in the order decided;
+            and was so when it was published                                          (with every append)
 letters     every poison record is dead-lettered once, and nothing else is
 delivered   every decided action has its last word, by which receiver and ledger agree; nothing else was received
-receipts    every last word came back into the log as an event
-erased      who was forgotten is gone, and who was merged is one
+verdict     every last word is what receivers, policies and the true time allow (see ``verdicts``)
+withdrawn   what is withdrawn gets its last word, and nobody is given it to send after that
+taken       what is acknowledged is in the queue or has its last word
+receipts    every last word came back into the log as an event, and nothing came back that is not one
+erased      of who was forgotten nothing is left but a tombstone, and who was merged is one
 owner       only the owner of a partition writes it                                   (with every write)
 sequence    offsets and commit numbers of a partition only grow, without a gap        (with every write)
 clock       a partition's clock passes neither the log's time nor an unread record    (with every write)
@@ -25,8 +29,8 @@ rest        when everything is mended, everything comes to rest: outboxes, wakes
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -35,11 +39,12 @@ from load_tests.simulation.network import Peer
 from load_tests.simulation.oracle_check import check_oracle
 from load_tests.simulation.receiver import Receiver
 from load_tests.simulation.reference import Reference, pass_over
+from load_tests.simulation.verdicts import check_words
 from orchestrator.core.action import Action
+from orchestrator.core.seen import mark_of
 from orchestrator.core.state import CustomerState, decode_state
-from orchestrator.runtime.dispatch.receipt import _EVENT_TYPES
 from orchestrator.runtime.partition import MODEL
-from orchestrator.runtime.ports import ACTIONS, DEAD_LETTERS, DECISIONS, EVENTS, LedgerEntry, Record
+from orchestrator.runtime.ports import ACTIONS, DEAD_LETTERS, DECISIONS, EVENTS, LedgerEntry, Outgoing, Record
 
 if TYPE_CHECKING:
     from load_tests.simulation.world import World
@@ -68,6 +73,24 @@ class Checks:
         slept = world.counts["fault: dispatcher stopped"] or world.counts["queue slow"]
         if word is not None and world.clocks_agree and not slept:
             self._violated("word", f"{process.name} sends {delivery.id} by {receiver.name}: it is {word.outcome}")
+        withdrawn_ms = world.queue.withdrawn.get(delivery.id)
+        if withdrawn_ms is not None and world.queue.given.get((delivery.id, process), 0) > withdrawn_ms:
+            self._violated("withdrawn", f"{process.name} was given {delivery.id} after its withdrawal, and sends it")
+
+    def taken(self, records: Sequence[Record]) -> None:
+        """Object to an acknowledgement of records that have not been taken into the queue."""
+        queue = self._world.queue
+        for action in (_decode_action(record.value or b"") for record in records):
+            if action.cancel and not queue.heeded(action.id):
+                self._violated("withdrawn", f"the withdrawal of {action.id} is acknowledged and was not heeded")
+            if not queue.taken(action.id):
+                self._violated("taken", f"{action.id} is acknowledged and nobody has it")
+
+    def appended(self, process: Peer, records: Sequence[Outgoing]) -> None:
+        """Object to what a worker publishes that no commit has made durable."""
+        for record in records:
+            if process.role == "worker" and (record.topic, record.value) not in self._world.store.durable:
+                self._violated("published", f"{process.name} publishes to {record.topic} what no commit holds")
 
     def left(self) -> list[str]:
         """Return what is still to be done, in words."""
@@ -98,21 +121,17 @@ class Checks:
         for partition, reference in enumerate(passes):
             self._states(partition, reference)
             self._decided(partition, reference)
-            self._letters(partition, reference)
+            self._letters(partition)
         self._published()
         if not self._world.edited:
-            check_oracle(self._world, passes)
+            check_oracle(self._world, len(passes))
         self._delivered()
-        self._receipts()
+        check_words(self._world)
+        self._dead_letters()
         self._erased()
 
-    def _records(self, topic: str) -> Iterable[Record]:
-        log = self._world.log
-        for partition in range(log._partitions.count(topic)):
-            yield from log._of(topic, partition).records
-
     def _log(self) -> None:
-        kept = {(record.key, record.value) for record in self._records(EVENTS)}
+        kept = {(record.key, record.value) for record in self._world.records_of(EVENTS)}
         missing = [one.what for one in self._world.acknowledged if (one.key, one.value) not in kept]
         if missing or len(self._world.acknowledged) != len(self._world.story.messages):
             self._violated("log", f"acknowledged and not there: {missing}")
@@ -134,7 +153,7 @@ class Checks:
             if got != wanted:
                 self._violated("decided", f"partition {partition}, {topic}: {_difference(got, wanted)}")
 
-    def _letters(self, partition: int, reference: Reference) -> None:
+    def _letters(self, partition: int) -> None:
         letters = [
             msgspec.json.decode(one.value)["offset"]
             for commit in self._world.store.applied[partition]
@@ -142,8 +161,9 @@ class Checks:
             if one.topic == DEAD_LETTERS
         ]
         self._world.counts["poison record"] += len(letters)
-        if letters != reference.poison:
-            self._violated("letters", f"partition {partition}: of {letters} instead of {reference.poison}")
+        poison = [one.offset for one in self._world.records_from(partition, 0) if self._world.refused(one)]
+        if letters != poison:
+            self._violated("letters", f"partition {partition}: of {letters} instead of {poison}")
 
     def _published(self) -> None:
         store = self._world.store
@@ -154,7 +174,7 @@ class Checks:
                     decided.setdefault(one.key, []).append(one.value)
             wanted = {value for values in decided.values() for value in values}
             there: dict[bytes, list[bytes]] = {}
-            for record in self._records(topic):
+            for record in self._world.records_of(topic):
                 if topic not in {EVENTS, DEAD_LETTERS} or record.value in wanted:
                     there.setdefault(record.key or b"", []).append(record.value or b"")
             for key in there.keys() | decided.keys():
@@ -166,7 +186,7 @@ class Checks:
     # ---------------------------------------------------------------------------------------- deliveries
 
     def _delivered(self) -> None:
-        actions = [_decode_action(record.value or b"") for record in self._records(ACTIONS)]
+        actions = [_decode_action(record.value or b"") for record in self._world.records_of(ACTIONS)]
         decided = {one.id: one for one in actions if not one.cancel}
         known = decided.keys() | {each.id for one in decided.values() for each in one.fallback}
         words = self._world.queue.words()
@@ -202,16 +222,10 @@ class Checks:
                     "delivered", f"{action_id} was received, {sent.process.name} heard it, and it is {word.outcome}"
                 )
 
-    def _receipts(self) -> None:
-        there = {one["id"] for record in self._records(EVENTS) if (one := _object(record.value)) is not None}
-        for action_id, word in self._world.queue.words().items():
-            # What had failed before it was withdrawn has told of it already, and tells nothing more.
-            outcome = word.detail.get("before", word.outcome)
-            if word.connector and f"{action_id}:{_EVENT_TYPES[outcome]}" not in there:
-                self._violated("receipts", f"{action_id} is {outcome}, and no event says so")
+    def _dead_letters(self) -> None:
         letters = {
             letter["action"]["id"]
-            for record in self._records(DEAD_LETTERS)
+            for record in self._world.records_of(DEAD_LETTERS)
             if (letter := msgspec.json.decode(record.value or b"")).get("origin") == "dispatcher"
         }
         failed = {one.id for one in self._world.queue.words().values() if one.outcome == "failed"}
@@ -220,22 +234,36 @@ class Checks:
 
     def _erased(self) -> None:
         said = {one.what for one in self._world.story.messages}
-        if "erasure" in said and not self._state("gone").erased_at_ms:
-            self._violated("erased", "the customer who was to be forgotten is not")
+        if "erasure" in said:
+            self._tombstone()
         if "merge" in said and self._state("anon").merged_into != "known":
             self._violated("erased", "the anonymous customer was not merged")
+
+    def _tombstone(self) -> None:
+        """Compare what is left of who was forgotten with what may be; who comes back begins anew."""
+        state, messages = self._state("gone"), self._world.story.by_value
+        partition = self._world.log._partitions.of_key(EVENTS, b"gone")
+        told = [
+            (record.stamp_ms, one)
+            for record in self._world.records_from(partition, 0)
+            for one in (messages[record.value].told if record.value in messages else ())
+            if one.customer == "gone"
+        ]
+        erased_ms, erasure = next((stamp_ms, one) for stamp_ms, one in told if one.type == "customer_erased")
+        after = told[told.index((erased_ms, erasure)) + 1 :]
+        back = any(min(stamp_ms, one.occurred_ms) > erased_ms for stamp_ms, one in after)
+        if back:
+            if state.erased_at_ms != erased_ms or 0 < state.first_seen_ms <= erased_ms:
+                self._violated("erased", f"the customer who was forgotten came back with a past: {state}")
+            return
+        self._world.counts["customer forgotten for good"] += 1
+        tombstone = CustomerState(clock_ms=erased_ms, seen=mark_of(erasure.id), erased_at_ms=erased_ms)
+        if state != tombstone:
+            self._violated("erased", f"of the customer who was to be forgotten is left {state}")
 
     def _state(self, customer: str) -> CustomerState:
         partition = self._world.log._partitions.of_key(EVENTS, customer.encode())
         return decode_state(self._world.store._of(partition).states.get(customer))
-
-
-def _object(value: bytes | None) -> dict[str, Any] | None:
-    try:
-        decoded = msgspec.json.decode(value or b"")
-    except (msgspec.DecodeError, RecursionError):
-        return None
-    return decoded if isinstance(decoded, dict) and "id" in decoded else None
 
 
 def _difference(got: list[bytes], wanted: list[bytes]) -> str:

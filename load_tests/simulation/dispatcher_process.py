@@ -10,13 +10,15 @@ from connectors.protocol import Delivery, Receipt, Result
 from load_tests.simulation.network import Link, LinkedLog, Peer, Ported
 from load_tests.simulation.receiver import Answer, Receiver
 from orchestrator.errors import Unavailable
-from orchestrator.runtime.ports import ACTIONS
+from orchestrator.runtime.ports import ACTIONS, Record
 
 if TYPE_CHECKING:
     from load_tests.simulation.world import World
 
 BATCH_MAX = 5
 POLL_S = 2.0
+#: Only what was taken so long ago is acknowledged: a queue that loses its latest second can be filled again.
+ACKNOWLEDGED_AFTER_S = 2.0
 
 
 class Line:
@@ -46,7 +48,7 @@ class Line:
             sent.ended_ms = world.now_ms()
         if answer.receipt is None:
             raise ConnectionResetError("the connection was reset")
-        sent.heard = answer.receipt.result
+        sent.heard, sent.wish_s = answer.receipt.result, answer.receipt.retry_after_s
         return answer.receipt
 
     async def check(self) -> str | None:
@@ -117,7 +119,8 @@ class DispatcherProcess:
             try:
                 records = await self._log.fetch(ACTIONS, partition, offset, BATCH_MAX)
                 if records:
-                    await self._world.make.taken(self.dispatcher, records, self._acknowledge(partition, generation))
+                    acknowledge = self._acknowledge(partition, generation, records)
+                    await self._world.make.taken(self.dispatcher, records, acknowledge)
                     offset = records[-1].offset + 1
                     continue
             except Unavailable:
@@ -125,8 +128,10 @@ class DispatcherProcess:
                 continue
             await self._world.either(arrival, POLL_S)
 
-    def _acknowledge(self, partition: int, generation: int) -> Callable[[int], None]:
+    def _acknowledge(self, partition: int, generation: int, records: Sequence[Record]) -> Callable[[int], None]:
         def acknowledge(position: int) -> None:
-            self._world.dispatchers.commit(partition, position, generation, self)
+            self._world.checks.taken(records)
+            commit = self._world.dispatchers.commit
+            self._world.loop.call_later(ACKNOWLEDGED_AFTER_S, commit, partition, position, generation, self)
 
         return acknowledge

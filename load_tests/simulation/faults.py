@@ -33,8 +33,8 @@ class Faults:
             (2, self._downtime),
             (2, self._restart),
             (3, self._scale),
-            (6, self._weather),
-            (5, self._bad_day),
+            (10, self._weather),
+            (8, self._bad_day),
             (2, self._publish),
             (1, self._publish_bad),
             (2, self._clock_jump),
@@ -45,6 +45,8 @@ class Faults:
         weights, kinds = zip(*self._kinds, strict=True)
         for kind in self._chance.choices(kinds, weights, k=self._chance.randint(1, 8)):
             self._world.loop.world_later(self._chance.uniform(_FIRST_S, _LAST_S), kind)
+        if self._world.make.power_cuts:
+            self._world.loop.world_later(self._chance.uniform(_FIRST_S, _LAST_S), self._power_cut)
 
     def heal(self) -> None:
         """Mend everything."""
@@ -127,11 +129,12 @@ class Faults:
     # ------------------------------------------------------------------------------------ dependencies
 
     def _weather(self) -> None:
-        port = self._chance.choice(["store", "store", "log", "log", "queue"])
+        port = self._chance.choice(["store", "store", "log", "log", "queue", "queue"])
         until_s = self._world.loop.time() + self._chance.choice([0.2, 1.0, 3.0])
         weather = self._world.weather.setdefault(port, Weather())
-        kind = self._chance.choice(["down", "flaky", "slow"])
+        kind = self._chance.choice(["down", "flaky", "flaky", "slow"])
         self._told(f"{port} made {kind}", f"until {until_s:.1f} s")
+        self._world.troubled(until_s=until_s)
         match kind:
             case "down":
                 weather.down_until_s = until_s
@@ -140,8 +143,26 @@ class Faults:
             case _:
                 weather.slow_until_s = until_s
 
+    def _power_cut(self) -> None:
+        """Redis ends, and comes back in a while as it was up to a second before."""
+        world, which = self._world, self._chance.choice(["queue", "store and queue"])
+        kept = [world.queue.kept()] if which == "queue" else [world.queue.kept(), world.store.kept()]
+        lost_s, away_s = self._chance.uniform(0.05, 1.0), self._chance.uniform(0.2, 2.0)
+
+        def cut() -> None:
+            self._told(f"power cut of {which}", f"{lost_s:.2f} s are lost")
+            for restore in kept:
+                restore()
+            for port in ("store", "queue"):
+                weather = world.weather.setdefault(port, Weather())
+                weather.down_until_s = max(weather.down_until_s, world.loop.time() + away_s)
+            world.troubled(until_s=world.loop.time() + away_s)
+
+        world.loop.world_later(lost_s, cut)
+
     def _bad_day(self) -> None:
-        receiver = self._world.receivers[self._chance.choice(sorted(self._world.receivers))]
+        # The voice has a deadline and a fallback, so that most can go wrong there.
+        receiver = self._world.receivers[self._chance.choice(["voice", "voice", "voice", "sms", "push"])]
         receiver.troubles = tuple(self._chance.sample(TROUBLES, self._chance.randint(1, 3)))
         receiver.trouble_share = self._chance.choice([0.4, 0.8, 1.0])
         self._told("receiver has a bad day", f"{receiver.name}: {', '.join(receiver.troubles)}")

@@ -1,7 +1,8 @@
 """The network between a process and what outlives it: requests and answers travel apart, and either may be lost.
 
 A call takes effect when its request arrives, in one step, whatever has become of the caller by then. A crash strikes
-before that step, after it, or for an append half-way through.
+before that step, after it, or for an append half-way through. An append may also be taken half-way while its producer
+lives, and one that was given up may arrive seconds later.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ DURABLE = frozenset(
 
 @dataclass(slots=True)
 class Weather:
-    """How a port fares: until when it is down, flaky (answers are lost) or slow. Moments are virtual seconds."""
+    """How a port fares: until when it is down, flaky (requests or answers are lost) or slow, in virtual seconds."""
 
     down_until_s: float = 0.0
     flaky_until_s: float = 0.0
@@ -81,14 +82,21 @@ class Link:
             error: Exception | None = None
             result: Any = None
             when = self._struck(name)
+            if lost and name in DURABLE:
+                world.counts[f"{name} unanswered"] += 1
             if lost == "request":
                 error = SILENCE[port]("down for a while")
+                if half is not None and world.chance.random() < 0.2:
+                    loop.world_later(world.chance.uniform(0.5, 3.0), self._arrive_late, effect)
             elif when == "before":
                 world.kill(self.process, f"before {name}")
             else:
                 world.caller = self.process
                 try:
-                    result = driven(half() if when == "half" and half is not None else effect())
+                    partly = when == "half" or (lost == "answer" and world.chance.random() < 0.3)
+                    if partly and half is not None and not when:
+                        world.counts["append partly taken"] += 1
+                    result = driven(half() if partly and half is not None else effect())
                 except JourneyError as refused:
                     error = refused
                 world.caller = None
@@ -107,6 +115,15 @@ class Link:
         loop.world_later(out_s, arrive)
         return await answer
 
+    def _arrive_late(self, effect: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        """Let a request take effect that nobody waits for any more."""
+        world = self.world
+        world.counts["append long given up"] += 1
+        world.caller = self.process
+        driven(effect())
+        world.caller = None
+        world.trace(self.process.name, "append", "that was given up")
+
     def _fate(self, port: str, chance: Random) -> tuple[float, float, str]:
         """Draw how long request and answer travel, and which of them is lost ('' for none)."""
         out_s, back_s = chance.random() * 0.002, chance.random() * 0.002
@@ -120,8 +137,8 @@ class Link:
         if now_s < weather.down_until_s:
             self.world.counts[f"{port} down"] += 1
             return out_s, back_s, "request"
-        if now_s < weather.flaky_until_s and chance.random() < 0.4:
-            return out_s, back_s, "answer"
+        if now_s < weather.flaky_until_s and chance.random() < 0.5:
+            return out_s, back_s, chance.choice(["request", "answer"])
         return out_s, back_s, ""
 
     def _struck(self, name: str) -> str:

@@ -95,7 +95,7 @@ class History:
 
 @dataclass(frozen=True)
 class Effect:
-    """Something that was done: when, what, and because of which arrival."""
+    """Something that was done: when, what, and because of which arrival; a withdrawal has that of its firing."""
 
     at_ms: int
     what: str
@@ -111,7 +111,7 @@ def absences_latest(
     before it is known. A B within the span of a firing that comes to be known later takes that firing back.
     """
     effects: list[Effect] = []
-    fired: dict[int, int] = {}
+    fired: dict[int, str] = {}
     taken_back: set[int] = set()
     moments = sorted({one.stamp_ms for one in log} | set(_dues(log, after, for_ms)))
     for moment in [one for one in moments if one <= until_ms]:
@@ -124,13 +124,13 @@ def absences_latest(
             prevented = [at_ms for at_ms in ends if at_ms >= latest.at_ms]
             due_ms = max(latest.at_ms + for_ms, latest.stamp_ms)
             if not prevented and due_ms <= moment and latest.at_ms not in fired:
-                fired[latest.at_ms] = due_ms
+                fired[latest.at_ms] = latest.id
                 effects.append(Effect(due_ms, "fire", latest.id))
             for armed_ms in sorted(fired.keys() - taken_back):
                 late = arrived is not None and arrived.type == of and armed_ms <= arrived.at_ms < armed_ms + for_ms
                 if late:
                     taken_back.add(armed_ms)
-                    effects.append(Effect(moment, "withdraw"))
+                    effects.append(Effect(moment, "withdraw", fired[armed_ms]))
     return effects
 
 
@@ -230,6 +230,42 @@ def _next_standstill(run: OracleRun | None, stages: Sequence[OracleStage]) -> tu
         if stage.dwell_ms and place > run.place
     ]
     return (min(dues)[0], min(dues)[2]) if dues else None
+
+
+@dataclass(frozen=True)
+class OraclePlay:
+    """A rule that waits after each entry of a stage and then sends; an event of type ``exit_when`` ends it."""
+
+    enters: str
+    wait_ms: int
+    lateness_ms: int
+    exit_when: str
+
+
+def plays(
+    log: Sequence[Arrival], stages: Sequence[OracleStage], walk: Sequence[Effect], rule: OraclePlay
+) -> list[Effect]:
+    """What a play sends and takes back; ``walk`` are the entries of all stages.
+
+    The exit, however late it happened, ends the play and takes back what it sent, and so does the end of the run. What
+    is due when an event arrives has happened before it.
+    """
+    effects: list[Effect] = []
+    known = {one.id: (place, one) for place, one in enumerate(log)}
+    finals = {one.name for one in stages if one.final}
+    for number, entry in enumerate(walk):
+        if entry.what != rule.enters or known[entry.cause][1].late_ms > rule.lateness_ms:
+            continue
+        place, began = known[entry.cause]
+        due_ms = began.stamp_ms + rule.wait_ms
+        ends = [one.stamp_ms for one in log[place + 1 :] if one.type == rule.exit_when]
+        ends += [one.at_ms for one in walk[number + 1 :] if one.what in finals]
+        end_ms = min(ends, default=None)
+        if end_ms is None or end_ms >= due_ms:
+            effects.append(Effect(due_ms, "fire", entry.cause))
+            if end_ms is not None:
+                effects.append(Effect(end_ms, "withdraw", entry.cause))
+    return effects
 
 
 # ----------------------------------------------------------------------------------------------- limits

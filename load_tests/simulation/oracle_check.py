@@ -1,61 +1,111 @@
-"""The oracle's word on simple customers: stages, absences and limits, worked out from the log alone."""
+"""The oracle's word on simple customers: stages, absences, plays and limits, worked out from what was sent and the log.
+
+What arrived is what the story sent, at the stamps and in the order of the log: nothing of the engine has read it. Of
+what the engine itself wrote into the log, only receipts of actions concern these customers.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from load_tests.simulation import rules
-from load_tests.simulation.oracle import Arrival, Effect, absences_latest, distinct, sends, stages_walked
-from load_tests.simulation.reference import Reference
+from load_tests.simulation.oracle import (
+    Arrival,
+    Effect,
+    absences_latest,
+    distinct,
+    plays,
+    sends,
+    stages_walked,
+)
 from load_tests.simulation.story import PLAIN
 from orchestrator.core.action import Action, action_id
-from orchestrator.core.event import ACTION_CANCELLED, ACTION_EXPIRED, ACTION_FAILED, Event
 from orchestrator.core.state import decode_state
 from orchestrator.runtime.ports import ACTIONS
 
 if TYPE_CHECKING:
     from load_tests.simulation.world import World
 
-_RELEASING = frozenset({ACTION_FAILED, ACTION_EXPIRED, ACTION_CANCELLED})
+#: Receipts that say that an action never got there.
+_RELEASING = frozenset({"action_failed", "action_expired", "action_cancelled"})
+#: Receipts after which nothing is released: it got there, whatever a dispatcher that does not know says later.
+_REACHED = frozenset({"action_delivered", "action_cancel_too_late"})
 _decode_action = msgspec.json.Decoder(Action).decode
 
 
-def check_oracle(world: World, passes: Sequence[Reference]) -> None:
+@dataclass(slots=True)
+class _Told:
+    """What the log holds of one customer, in its order; ``named`` is which action a receipt is about, by its id."""
+
+    log: list[Arrival] = field(default_factory=list)
+    named: dict[str, str] = field(default_factory=dict)
+
+    def heard_ms(self, action_ids: set[str]) -> int | None:
+        """Return when the first receipt of some actions arrived, None without any."""
+        return min((one.stamp_ms for one in self.log if self.named.get(one.id) in action_ids), default=None)
+
+
+def check_oracle(world: World, partitions: int) -> None:
     """Compare what was decided for the simple customers with what the oracle says."""
-    for partition, reference in enumerate(passes):
+    for partition in range(partitions):
         decided = [
             _decode_action(one.value)
             for commit in world.store.applied[partition]
             for one in commit.outbox
             if one.topic == ACTIONS
         ]
-        for customer in PLAIN:
-            events = [event for _, event in reference.events if event.customer_id == customer]
-            if events:
-                actions = [one for one in decided if one.customer_id == customer]
-                _check(world, partition, customer, events, actions)
+        for customer, told in _arrivals(world, partition).items():
+            if customer in PLAIN:
+                _check(world, partition, customer, told, [one for one in decided if one.customer_id == customer])
 
 
-def _check(world: World, partition: int, customer: str, events: list[Event], actions: list[Action]) -> None:
-    until_ms = world.now_ms()
-    log = distinct([_arrival(one) for one in events])
-    helped = sends(_with_receipts(log, events, customer), "payment_failed", [rules.HELP])
+def _arrivals(world: World, partition: int) -> dict[str, _Told]:
+    messages = world.story.by_value
+    arrivals: defaultdict[str, _Told] = defaultdict(_Told)
+    for record in world.records_from(partition, 0):
+        message = messages.get(record.value or b"")
+        if message is not None:
+            for one in message.told:
+                arrivals[one.customer].log.append(Arrival(one.id, one.type, record.stamp_ms, one.occurred_ms))
+            continue
+        if world.refused(record):
+            continue
+        receipt = msgspec.json.decode(record.value or b"")
+        told = arrivals[receipt["customer_id"]]
+        told.log.append(Arrival(receipt["id"], receipt["type"], record.stamp_ms, record.stamp_ms))
+        told.named[receipt["id"]] = receipt.get("properties", {}).get("action_id", "")
+    for told in arrivals.values():
+        told.log = distinct(told.log)
+    return arrivals
+
+
+def _check(world: World, partition: int, customer: str, told: _Told, actions: list[Action]) -> None:
+    until_ms, log = world.now_ms(), told.log
+    run, walk = stages_walked(log, rules.STAGES, rules.REENTRY_MS, until_ms)
+    helped = sends(_with_receipts(told, customer), "payment_failed", [rules.HELP])
     expected = {
-        "winback": [(one.at_ms, one.what) for one in _absences(log, until_ms)],
-        "help": [(one.at_ms, "fire") for one in helped],
+        "winback": absences_latest(
+            log, "cart_updated", "order_completed", rules.ABSENCE_MS, rules.LATENESS_MS, until_ms
+        ),
+        "greet": plays(log, rules.STAGES, walk, rules.GREET),
+        "help": [Effect(one.at_ms, "fire", one.cause) for one in helped],
     }
     for rule, wanted in expected.items():
-        fired = [one.decided_at for one in actions if one.rule == rule and not one.cancel]
-        if fired != (due := [at_ms for at_ms, what in wanted if what == "fire"]):
-            world.violated("oracle", f"{customer}, {rule}: sent {_offsets(fired, log)} instead of {_offsets(due, log)}")
-        # What was delivered by then is not taken back, of which the oracle knows nothing.
-        back = {one.decided_at for one in actions if one.rule == rule and one.cancel}
-        if surplus := back - {at_ms for at_ms, what in wanted if what == "withdraw"}:
-            world.violated("oracle", f"{customer}, {rule}: taken back {_offsets(sorted(surplus), log)}")
-    run, _ = stages_walked(log, rules.STAGES, rules.REENTRY_MS, until_ms)
+        its_own = [one for one in actions if one.rule == rule]
+        fired = [one for one in wanted if one.what == "fire"]
+        sent = [one.decided_at for one in its_own if not one.cancel]
+        if sent != [one.at_ms for one in fired]:
+            due = _offsets([one.at_ms for one in fired], log)
+            world.violated("oracle", f"{customer}, {rule}: sent {_offsets(sent, log)} instead of {due}")
+            continue
+        back = {one.cause: one.at_ms for one in wanted if one.what == "withdraw"}
+        for action, firing in zip((one for one in its_own if not one.cancel), fired, strict=True):
+            _check_back(world, f"{customer}, {rule}", told, action, its_own, back.get(firing.cause))
     kept = decode_state(world.store._of(partition).states.get(customer)).runs.get(rules.PURCHASE)
     want = None if run is None else (rules.STAGES[run.place].name, run.started_ms, run.entered_ms, run.ended)
     have = None if kept is None else (kept.stage, kept.started_at, kept.entered_at, bool(kept.ended_at))
@@ -64,27 +114,40 @@ def _check(world: World, partition: int, customer: str, events: list[Event], act
     world.counts["customer agreed with the oracle"] += 1
 
 
-def _absences(log: list[Arrival], until_ms: int) -> list[Effect]:
-    return absences_latest(log, "cart_updated", "order_completed", rules.ABSENCE_MS, rules.LATENESS_MS, until_ms)
+def _check_back(
+    world: World, whose: str, told: _Told, action: Action, its_own: Sequence[Action], due_ms: int | None
+) -> None:
+    """Check that an action is taken back when, and only when, the oracle says so.
+
+    One of which anything was heard before is left alone, or its fallback is taken back in its place.
+    """
+    ids = {action.id, *(one.id for one in action.fallback)}
+    back = [one.decided_at for one in its_own if one.cancel and one.id in ids]
+    heard_ms = told.heard_ms(ids)
+    due = [] if due_ms is None else _offsets([due_ms], told.log)
+    if back and back != [due_ms]:
+        world.violated("oracle", f"{whose}: taken back {_offsets(back, told.log)} instead of {due}")
+    if due_ms is not None and (heard_ms is None or heard_ms > due_ms):
+        world.counts["action taken back in time"] += 1
+        if not back:
+            world.violated("oracle", f"{whose}: not taken back {due}")
 
 
-def _arrival(event: Event) -> Arrival:
-    return Arrival(event.id, event.type, event.received_at_ms, event.occurred_at_ms)
-
-
-def _with_receipts(log: list[Arrival], events: list[Event], customer: str) -> list[Arrival]:
+def _with_receipts(told: _Told, customer: str) -> list[Arrival]:
     """Return the log with the failures of what the oracle itself expects to have been sent by then."""
-    receipts = {one.id: one for one in events if one.type in _RELEASING}
-    told: list[Arrival] = []
-    for one in log:
+    before: list[Arrival] = []
+    reached: set[str] = set()
+    for one in told.log:
         event_type = one.type
-        if one.id in receipts:
-            sent = sends(told, "payment_failed", [rules.HELP])
+        if one.type in _REACHED:
+            reached.add(told.named[one.id])
+        if one.type in _RELEASING:
+            sent = sends(before, "payment_failed", [rules.HELP])
             ids = [action_id("default", customer, rules.CONTACT, rules.HELP.id, "0", each.cause) for each in sent]
-            named = receipts[one.id].properties["action_id"]
-            event_type = f"failed:{ids.index(named)}" if named in ids else "other"
-        told.append(Arrival(one.id, event_type, one.stamp_ms, one.occurred_at_ms))
-    return told
+            named = told.named[one.id]
+            event_type = f"failed:{ids.index(named)}" if named in ids and named not in reached else "other"
+        before.append(Arrival(one.id, event_type, one.stamp_ms, one.occurred_at_ms))
+    return before
 
 
 def _offsets(moments: list[int], log: list[Arrival]) -> list[int]:

@@ -26,13 +26,19 @@ class Answer:
 
 @dataclass(slots=True)
 class Sent:
-    """One attempt as the sender saw it. ``heard`` is the result that reached it, None when none did."""
+    """One attempt as the sender saw it. ``heard`` is the result that reached it, None when none did, with its wish."""
 
     process: Peer
     begun_ms: int
     attempt: int
     heard: Result | None = None
+    wish_s: float | None = None
     ended_ms: int | None = None
+
+    @property
+    def end_ms(self) -> int:
+        """When the attempt ended for its sender; of one that died with it, when it began."""
+        return self.begun_ms if self.ended_ms is None else self.ended_ms
 
 
 @dataclass(slots=True)

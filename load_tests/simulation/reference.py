@@ -7,6 +7,7 @@ the run: which one that is, is the runtime's to choose, once a commit.
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,12 +31,10 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What a pass came to: states, encoded decisions by topic, offsets of poison records, and the events it read."""
+    """What a pass came to: states, and encoded decisions by topic."""
 
     states: dict[str, CustomerState]
     decided: dict[str, list[bytes]]
-    poison: list[int]
-    events: list[tuple[int, Event]]
 
 
 class _States(defaultdict[str, CustomerState]):
@@ -45,14 +44,12 @@ class _States(defaultdict[str, CustomerState]):
 
 def pass_over(world: World, partition: int) -> Reference:
     """Decide a partition's log once more."""
-    poison: list[int] = []
     events: list[tuple[int, Event]] = []
     read = intake()
     for record in world.records_from(partition, 0):
-        try:
+        # What is refused is judged by the story.
+        with suppress(EventRefused):
             events += [(record.offset, one) for one in read.events_from_record(record)]
-        except EventRefused:
-            poison.append(record.offset)
     states = _States()
     model = BetaBernoulli()
     sequencer = Sequencer(world.published, states, lambda customer_id: model)
@@ -71,7 +68,7 @@ def pass_over(world: World, partition: int) -> Reference:
         EVENTS: [encode_event(one) for one in outcome.events],
     }
     kept = {one: decode_state(encode_state(states[one])) for one in outcome.touched}
-    return Reference(kept, decided, poison, events)
+    return Reference(kept, decided)
 
 
 def _stretches(world: World, partition: int) -> list[tuple[int, int, Rulebook]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import textwrap
 from functools import cache
 
-from load_tests.simulation.oracle import OracleRule, OracleStage
+from load_tests.simulation.oracle import OraclePlay, OracleRule, OracleStage
 from orchestrator.core.rulebook import Rulebook, with_earlier
 from orchestrator.rulebook.load import Loaded, load_rulebook_files
 from orchestrator.runtime.rulebooks import checked, compile_loaded
@@ -28,7 +28,8 @@ STAGES = (
     OracleStage("ordered", event="order_completed", final=True),
     OracleStage("abandoned", dwell_ms=DWELL_MS, final=True),
 )
-#: The rule on failed payments, whose limits the oracle works out.
+#: The play after a basket, and the rule on failed payments, whose limits the oracle works out.
+GREET = OraclePlay("basket", 1_500, LATENESS_MS, exit_when="page_viewed")
 HELP = OracleRule("help", "push", LATENESS_MS, cooldown_ms=1_000, caps=(("rule", 3, 20_000),))
 
 _COMPANIONS = {
@@ -68,7 +69,7 @@ _PURCHASE = """
         on: {enter: basket}
         lateness: 6s
         do: [{wait: 1500ms}, {send: {connector: sms, template: text}}]
-        exit_when: {event: order_completed}
+        exit_when: {event: page_viewed}
 """
 #: Rules beside any run: nobody enters the only stage.
 _CONTACT = """
@@ -82,7 +83,7 @@ _CONTACT = """
         on: {absence: {after: cart_updated, of: order_completed, for: 4s, rearm: latest}}
         lateness: 6s
         do:
-          - send: {connector: voice, template: ring, deadline: 20s, fallback: [{connector: sms, template: text}]}
+          - send: {connector: voice, template: ring, deadline: 6s, fallback: [{connector: sms, template: text}]}
       - id: help
         title: Help after a failed payment
         on: {event: payment_failed}

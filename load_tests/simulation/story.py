@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from random import Random  # noqa: TID251 - the one seeded source of chance of a run.
 from typing import Any
 
 import msgspec
 
-from load_tests.simulation.rules import FUTURE_MS
+from load_tests.simulation.rules import ABSENCE_MS, FUTURE_MS
 
 #: Customers of whom only ordinary events tell.
 PLAIN = ("ada", "bob", "cyd")
@@ -17,16 +18,35 @@ _TYPES = ("cart_updated", "cart_updated", "payment_failed", "payment_failed", "o
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """What a message tells of one customer; ``occurred_ms`` as its producer has it."""
+
+    id: str
+    type: str
+    customer: str
+    occurred_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """A record that a producer sends ``at_ms`` after the start; ``what`` says which kind of good or bad it is."""
+    """A record that a producer sends ``at_ms`` after the start; ``what`` says which kind of good or bad it is.
+
+    ``told`` are the events in it, in order; none when it is poison.
+    """
 
     at_ms: int
     key: bytes
     value: bytes
     what: str
+    told: tuple[Told, ...] = ()
+
+    @property
+    def poison(self) -> bool:
+        """Whether the engine must refuse it."""
+        return not self.told
 
 
-@dataclass(slots=True)
+@dataclass
 class Story:
     """All messages of a seed, in the order of sending."""
 
@@ -40,6 +60,8 @@ class Story:
         story = cls(start_ms, chance)
         for _ in range(chance.randint(8, 22)):
             story._happen(chance.choice(PLAIN))
+        if chance.random() < 0.4:
+            story._regret(chance.choice(PLAIN))
         if chance.random() < 0.35:
             story._merge()
         if chance.random() < 0.35:
@@ -49,19 +71,41 @@ class Story:
         story.messages.sort(key=lambda one: one.at_ms)
         return story
 
+    @cached_property
+    def by_value(self) -> dict[bytes, Message]:
+        """Return the messages by what the log has of them."""
+        return {one.value: one for one in self.messages}
+
     def _happen(self, customer: str, at_ms: int | None = None, event_type: str = "", **more: Any) -> None:
         """Something happens to a customer: on time, late, dated ahead, sent twice."""
         chance = self.chance
         at_ms = chance.randrange(SPAN_MS) if at_ms is None else at_ms
         off_ms, what = chance.choice(_OFFSETS)
         event = self._event(customer, event_type or chance.choice(_TYPES), self.start_ms + at_ms + off_ms, **more)
-        value = msgspec.json.encode(event)
-        if chance.random() < 0.08:
-            second = self._event(customer, "page_viewed", self.start_ms + at_ms)
-            value, what = msgspec.json.encode([event, second]), "two in one record"
-        self._say(at_ms, customer, value, what)
+        events = [event]
+        if chance.random() < 0.12:
+            events.append(self._event(customer, chance.choice(_TYPES), self.start_ms + at_ms))
+            what = "two in one record"
+        self._say(at_ms, customer, events, what)
         if chance.random() < 0.15:
-            self._say(at_ms + chance.choice([0, 5, 900, 4_000]), customer, value, "sent again")
+            self._say(at_ms + chance.choice([0, 5, 900, 4_000]), customer, events, "sent again")
+
+    def _regret(self, customer: str) -> None:
+        """An order becomes known when the absence of it has been acted upon, or in the very moment of it."""
+        chance = self.chance
+        basket_ms = chance.randrange(SPAN_MS // 2)
+        ordered_ms, known_ms, what = chance.choice(
+            [
+                (chance.randrange(500, ABSENCE_MS), ABSENCE_MS + chance.randrange(1, 150), "late order"),
+                (chance.randrange(500, ABSENCE_MS), ABSENCE_MS + chance.randrange(1, 1_500), "late order"),
+                (ABSENCE_MS + 2, ABSENCE_MS - 1, "order at the last moment"),
+            ]
+        )
+        for event_type, occurred_ms, at_ms, said in (
+            ("cart_updated", basket_ms, basket_ms, "on time"),
+            ("order_completed", basket_ms + ordered_ms, basket_ms + known_ms, what),
+        ):
+            self._say(at_ms, customer, [self._event(customer, event_type, self.start_ms + occurred_ms)], said)
 
     def _event(self, customer: str, event_type: str, occurred_ms: int, **more: Any) -> dict[str, Any]:
         properties = {"cart_updated": {"total": 20}, "payment_failed": {"amount": 1}}.get(event_type, {})
@@ -74,8 +118,10 @@ class Story:
             **more,
         }
 
-    def _say(self, at_ms: int, customer: str, value: bytes, what: str) -> None:
-        self.messages.append(Message(at_ms, customer.encode(), value, what))
+    def _say(self, at_ms: int, customer: str, events: list[dict[str, Any]], what: str) -> None:
+        told = tuple(Told(one["id"], one["type"], one["customer_id"], one["occurred_at"]) for one in events)
+        value = msgspec.json.encode(events[0] if len(events) == 1 else events)
+        self.messages.append(Message(at_ms, customer.encode(), value, what, told))
 
     def _merge(self) -> None:
         """An anonymous customer, who turns out to be another one, and goes on under both ids."""
@@ -85,7 +131,7 @@ class Story:
         for _ in range(self.chance.randint(0, 3)):
             self._happen("known", self.chance.randrange(SPAN_MS))
         naming = self._event("known", "identify", self.start_ms + known_ms, context={"anonymous_id": "anon"})
-        self._say(known_ms, "known", msgspec.json.encode(naming), "merge")
+        self._say(known_ms, "known", [naming], "merge")
 
     def _erase(self) -> None:
         """A customer who is to be forgotten, now and then in the middle of everything."""
@@ -93,7 +139,7 @@ class Story:
         for _ in range(self.chance.randint(1, 4)):
             self._happen("gone", self.chance.randrange(SPAN_MS))
         erasure = self._event("gone", "customer_erased", self.start_ms + gone_ms)
-        self._say(gone_ms, "gone", msgspec.json.encode(erasure), "erasure")
+        self._say(gone_ms, "gone", [erasure], "erasure")
 
     def _spoil(self) -> None:
         """A record that is no event."""

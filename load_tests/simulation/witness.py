@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,8 @@ class WitnessedStore(MemoryStateStore):
         self._world = world
         self._owner: dict[int, Peer | None] = {}
         self.applied: defaultdict[int, list[Applied]] = defaultdict(list)
+        #: Every record that a commit has ever held: nothing else may be published.
+        self.durable: set[tuple[str, bytes]] = set()
         self.decided_by: dict[tuple[int, int, int], Rulebook] = {}
 
     async def acquire(self, partition: int) -> Ownership:
@@ -54,8 +57,9 @@ class WitnessedStore(MemoryStateStore):
             self._world.violated("owner", f"{self._world.caller} wrote partition {partition} of another owner")
         if kept.sequence != before + 1 or (kept.next_offset or 0) < offset:
             self._world.violated("sequence", f"partition {partition}: commit {kept.sequence} after {before}")
-        rulebook = self.decided_by[partition, commit.epoch, commit.sequence]
+        rulebook = self.decided_by.get((partition, commit.epoch, commit.sequence), self._world.published)
         self.applied[partition].append(Applied(commit.next_offset, commit.clock_ms, rulebook, tuple(commit.outbox)))
+        self.durable.update((one.topic, one.value) for one in commit.outbox)
         self._check_clock(partition, commit)
 
     async def trim(self, partition: int, epoch: int, through: int) -> None:
@@ -63,6 +67,20 @@ class WitnessedStore(MemoryStateStore):
         await super().trim(partition, epoch, through)
         if self._owner[partition] is not self._world.caller:
             self._world.violated("owner", f"{self._world.caller} trimmed partition {partition} of another owner")
+
+    def kept(self) -> Callable[[], None]:
+        """Return what takes the store back to what it holds now."""
+        partitions, owner = deepcopy(self._partitions), dict(self._owner)
+        applied = {partition: list(commits) for partition, commits in self.applied.items()}
+
+        def restore() -> None:
+            self._partitions, self._owner = partitions, owner
+            # Epochs and numbers of commits are given once more.
+            self.decided_by.clear()
+            self.applied.clear()
+            self.applied.update(applied)
+
+        return restore
 
     def _check_clock(self, partition: int, commit: Commit) -> None:
         """A partition's clock never passes the log's own time, nor a record that has not been read."""
@@ -84,6 +102,16 @@ class _Lease:
     token_at_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A last word as it was written, at the true moment; ``lapses`` are the leases that had ended without a word."""
+
+    at_ms: int
+    entry: LedgerEntry
+    lapses: int
+    since_ms: int  # when the action was last redriven; 0 for never
+
+
 class WitnessedQueue(MemoryDispatchQueue):
     """The dispatch queue. Invariants ``lease``, ``slots`` and ``rate`` are checked with every claim.
 
@@ -96,11 +124,19 @@ class WitnessedQueue(MemoryDispatchQueue):
         self._world = world
         self._leases: defaultdict[str, dict[str, _Lease]] = defaultdict(dict)
         self._tokens: defaultdict[str, deque[tuple[int, str]]] = defaultdict(deque)
-        self.redriven: set[str] = set()
+        self.redriven: dict[str, int] = {}
+        #: Every last word there ever was, by id, in the order of writing.
+        self.said: defaultdict[str, list[Word]] = defaultdict(list)
+        #: When an action was withdrawn that had no last word; and when each process was last given one.
+        self.withdrawn: dict[str, int] = {}
+        self.given: dict[tuple[str, Peer | None], int] = {}
+        self.lapses: Counter[str] = Counter()
+        self._held: set[str] = set()
 
     async def claim(self, connector: str, quota: Quota, limit: int, now_ms: int, lease_ms: int) -> Claim:
         """Claim, and check what was given."""
         claim = await super().claim(connector, quota, limit, now_ms, lease_ms)
+        self._give(claim.actions)
         if self._world.clocks_agree:
             # What is allowed is what the policy says, whatever the claimer asked for.
             policy = self._world.policies[connector]
@@ -113,6 +149,7 @@ class WitnessedQueue(MemoryDispatchQueue):
     async def overdue(self, connector: str, limit: int, now_ms: int, lease_ms: int) -> list[Queued]:
         """Lease missed deadlines, and check that nobody else holds them."""
         missed = await super().overdue(connector, limit, now_ms, lease_ms)
+        self._give(missed)
         if self._world.clocks_agree:
             for queued in missed:
                 self._lease(queued, now_ms, lease_ms, takes_slot=False)
@@ -128,11 +165,47 @@ class WitnessedQueue(MemoryDispatchQueue):
         self._let_go(queued.id, unspent=unspent)
         await super().retry(queued, at_ms, unspent=unspent)
 
+    async def withdraw(self, action_ids: Sequence[str], now_ms: int) -> list[str]:
+        """Withdraw, and note what nobody may send who is given it from now on."""
+        for action_id in action_ids:
+            if action_id not in self._ledger:
+                self.withdrawn.setdefault(action_id, self._world.now_ms())
+        return await super().withdraw(action_ids, now_ms)
+
     async def redrive(self, actions: Sequence[Queued]) -> list[str]:
         """Note what gets another last word."""
         again = await super().redrive(actions)
-        self.redriven.update(again)
+        for action_id in again:
+            self.redriven[action_id] = self._world.now_ms()
+            self.withdrawn.pop(action_id, None)
+            self.lapses.pop(action_id, None)
         return again
+
+    def heeded(self, action_id: str) -> bool:
+        """Return whether a withdrawal was taken in: the action has its last word, or is marked to get it.
+
+        Of one that was redriven at the same time nobody can tell which came first.
+        """
+        entry = self._entries.get(action_id)
+        return action_id in self._ledger if entry is None else entry.withdrawn or action_id in self.redriven
+
+    def taken(self, action_id: str) -> bool:
+        """Return whether an action is in the queue or has its last word."""
+        return action_id in self._entries or action_id in self._ledger
+
+    def kept(self) -> Callable[[], None]:
+        """Return what takes the queue back to what it holds now. Whose leases those are, nobody can tell any more."""
+        whole = deepcopy((self._entries, self._ledger, self._lines))
+        said = {action_id: list(words) for action_id, words in self.said.items()}
+
+        def restore() -> None:
+            self._entries, self._ledger, self._lines = whole
+            self.said.clear()
+            self.said.update(said)
+            self._world.clocks_agree, self._world.queue_cut = False, True
+            self.withdrawn.clear()
+
+        return restore
 
     def undelivered(self) -> int:
         """Return how many actions are queued or claimed."""
@@ -146,7 +219,19 @@ class WitnessedQueue(MemoryDispatchQueue):
         """Return the last word of every id."""
         return dict(self._ledger)
 
+    def _write(self, entry: LedgerEntry) -> None:
+        super()._write(entry)
+        if self._ledger.get(entry.id) is entry:
+            word = Word(self._world.now_ms(), entry, self.lapses[entry.id], self.redriven.get(entry.id, 0))
+            self.said[entry.id].append(word)
+
     # ---------------------------------------------------------------------------------------- checks
+
+    def _give(self, actions: Sequence[Queued]) -> None:
+        for queued in actions:
+            self.lapses[queued.id] += queued.id in self._held
+            self._held.add(queued.id)
+            self.given[queued.id, self._world.caller] = self._world.now_ms()
 
     def _lease(self, queued: Queued, now_ms: int, lease_ms: int, *, takes_slot: bool) -> None:
         leases = self._leases[queued.connector]
@@ -161,6 +246,7 @@ class WitnessedQueue(MemoryDispatchQueue):
         leases[queued.id] = _Lease(self._world.caller, now_ms + lease_ms, takes_slot, now_ms)
 
     def _let_go(self, action_id: str, *, unspent: bool) -> None:
+        self._held.discard(action_id)
         for connector, leases in self._leases.items():
             held = leases.pop(action_id, None)
             if held is not None and unspent and held.takes_slot:

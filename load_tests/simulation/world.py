@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random  # noqa: TID251 - the one seeded source of chance of a run.
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
+
+import msgspec
 
 from load_tests.simulation import rules
 from load_tests.simulation.checks import Checks
@@ -45,6 +47,8 @@ HEAL_S = 13.0
 REST_S = 180.0
 #: How often an idle lane looks into its queue; the real second would be most of a run.
 LANE_REST_MS = 6_000
+#: Records are shown less than this after their stamps, as by a broker that waits for its followers.
+SHOWN_AFTER_MAX_MS = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,9 @@ class Result:
 
 class Make:
     """Makes the parts under test; a mutant makes one of them otherwise."""
+
+    #: Whether Redis loses its latest second, as in a power cut with ``appendfsync everysec``.
+    power_cuts: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.store: type[WitnessedStore] = WitnessedStore
@@ -89,6 +96,12 @@ class Make:
         yield
 
 
+class PowerCuts(Make):
+    """The engine as it is, in worlds in which the power fails."""
+
+    power_cuts = True
+
+
 class ClockOfMachine:
     """A machine's clock: its wall may be stepped by ``off_ms``, which the engine's own clock is to withstand.
 
@@ -109,19 +122,33 @@ class ClockOfMachine:
 
 
 class _Log(MemoryEventLog):
-    """The log, which wakes those that wait for records."""
+    """The log, which shows a record a moment after its stamp, in order, and wakes those that wait for it."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world, {EVENTS: PARTITIONS, ACTIONS: PARTITIONS})  # type: ignore[arg-type]  # it tells the time.
         self.waiting: dict[tuple[str, int], list[asyncio.Future[None]]] = {}
+        self._world = world
+        self._shown: dict[tuple[str, int], int] = {}
 
     async def append(self, records: Sequence[Outgoing]) -> None:
-        """Append, and wake."""
+        """Append, and show it in a moment."""
+        if self._world.caller is not None:
+            self._world.checks.appended(self._world.caller, records)
         await super().append(records)
-        for record in records:
-            for arrival in self.waiting.pop((record.topic, self._partitions.of_key(record.topic, record.key)), ()):
-                if not arrival.done():
-                    arrival.set_result(None)
+        for where in {(one.topic, self._partitions.of_key(one.topic, one.key)): None for one in records}:
+            delay_s = self._world.chance.randrange(SHOWN_AFTER_MAX_MS) / 1000
+            self._world.loop.world_later(delay_s, self._show, where, self._of(*where).end)
+
+    def _show(self, where: tuple[str, int], end: int) -> None:
+        self._shown[where] = max(self._shown.get(where, 0), end)
+        for arrival in self.waiting.pop(where, ()):
+            if not arrival.done():
+                arrival.set_result(None)
+
+    async def read_range(self, topic: str, partition: int, from_offset: int, limit: int) -> list[Record]:
+        """Return what is shown by now."""
+        records = await super().read_range(topic, partition, from_offset, limit)
+        return [one for one in records if one.offset < self._shown.get((topic, partition), 0)]
 
 
 class World:
@@ -149,11 +176,15 @@ class World:
         self.edited = False
         self.caller: Peer | None = None
         self.clocks_agree = True
+        #: Whether the queue has lost what it had been told.
+        self.queue_cut = False
         self.customers_cached_max = self.chance.choice([1, 3, 20_000])
         self.acknowledged: list[Message] = []
         self.running: dict[str, WorkerProcess | DispatcherProcess] = {}
         self.story = Story.told(self.chance, START_MS)
         self.violation: tuple[str, str] | None = None
+        #: Since when and until when dispatching was disturbed.
+        self.troubles: list[tuple[int, int]] = []
         self.clocks: dict[str, ClockOfMachine] = {}
         self._lives: Counter[str] = Counter()
         self._wanted: set[str] = set()
@@ -180,6 +211,26 @@ class World:
     def records_from(self, partition: int, offset: int) -> list[Record]:
         """Return the events of a partition from an offset on."""
         return self.log._of(EVENTS, partition).records[offset:]
+
+    def records_of(self, topic: str) -> list[Record]:
+        """Return all records of a topic, partition by partition."""
+        partitions = range(self.log._partitions.count(topic))
+        return [one for partition in partitions for one in self.log._of(topic, partition).records]
+
+    def refused(self, record: Record) -> bool:
+        """Return whether an event record must become a dead letter: as the story says.
+
+        Of what the engine writes itself, only what a dispatcher's clock has dated too far ahead.
+        """
+        message = self.story.by_value.get(record.value or b"")
+        if message is not None:
+            return message.poison
+        return bool(msgspec.json.decode(record.value or b"")["occurred_at"] > record.stamp_ms + rules.FUTURE_MS)
+
+    def troubled(self, process: Peer | None = None, until_s: float = 0.0) -> None:
+        """Note what may keep the dispatchers from their work: one that comes or goes, a port that fails for a while."""
+        if process is None or process.role == "dispatcher":
+            self.troubles.append((self.now_ms(), max(self.now_ms(), START_MS + round(until_s * 1000))))
 
     def violated(self, invariant: str, message: str) -> None:
         """Note the first invariant that does not hold."""
@@ -212,6 +263,7 @@ class World:
         self.running[slot] = member
         self._processes.append(process)
         self.trace(process.name, "starts", "")
+        self.troubled(process)
         self.loop.call_soon(member.start, context=process.context.copy())
 
     def dismiss(self, slot: str) -> None:
@@ -232,6 +284,7 @@ class World:
             return
         process.dead = True
         self.trace(process.name, "ENDS", why)
+        self.troubled(process)
         slot = process.name.partition("#")[0]
         for group in (self.workers, self.dispatchers):
             group.silent(process)
@@ -249,6 +302,7 @@ class World:
             return
         process.paused = True
         self.trace(process.name, "SIGSTOP", f"for {span_s:.1f} s")
+        self.troubled(process)
         for group in (self.workers, self.dispatchers):
             group.silent(process)
         self.loop.world_later(span_s, self.go_on, process)
@@ -258,6 +312,7 @@ class World:
         if process.dead or not process.paused:
             return
         self.trace(process.name, "SIGCONT", "")
+        self.troubled(process)
         self.loop.resume(process)
         member = self.running[process.name.partition("#")[0]]
         (self.workers if process.role == "worker" else self.dispatchers).awake(process, member)
@@ -352,21 +407,22 @@ def _done(arrival: asyncio.Future[None]) -> None:
 
 def _policies(chance: Random) -> dict[str, DeliveryPolicy]:
     """Return how each connector is delivered to: quick to give up, and none like the other."""
-    on_unknown: Literal["retry", "drop"] = "drop" if chance.random() < 0.3 else "retry"
     common: dict[str, Any] = {
         "attempts_max": chance.choice([2, 4]),
         "backoff_first_s": 0.2,
         "backoff_max_s": 2.0,
-        "budget_s": 30.0,
-        "breaker_after": 3,
-        "breaker_open_s": 2.0,
+        "budget_s": chance.choice([30.0, 30.0, 2.5]),
+        "breaker_after": chance.choice([1, 3]),
+        "breaker_open_s": chance.choice([2.0, 30.0]),
         "lease_s": 5.0,
     }
-    return {
-        "voice": DeliveryPolicy(**common, concurrency=1, on_unknown=on_unknown),
-        "sms": DeliveryPolicy(**common, concurrency=4, rate_max=2, rate_per_s=2.0),
-        "push": DeliveryPolicy(**common, concurrency=2),
+    shapes: dict[str, dict[str, Any]] = {
+        "voice": {"concurrency": 1},
+        "sms": {"concurrency": 4, "rate_max": 2, "rate_per_s": 2.0},
+        "push": {"concurrency": 2},
     }
+    words: list[Literal["retry", "drop"]] = ["retry", "retry", "drop"]
+    return {name: DeliveryPolicy(**common, **one, on_unknown=chance.choice(words)) for name, one in shapes.items()}
 
 
 @contextmanager
