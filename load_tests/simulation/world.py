@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from random import Random  # noqa: TID251 - the one seeded source of chance of a run.
 from typing import Any, ClassVar, Literal
 
-import msgspec
-
 from load_tests.simulation import rules
 from load_tests.simulation.checks import Checks
 from load_tests.simulation.dispatcher_process import DispatcherProcess
@@ -218,14 +216,9 @@ class World:
         return [one for partition in partitions for one in self.log._of(topic, partition).records]
 
     def refused(self, record: Record) -> bool:
-        """Return whether an event record must become a dead letter: as the story says.
-
-        Of what the engine writes itself, only what a dispatcher's clock has dated too far ahead.
-        """
+        """Return whether an event record must become a dead letter, as the story says; nothing of the engine's own."""
         message = self.story.by_value.get(record.value or b"")
-        if message is not None:
-            return message.poison
-        return bool(msgspec.json.decode(record.value or b"")["occurred_at"] > record.stamp_ms + rules.FUTURE_MS)
+        return message is not None and message.poison
 
     def troubled(self, process: Peer | None = None, until_s: float = 0.0) -> None:
         """Note what may keep the dispatchers from their work: one that comes or goes, a port that fails for a while."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import UNSET
 
-from orchestrator.core.event import PROFILE_MERGED, Event
+from orchestrator.core.event import ACTION_SCHEDULED, PROFILE_MERGED, RECEIPTS, Event
 from orchestrator.core.moment import format_moment
 from orchestrator.errors import EventRefused
 from orchestrator.runtime.intake import cloudevents, limits, normal_form, refusal, segment
@@ -26,6 +26,8 @@ from orchestrator.runtime.workspace import KeySpace
 #: A customer's state, as it travels when two ids become one, may be larger than what producers send.
 PROFILE_BYTES_MAX = 900_000
 _PROFILE = f'{{"id":"{PROFILE_MERGED}:'.encode()
+#: What dispatchers report, dated by their own clocks: true whatever these say, and nobody would send it again.
+_REPORTED = RECEIPTS | {ACTION_SCHEDULED}
 #: Type names are checked once; beyond this many, each time.
 TYPES_LEARNT_MAX = 4_096
 #: What decoding hostile bytes can raise.
@@ -144,7 +146,9 @@ class Intake:
             self._learn_type(event_type)
         occurred_at_ms = moment_ms("occurred_at", normal.occurred_at)
         if occurred_at_ms > received_at_ms + self.limits.future_tolerance_ms:
-            raise self._future_dated(occurred_at_ms, received_at_ms)
+            if event_type not in _REPORTED:
+                raise self._future_dated(occurred_at_ms, received_at_ms)
+            occurred_at_ms = received_at_ms
         if (refused := self.plan.check(event_type, normal.properties)) is not None:
             raise refused
         return Event(

@@ -49,6 +49,10 @@ NORMAL_FORMS: dict[str, tuple[dict[str, Any], Event]] = {
         {**NORMAL, "type": "identify", "properties": {"country": "IN"}},
         event(type="identify", properties={"country": "IN"}),
     ),
+    "a receipt of a dispatcher whose clock is an hour ahead": (
+        {**NORMAL, "type": "action_delivered", "occurred_at": STAMP_MS + 3_600_000},
+        event(type="action_delivered", occurred_at_ms=STAMP_MS, properties={"total": 80}),
+    ),
     "the deepest that is allowed": (
         {**NORMAL, "properties": {"a": [[[{"b": 1}]]]}},
         event(properties={"a": [[[{"b": 1}]]]}),
