@@ -33,6 +33,11 @@ _SETTLED_S = 2.0
 _PAUSE_S = 0.5
 
 Take = Callable[[Sequence[Record]], Awaitable[None]]
+Life = Callable[[], Awaitable[str]]
+
+
+async def _everlasting() -> str:
+    return ""
 
 
 class KafkaGroupReader:
@@ -40,11 +45,16 @@ class KafkaGroupReader:
 
     Acknowledging costs the broker as much as a record does, so it is done every ``_ACKNOWLEDGED_EVERY_S``. What an end,
     a crash or a rebalance leaves unacknowledged is read again, and a group that is new, or whose offsets Kafka has
-    forgotten, begins at the topic's first record: ``take`` must recognise what it has taken before.
+    forgotten, begins at the topic's first record: ``take`` must recognise what it has taken before. ``life`` names the
+    run of the store that ``take`` writes to: one that was started again may have stepped back, so what was not
+    acknowledged is taken again.
     """
 
-    def __init__(self, bootstrap: Where, *, group: str, topic: str, session_timeout_s: float) -> None:
+    def __init__(
+        self, bootstrap: Where, *, group: str, topic: str, session_timeout_s: float, life: Life = _everlasting
+    ) -> None:
         self._bootstrap = brokers(bootstrap)
+        self._life = life
         self._group = group
         self._topic = topic
         self._session_timeout_ms = round(session_timeout_s * 1000)
@@ -77,7 +87,7 @@ class KafkaGroupReader:
 
     async def _follow(self, consumer: AIOKafkaConsumer, take: Take) -> None:
         taken = Settling(_SETTLED_S)
-        due_s = 0.0
+        life, due_s = await self._life_now(), 0.0
         while True:
             with translated(self._bootstrap):
                 batches = await consumer.getmany(timeout_ms=_POLL_MS, max_records=BATCH_MAX)
@@ -86,8 +96,37 @@ class KafkaGroupReader:
                 await self._hand_over(take, [record_of(one) for records in batches.values() for one in records])
                 taken.add({where: records[-1].offset + 1 for where, records in batches.items()}, time.monotonic())
             if time.monotonic() >= due_s:
-                await self._acknowledge(consumer, taken.settled(time.monotonic()))
+                settled = taken.settled(time.monotonic())
+                before, life = life, await self._life_now()
+                if life == before:
+                    await self._acknowledge(consumer, settled)
+                else:
+                    log.warning("%s takes again what it has not acknowledged: the store was started again", self._group)
+                    taken = Settling(_SETTLED_S)
+                    await self._go_back(consumer)
                 due_s = time.monotonic() + _ACKNOWLEDGED_EVERY_S
+
+    async def _life_now(self) -> str:
+        """Return the store's life, waiting for a store that is away."""
+        while True:
+            try:
+                return await self._life()
+            except Unavailable as error:
+                log.warning("%s waits for the store: %s", self._group, error)
+                await asyncio.sleep(_PAUSE_S)
+
+    async def _go_back(self, consumer: AIOKafkaConsumer) -> None:
+        with translated(self._bootstrap):
+            for where in consumer.assignment():
+                try:
+                    position = await consumer.committed(where)
+                    if position is None:
+                        await consumer.seek_to_beginning(where)
+                    else:
+                        consumer.seek(where, position)
+                except IllegalStateError:
+                    # It has moved on meanwhile; whoever has it now begins where it was acknowledged.
+                    continue
 
     async def _hand_over(self, take: Take, records: Sequence[Record]) -> None:
         while True:

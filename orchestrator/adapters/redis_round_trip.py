@@ -25,6 +25,19 @@ Command = tuple[Word, ...]
 T = TypeVar("T")
 
 
+async def life_of(client: Client) -> str:
+    """Return what names the present run of a Redis, or of all primaries of a cluster.
+
+    After a restart, or when a replica takes over, it is another. Raises ``StoreUnavailable``.
+    """
+    with translated():
+        if isinstance(client, RedisCluster):
+            servers = list((await client.info("server", target_nodes=RedisCluster.PRIMARIES)).values())
+        else:
+            servers = [await client.info("server")]
+    return " ".join(sorted(one["run_id"] for one in servers))
+
+
 class Script:
     """A Lua script at a server or cluster, called by its digest; sent whole where the server does not have it.
 

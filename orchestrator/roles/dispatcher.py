@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from orchestrator import __version__, metrics
 from orchestrator.adapters.kafka_client import Brokers
 from orchestrator.adapters.kafka_group import KafkaGroupReader
 from orchestrator.adapters.redis_contact_book import RedisContactBook
 from orchestrator.adapters.redis_dispatch_queue import RedisDispatchQueue
+from orchestrator.adapters.redis_round_trip import life_of
 from orchestrator.gateway.server import GatewayServer
 from orchestrator.roles.callbacks import reporting
 from orchestrator.roles.delivery import connectors_of, policies_of, restart_notice
@@ -46,6 +48,7 @@ async def run_dispatcher(settings: Settings, *, on_ready: Callable[[str], None])
         group=settings.group(GROUP),
         topic=ACTIONS,
         session_timeout_s=settings.session_timeout_s,
+        life=partial(life_of, client),
     )
     keys = KeySpace(settings.workspace, settings.neighbours)
     joined = asyncio.Event()

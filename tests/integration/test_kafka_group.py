@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -16,6 +17,8 @@ from orchestrator.runtime.ports import ACTIONS, Outgoing, Record
 pytestmark = pytest.mark.integration
 
 GROUP = "settling"
+#: Enough that every partition has some.
+OTHERS = [Outgoing(ACTIONS, b"c%d" % number, b"other") for number in range(20)]
 
 
 async def read(bootstrap: str, *, first: bytes, seconds: float) -> None:
@@ -52,3 +55,39 @@ async def test_what_was_taken_a_moment_ago_comes_again_and_what_is_settled_does_
     await log.append([Outgoing(ACTIONS, b"c1", b"second")])
     await read(kafka_bootstrap, first=b"second", seconds=0)
     await log.close()
+
+
+async def test_when_the_store_was_started_again_what_is_not_acknowledged_is_taken_again(
+    kafka_bootstrap: str, fresh_topics: Any
+) -> None:
+    await fresh_topics(2)
+    log = KafkaEventLog(kafka_bootstrap)
+    await log.append([Outgoing(ACTIONS, b"c1", b"settled")])
+    taken: list[bytes] = []
+    lives = ["one"]
+
+    async def take(records: Sequence[Record]) -> None:
+        taken.extend(record.value or b"" for record in records)
+
+    async def life() -> str:
+        return lives[-1]
+
+    async def until_taken(number: int) -> None:
+        async with asyncio.timeout(30):
+            while len(taken) < number:  # noqa: ASYNC110 - there is nobody who would tell.
+                await asyncio.sleep(0.02)
+
+    reader = KafkaGroupReader(kafka_bootstrap, group="stepping", topic=ACTIONS, session_timeout_s=6, life=life)
+    task = asyncio.create_task(reader.run(take))
+    await until_taken(1)
+    await asyncio.sleep(4)
+    await log.append([Outgoing(ACTIONS, b"c1", b"lost"), Outgoing(ACTIONS, b"c2", b"lost"), *OTHERS])
+    await until_taken(3 + len(OTHERS))
+    lives.append("two")
+    await until_taken(2 * (2 + len(OTHERS)) + 1)
+    await asyncio.sleep(2)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    await log.close()
+    assert Counter(taken) == {b"settled": 1, b"lost": 4, b"other": 2 * len(OTHERS)}
