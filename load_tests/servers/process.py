@@ -154,14 +154,24 @@ class ServerProcess(ABC):
         self.start()
 
     def pause(self) -> None:
-        """Freeze the server (SIGSTOP): its sockets stay open and answer nothing."""
+        """Freeze the server (SIGSTOP): its sockets stay open and answer nothing. Returns when every thread stands."""
         self._signal(signal.SIGSTOP)
         self._paused = True
+        deadline = time.monotonic() + 1
+        while not self._stands() and time.monotonic() < deadline:
+            time.sleep(0.001)
 
     def resume(self) -> None:
         """Let a frozen server go on (SIGCONT)."""
         self._signal(signal.SIGCONT)
         self._paused = False
+
+    def _stands(self) -> bool:
+        """Return whether no thread of the process runs any more; True where the system does not tell."""
+        states = [
+            one.read_text().rpartition(")")[2].split()[0] for one in Path(f"/proc/{self.pid}/task").glob("*/stat")
+        ]
+        return all(state in {"T", "Z", "X"} for state in states)
 
     def close(self) -> None:
         """Stop the server and remove its data when the folder was ours."""

@@ -69,6 +69,7 @@ def test_the_dispatcher_does_not_start_with_it(
 
 
 def test_the_embedded_engine_does_not_start_with_it(rules: Path, tmp_path: Path) -> None:
-    done = journey("dev", "--rules", str(rules), "--data", str(tmp_path / "data"), "--port", "0")
+    data, environment = str(tmp_path / "data"), {"JOURNEY_RECEIVER_PORT": "0"}
+    done = journey("dev", "--rules", str(rules), "--data", data, "--port", "0", environment=environment)
     assert (done.returncode, done.stdout) == (2, "")
     assert SAID in " ".join(done.stderr.split())
