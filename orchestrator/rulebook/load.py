@@ -31,7 +31,7 @@ class Loaded:
     """A rulebook as loaded. When it is not ``ok`` there are no journeys: it cannot be published.
 
     ``ok`` says that no error was found, whatever of it ``problems`` has room for; warnings do not stand in the way.
-    ``version`` is the hash of the files (12 hexadecimal digits); test cases do not count, for they decide nothing.
+    ``version`` is the hash of the files (32 hexadecimal digits); test cases do not count, for they decide nothing.
     ``files`` are those that do, by path, so that a rulebook can be published and loaded back elsewhere.
     """
 
