@@ -113,8 +113,11 @@ class DispatcherProcess:
 
     async def _follow(self, partition: int, generation: int) -> None:
         group = self._world.dispatchers
-        offset = group.positions.get(partition, 0)
+        offset, life = group.positions.get(partition, 0), self._world.queue.life
         while True:
+            if life != self._world.queue.life:
+                # What was taken and not acknowledged may be lost with what the queue has lost.
+                offset, life = group.positions.get(partition, 0), self._world.queue.life
             arrival = self._world.arrival(ACTIONS, partition)
             try:
                 records = await self._log.fetch(ACTIONS, partition, offset, BATCH_MAX)
@@ -131,7 +134,11 @@ class DispatcherProcess:
     def _acknowledge(self, partition: int, generation: int, records: Sequence[Record]) -> Callable[[int], None]:
         def acknowledge(position: int) -> None:
             self._world.checks.taken(records)
-            commit = self._world.dispatchers.commit
-            self._world.loop.call_later(ACKNOWLEDGED_AFTER_S, commit, partition, position, generation, self)
+            life = self._world.queue.life
+            self._world.loop.call_later(ACKNOWLEDGED_AFTER_S, self._commit, partition, position, generation, life)
 
         return acknowledge
+
+    def _commit(self, partition: int, position: int, generation: int, life: int) -> None:
+        if life == self._world.queue.life:
+            self._world.dispatchers.commit(partition, position, generation, self)

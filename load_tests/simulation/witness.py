@@ -132,6 +132,8 @@ class WitnessedQueue(MemoryDispatchQueue):
         self.given: dict[tuple[str, Peer | None], int] = {}
         self.lapses: Counter[str] = Counter()
         self._held: set[str] = set()
+        #: How often it was taken back to what it held before.
+        self.life = 0
 
     async def claim(self, connector: str, quota: Quota, limit: int, now_ms: int, lease_ms: int) -> Claim:
         """Claim, and check what was given."""
@@ -203,6 +205,7 @@ class WitnessedQueue(MemoryDispatchQueue):
             self.said.clear()
             self.said.update(said)
             self._world.clocks_agree, self._world.queue_cut = False, True
+            self.life += 1
             self.withdrawn.clear()
 
         return restore
