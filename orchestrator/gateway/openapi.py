@@ -7,13 +7,14 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from orchestrator.core.event_name import TYPE_PATTERN
 from orchestrator.gateway import problem
 from orchestrator.gateway.outcomes import PATH as OUTCOMES_PATH
 from orchestrator.gateway.problem import RULEBOOK_PROBLEM
 from orchestrator.gateway.roles import TABLE
 from orchestrator.runtime.intake.admission import EVENTS_PER_REQUEST_MAX
 from orchestrator.runtime.intake.cloudevents import BATCHED, STRUCTURED
-from orchestrator.runtime.intake.limits import ID_CHARS_MAX, TYPE_CHARS_MAX
+from orchestrator.runtime.intake.limits import ID_CHARS_MAX
 from orchestrator.runtime.intake.refusal import RefusalCode
 
 Schema = dict[str, Any]
@@ -234,7 +235,7 @@ def _schemas(event_bytes_max: int) -> Schema:
         "oneOf": [{"type": "string", "format": "date-time"}, {"type": "integer", "minimum": 0}],
         "description": "RFC 3339 with an offset, or epoch milliseconds.",
     }
-    event_type = {"type": "string", "pattern": f"^[a-z][a-z0-9_]{{0,{TYPE_CHARS_MAX - 1}}}$"}
+    event_type = {"type": "string", "pattern": TYPE_PATTERN}
     return {
         "Event": _object(
             ["type", "customer_id", "occurred_at"],

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
 
 from orchestrator.core.action import Kind
 from orchestrator.core.condition import Path, Root
-from orchestrator.rulebook.event_name import EVENT_NAME_PATTERN, event_name_offered, is_event_name
+from orchestrator.core.event_name import TYPE_PATTERN, is_type_name, offered_type_name
 from orchestrator.rulebook.models.part import expected, shown, told
 from orchestrator.rulebook.problem import did_you_mean
 from orchestrator.rulebook.span import (
@@ -76,9 +76,9 @@ def _consent(value: Any) -> str:
 
 
 def _event_name(value: Any) -> str:
-    if isinstance(value, str) and is_event_name(value):
+    if isinstance(value, str) and is_type_name(value):
         return value
-    offer = event_name_offered(value) if isinstance(value, str) else ""
+    offer = offered_type_name(value) if isinstance(value, str) else ""
     remedy = f'Send "{offer}", and declare that' if offer else "Send up to 100 letters a to z, digits and underscores"
     raise told(f"{shown(value)} is not in snake_case, so that every such event would be refused. {remedy}")
 
@@ -162,9 +162,7 @@ ClockTime = Annotated[
 ]
 Name = Annotated[str, PlainValidator(checked_name), WithJsonSchema({"type": "string", "pattern": NAME_PATTERN})]
 ConsentName = Annotated[str, PlainValidator(_consent), WithJsonSchema({"type": "string", "pattern": CONSENT_PATTERN})]
-EventName = Annotated[
-    str, PlainValidator(_event_name), WithJsonSchema({"type": "string", "pattern": EVENT_NAME_PATTERN})
-]
+EventName = Annotated[str, PlainValidator(_event_name), WithJsonSchema({"type": "string", "pattern": TYPE_PATTERN})]
 FieldPath = Annotated[
     str,
     PlainValidator(_path),

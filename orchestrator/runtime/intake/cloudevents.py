@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote
 
+from orchestrator.core.event_name import offered_type_name
 from orchestrator.runtime.intake import limits, refusal
 from orchestrator.runtime.intake.moment import moment_ms
 from orchestrator.runtime.intake.normal_form import NormalForm, object_at, string_at
@@ -82,8 +83,8 @@ def event_type(value: Any) -> str:
     parts = value.split(".")
     if len(parts) > 1 and _VERSION.match(parts[-1]):
         parts.pop()
-    name = limits.snake_case(parts[-1])
-    if not limits.is_type_name(name):
+    name = offered_type_name(parts[-1])
+    if not name:
         raise refusal.invalid(
             "type",
             f"type {refusal.shown(value)} has no last part that could be an event type.",

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
+from orchestrator.core.event_name import is_type_name, offered_type_name
 from orchestrator.runtime.intake import refusal
 
 ID_CHARS_MAX = 200
-TYPE_CHARS_MAX = 100
-NAME_CHARS_MAX = 200
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 
-_TYPE = re.compile(r"[a-z][a-z0-9_]{0,99}\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -76,16 +73,6 @@ def check_id(field: str, value: Any) -> str:
     return value
 
 
-def is_type_name(value: str) -> bool:
-    """Tell whether ``value`` is an event type: snake_case, ASCII, at most 100 characters."""
-    return len(value) <= TYPE_CHARS_MAX and _matches_type(value)
-
-
-@lru_cache(maxsize=4096)
-def _matches_type(value: str) -> bool:
-    return _TYPE.match(value) is not None
-
-
 def check_type(field: str, value: Any) -> str:
     """Return ``value`` when it is an event type, else refuse it and offer its snake_case."""
     if value is None or value == "":
@@ -93,34 +80,7 @@ def check_type(field: str, value: Any) -> str:
     if not isinstance(value, str):
         raise refusal.wrong_type(field, "a string", value)
     if not is_type_name(value):
-        offer = snake_case(value)
-        remedy = f'Send "{offer}".' if is_type_name(offer) else "Send letters a to z, digits and underscores."
+        offer = offered_type_name(value)
+        remedy = f'Send "{offer}".' if offer else "Send letters a to z, digits and underscores."
         raise refusal.invalid(field, f"{field} {refusal.shown(value)} is not in snake_case.", remedy)
     return value
-
-
-_WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+|[^\W_A-Za-z0-9]+")
-
-
-def snake_case(name: str) -> str:
-    """Return the words of ``name`` in lower case, joined by underscores: "OrderID Viewed" is order_id_viewed.
-
-    A number stays with the word before it ("checkout2 done" is checkout2_done). Letters outside a to z are kept, so
-    that ``is_type_name`` refuses them instead of two names becoming one. Of a name too long to be a type nothing is
-    left.
-    """
-    return _snake_case(name) if len(name) <= NAME_CHARS_MAX else ""
-
-
-@lru_cache(maxsize=4096)
-def _snake_case(name: str) -> str:
-    words: list[str] = []
-    end = -1
-    for match in _WORD.finditer(name):
-        word = match.group()
-        if word[0].isdigit() and words and match.start() == end:
-            words[-1] += word
-        else:
-            words.append(word.lower())
-        end = match.end()
-    return "_".join(words)

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import UNSET
 
 from orchestrator.core.event import ALIAS, IDENTIFY
+from orchestrator.core.event_name import TYPE_CHARS_MAX, offered_type_name
 from orchestrator.errors import EventRefused
 from orchestrator.runtime.intake import limits, refusal
 from orchestrator.runtime.intake.moment import moment_ms
@@ -94,12 +95,12 @@ def track_type(event: Any) -> str:
         raise refusal.missing("event", 'Send the name of what happened, such as "Lead Submitted".')
     if not isinstance(event, str):
         raise refusal.wrong_type("event", "a string", event)
-    name = limits.snake_case(event)
-    if not limits.is_type_name(name):
+    name = offered_type_name(event)
+    if not name:
         raise refusal.invalid(
             "event",
             f"event {refusal.shown(event)} cannot become an event type.",
-            f"Begin with a letter and use letters a to z, digits and spaces, {limits.TYPE_CHARS_MAX} at most.",
+            f"Begin with a letter and use letters a to z, digits and spaces, {TYPE_CHARS_MAX} at most.",
         )
     if name in _RESERVED:
         raise refusal.invalid(
