@@ -52,16 +52,17 @@ class Case:
     account: Account = field(default_factory=Account)
     sent: list[Event] = field(default_factory=list)
     acknowledged: list[str] = field(default_factory=list)
-    _load: list[Load] = field(default_factory=list)
+    _load: Load | None = None
 
     @property
     def load(self) -> Load:
         """The load that runs."""
-        return self._load[-1]
+        assert self._load is not None, "it begins with the fault"
+        return self._load
 
     def begin(self, load: Load) -> None:
         """Take the load that runs from now on."""
-        self._load.append(load)
+        self._load = load
 
     def times(self, full: int, short: int = 1) -> int:
         """Return how often something is done in this run."""

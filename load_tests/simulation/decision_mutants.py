@@ -167,25 +167,13 @@ class ForgetsWhatItSaw(Mutant):
 # ----------------------------------------------------------------------------------- intake and the core
 
 
-class _Replaced(Mutant):
-    """A mutant that has another function in the place of one."""
-
-    @contextmanager
-    def in_place(self) -> Iterator[None]:
-        with self.change():
-            yield
-
-    def change(self) -> AbstractContextManager[None]:
-        raise NotImplementedError
-
-
-class LosesTheSecond(_Replaced):
+class LosesTheSecond(Mutant):
     """Of a record with several events only the first is read."""
 
     name = "second of a list lost"
     caught_by = frozenset({"oracle"})
 
-    def change(self) -> AbstractContextManager[None]:
+    def in_place(self) -> AbstractContextManager[None]:
         """Read one event."""
         whole = Intake.events_from_record
 
@@ -195,13 +183,13 @@ class LosesTheSecond(_Replaced):
         return replaced(Intake, "events_from_record", first)
 
 
-class KeepsTheErased(_Replaced):
+class KeepsTheErased(Mutant):
     """Who is forgotten is marked so, and their plays go on."""
 
     name = "erased and kept"
     caught_by = frozenset({"erased"})
 
-    def change(self) -> AbstractContextManager[None]:
+    def in_place(self) -> AbstractContextManager[None]:
         """Mark only."""
 
         def mark(turn: Turn, event: Event) -> Decision:
@@ -211,24 +199,24 @@ class KeepsTheErased(_Replaced):
         return replaced(decide_module, "_ANSWERS", answers)
 
 
-class NeverExits(_Replaced):
+class NeverExits(Mutant):
     """A play does not end with its ``exit_when``."""
 
     name = "exit_when ignored"
     caught_by = frozenset({"oracle"})
 
-    def change(self) -> AbstractContextManager[None]:
+    def in_place(self) -> AbstractContextManager[None]:
         """Do nothing."""
         return replaced(decide_module, "_exit", lambda turn, rule, view: None)
 
 
-class WaitsTooLong(_Replaced):
+class WaitsTooLong(Mutant):
     """A wait takes ten times as long as the rule says."""
 
     name = "waits ten times as long"
     caught_by = frozenset({"oracle"})
 
-    def change(self) -> AbstractContextManager[None]:
+    def in_place(self) -> AbstractContextManager[None]:
         """Multiply."""
         until = play._wait_until
 
@@ -238,24 +226,24 @@ class WaitsTooLong(_Replaced):
         return replaced(play, "_wait_until", long)
 
 
-class TakesNothingBack(_Replaced):
+class TakesNothingBack(Mutant):
     """An absence that has fired is not undone by the late event that would have prevented it."""
 
     name = "late event undoes nothing"
     caught_by = frozenset({"oracle"})
 
-    def change(self) -> AbstractContextManager[None]:
+    def in_place(self) -> AbstractContextManager[None]:
         """Do nothing."""
         return replaced(absence, "_take_back", lambda turn, watch, firing: None)
 
 
-class EventBeforeTimer(_Replaced):
+class EventBeforeTimer(Mutant):
     """A timer that is due at the very stamp of an event fires after it."""
 
     name = "event before its timer"
     caught_by = frozenset({"oracle"})
 
-    def change(self) -> AbstractContextManager[None]:
+    def in_place(self) -> AbstractContextManager[None]:
         """Fire what is due before the stamp only."""
         apply = Sequencer.apply
 

@@ -7,6 +7,8 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
@@ -32,6 +34,7 @@ _ACKNOWLEDGED_EVERY_S = 1.0
 _SETTLED_S = 2.0
 _PAUSE_S = 0.5
 
+T = TypeVar("T")
 Take = Callable[[Sequence[Record]], Awaitable[None]]
 Life = Callable[[], Awaitable[str]]
 
@@ -87,17 +90,18 @@ class KafkaGroupReader:
 
     async def _follow(self, consumer: AIOKafkaConsumer, take: Take) -> None:
         taken = Settling(_SETTLED_S)
-        life, due_s = await self._life_now(), 0.0
+        life, due_s = await self._patiently("reach its store", self._life), 0.0
         while True:
             with translated(self._bootstrap):
                 batches = await consumer.getmany(timeout_ms=_POLL_MS, max_records=BATCH_MAX)
             if batches:
                 # What one poll brought is taken together: a trip for each partition would add up.
-                await self._hand_over(take, [record_of(one) for records in batches.values() for one in records])
+                found = [record_of(one) for records in batches.values() for one in records]
+                await self._patiently(f"take {len(found)} records", partial(take, found))
                 taken.add({where: records[-1].offset + 1 for where, records in batches.items()}, time.monotonic())
             if time.monotonic() >= due_s:
                 settled = taken.settled(time.monotonic())
-                before, life = life, await self._life_now()
+                before, life = life, await self._patiently("reach its store", self._life)
                 if life == before:
                     await self._acknowledge(consumer, settled)
                 else:
@@ -106,16 +110,17 @@ class KafkaGroupReader:
                     await self._go_back(consumer)
                 due_s = time.monotonic() + _ACKNOWLEDGED_EVERY_S
 
-    async def _life_now(self) -> str:
-        """Return the store's life, waiting for a store that is away."""
+    async def _patiently(self, what: str, call: Callable[[], Awaitable[T]]) -> T:
+        """Do what needs the store, waiting for one that is away."""
         while True:
             try:
-                return await self._life()
+                return await call()
             except Unavailable as error:
-                log.warning("%s waits for the store: %s", self._group, error)
+                log.warning("%s cannot %s yet: %s", self._group, what, error)
                 await asyncio.sleep(_PAUSE_S)
 
     async def _go_back(self, consumer: AIOKafkaConsumer) -> None:
+        """Read on from what is acknowledged."""
         with translated(self._bootstrap):
             for where in consumer.assignment():
                 try:
@@ -127,14 +132,6 @@ class KafkaGroupReader:
                 except IllegalStateError:
                     # It has moved on meanwhile; whoever has it now begins where it was acknowledged.
                     continue
-
-    async def _hand_over(self, take: Take, records: Sequence[Record]) -> None:
-        while True:
-            try:
-                return await take(records)
-            except Unavailable as error:
-                log.warning("%s cannot take %d records yet: %s", self._group, len(records), error)
-                await asyncio.sleep(_PAUSE_S)
 
     async def _acknowledge(self, consumer: AIOKafkaConsumer, offsets: Mapping[TopicPartition, int]) -> None:
         owned = {where: offset for where, offset in offsets.items() if where in consumer.assignment()}

@@ -7,6 +7,7 @@ twice changes nothing more, and what a file means never changes: that is checked
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,10 @@ from orchestrator.rulebook.layout import comments_of, laid_out
 from orchestrator.rulebook.load import folder_files
 from orchestrator.rulebook.models.part import Part
 from orchestrator.rulebook.source import Map, SourceFault, read_source
+
+#: What ends a line for YAML besides "\n". Within a scalar the last two are text: a file that has them there is not
+#: formatted, since it would say something else.
+_OTHER_BREAK = re.compile("\r\n?|[\x85\u2028\u2029]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,7 @@ def formatted(content: bytes, part: type[Part], *, name: str = "") -> bytes:
     before = read_source(name, content)
     if not isinstance(before, Map):
         return content
-    text = content.decode("utf-8-sig").replace("\r\n", "\n")
+    text = _OTHER_BREAK.sub("\n", content.decode("utf-8-sig"))
     after = laid_out(text, OfPart(part))
     if not _says_the_same(before, text, after, OfPart(part)):
         raise SourceFault(1, "cannot be formatted without changing what it says; it is left as it is")

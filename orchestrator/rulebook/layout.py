@@ -7,7 +7,6 @@ ends, in its column where there is room. Values that were aligned stay aligned.
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,9 +23,6 @@ _SPACED = (RulePart, CasePart)
 #: Entries of a mapping on several lines have no column of their own that a comment could be compared with.
 _NO_COLUMN = 1_000_000
 _INDENT = 2
-#: What ends a line for YAML besides "\n". Within a scalar the last two are text: a file that has them there is not
-#: formatted, since it would say something else.
-_OTHER_BREAK = re.compile("\r\n?|[\x85\u2028\u2029]")
 
 
 @dataclass(slots=True)
@@ -65,8 +61,10 @@ class Block:
 
 
 def laid_out(text: str, shape: Shape) -> str:
-    """Return the text in its canonical form. The text is one mapping that ``source.read_source`` has accepted."""
-    text = _OTHER_BREAK.sub("\n", text)
+    """Return the text in its canonical form.
+
+    The text is one mapping that ``source.read_source`` has accepted; its lines end in a line feed.
+    """
     root = composed(text)
     if root is None:
         return text
@@ -81,7 +79,6 @@ def laid_out(text: str, shape: Shape) -> str:
 
 def comments_of(text: str) -> list[str]:
     """Return the comments of such a text, sorted."""
-    text = _OTHER_BREAK.sub("\n", text)
     root = composed(text)
     if root is None:
         return []
