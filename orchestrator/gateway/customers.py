@@ -10,11 +10,12 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from orchestrator.core.event import CUSTOMER_ERASED, Event
+from orchestrator.core.moment import aware_moment
 from orchestrator.errors import EventRefused
 from orchestrator.gateway.backend import Actions, Customers
 from orchestrator.gateway.customer_path import CustomerId
 from orchestrator.gateway.problem import refused_body
-from orchestrator.gateway.views import ActionView, View, moment
+from orchestrator.gateway.views import ActionView, View
 from orchestrator.runtime.intake import Intake, encode_event
 from orchestrator.runtime.intake.limits import check_id
 from orchestrator.runtime.ports import EVENTS, Clock, EventLog, Outgoing
@@ -76,4 +77,4 @@ class UnforgottenActions:
         erased_at_ms = {
             one: 0 if state is None else state.erased_at_ms for one, state in zip(concerned, states, strict=True)
         }
-        return [one for one in found if one.decided_at > moment(erased_at_ms[one.customer_id])]
+        return [one for one in found if one.decided_at > aware_moment(erased_at_ms[one.customer_id])]

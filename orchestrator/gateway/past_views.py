@@ -11,8 +11,9 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from orchestrator.core.decision import DecisionRecord
 from orchestrator.core.event import Event
+from orchestrator.core.moment import aware_moment
 from orchestrator.core.state import CustomerState
-from orchestrator.gateway.views import ActionView, CustomerView, View, customer_view, moment
+from orchestrator.gateway.views import ActionView, CustomerView, View, customer_view
 from orchestrator.runtime.explain import is_whole
 from orchestrator.runtime.explanation import Standing
 from orchestrator.runtime.timeline import History
@@ -70,7 +71,7 @@ class Explaining(View):
 
 
 # By itself pydantic takes small numbers for seconds, and refuses large ones.
-Moment = Annotated[datetime, BeforeValidator(lambda at_ms: moment(at_ms) if isinstance(at_ms, int) else at_ms)]
+Moment = Annotated[datetime, BeforeValidator(lambda at_ms: aware_moment(at_ms) if isinstance(at_ms, int) else at_ms)]
 
 
 class ConditionView(Explaining):
@@ -198,11 +199,11 @@ def _event_entry(event: Event) -> TimelineEntry:
     shown = EventEntry(
         id=event.id,
         type=event.type,
-        occurred_at=moment(event.occurred_at_ms),
+        occurred_at=aware_moment(event.occurred_at_ms),
         properties=event.properties,
         source=event.source,
     )
-    return TimelineEntry(at=moment(event.received_at_ms), text=event_text(event), event=shown)
+    return TimelineEntry(at=aware_moment(event.received_at_ms), text=event_text(event), event=shown)
 
 
 def _decision_entry(record: DecisionRecord) -> TimelineEntry:
@@ -221,7 +222,9 @@ def _decision_entry(record: DecisionRecord) -> TimelineEntry:
         rulebook_version=record.rulebook_version,
         detail=record.detail,
     )
-    return TimelineEntry(at=moment(record.at), text=f"{record.rule} {record.outcome.value}: {text}", decision=shown)
+    return TimelineEntry(
+        at=aware_moment(record.at), text=f"{record.rule} {record.outcome.value}: {text}", decision=shown
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -10,11 +10,12 @@ from typing import Annotated, TypeVar
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from orchestrator.core.moment import aware_moment
 from orchestrator.errors import RulebookRefused
 from orchestrator.gateway.access import CALLER, Caller
 from orchestrator.gateway.problem import ERRORS_SHOWN_MAX, RULEBOOK_PROBLEM, Problem, ProblemError
 from orchestrator.gateway.roles import Role
-from orchestrator.gateway.views import RulebookVersion, View, moment, version_view
+from orchestrator.gateway.views import RulebookVersion, View, version_view
 from orchestrator.rulebook.load import load_rulebook_files
 from orchestrator.rulebook.problem import Problem as RuleProblem
 from orchestrator.runtime.plan import Planner
@@ -159,7 +160,7 @@ def rulebook_router(rulebooks: PublishedRulebooks, planner: Planner, now_ms: Now
         return PlanView(
             version=found.version,
             against=found.against,
-            planned_at=moment(now_ms()),
+            planned_at=aware_moment(now_ms()),
             customers=found.customers,
             changes=[
                 ChangeView(kind=one.kind, noun=one.noun, name=one.name, journey=one.journey, text=str(one))

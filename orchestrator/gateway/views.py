@@ -143,21 +143,16 @@ class Redriven(View):
     redriven: int = Field(ge=0, description="Records appended to their topic.")
 
 
-def moment(at_ms: int) -> datetime:
-    """Return epoch milliseconds as an aware moment in UTC."""
-    return aware_moment(at_ms)
-
-
 def _moment_or_none(at_ms: int | None) -> datetime | None:
-    return moment(at_ms) if at_ms else None
+    return aware_moment(at_ms) if at_ms else None
 
 
 def customer_view(customer_id: str, state: CustomerState) -> CustomerView:
     """Return what a state says about its customer."""
     return CustomerView(
         customer_id=customer_id,
-        first_seen_at=moment(state.first_seen_ms),
-        last_event_at=moment(state.frontier_ms),
+        first_seen_at=aware_moment(state.first_seen_ms),
+        last_event_at=aware_moment(state.frontier_ms),
         traits={name: value for name, (value, _) in state.traits.items()},
         consents={purpose: given for purpose, (given, _) in state.consents.items()},
         runs=[_run_view(name, run) for name, run in state.runs.items()],
@@ -165,7 +160,7 @@ def customer_view(customer_id: str, state: CustomerState) -> CustomerView:
             PlayView(
                 rule=play.rule,
                 run=play.run,
-                started_at=moment(play.started_at),
+                started_at=aware_moment(play.started_at),
                 variant=play.variant,
                 deferred=play.deferred,
             )
@@ -182,8 +177,8 @@ def _run_view(name: str, run: Run) -> RunView:
         journey=journey,
         key=key,
         stage=run.stage,
-        started_at=moment(run.started_at),
-        entered_at=moment(run.entered_at),
+        started_at=aware_moment(run.started_at),
+        entered_at=aware_moment(run.entered_at),
         ended_at=_moment_or_none(run.ended_at),
     )
 
@@ -213,7 +208,7 @@ def version_view(published: Published, *, active: bool) -> RulebookVersion:
     return RulebookVersion(
         version=published.version,
         active=active,
-        published_at=moment(published.published_at_ms),
+        published_at=aware_moment(published.published_at_ms),
         journeys=list(published.journeys),
         author=published.author,
         note=published.note,
@@ -233,7 +228,7 @@ def action_view(action: Action, outcome: str = "queued", settled_at_ms: int | No
         stage=action.stage,
         variant=action.variant,
         priority=action.priority,
-        decided_at=moment(action.decided_at),
+        decided_at=aware_moment(action.decided_at),
         not_before=_moment_or_none(action.not_before),
         deadline_at=_moment_or_none(action.deadline_at),
         reason=action.reason,
@@ -252,6 +247,6 @@ def dead_letter_view(letter_id: str, letter: DeadLetter) -> DeadLetterView:
         field=letter.field,
         message=letter.message,
         remedy=letter.remedy,
-        refused_at=moment(letter.refused_at_ms),
+        refused_at=aware_moment(letter.refused_at_ms),
         value=(letter.value or b"").decode(errors="replace"),
     )

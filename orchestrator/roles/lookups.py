@@ -10,6 +10,7 @@ import msgspec
 
 from orchestrator.core.action import Action
 from orchestrator.core.definition import Journey
+from orchestrator.core.moment import aware_moment
 from orchestrator.core.state import CustomerState, decode_state
 from orchestrator.errors import EventRefused
 from orchestrator.gateway.views import (
@@ -18,7 +19,6 @@ from orchestrator.gateway.views import (
     RulebookVersion,
     action_view,
     dead_letter_view,
-    moment,
     version_view,
 )
 from orchestrator.runtime.contacts import ContactBook
@@ -93,7 +93,7 @@ class RulebookJourneys:
             RulebookVersion(
                 version=current.version,
                 active=True,
-                published_at=moment(self._loaded_at_ms),
+                published_at=aware_moment(self._loaded_at_ms),
                 journeys=sorted(current.journeys),
                 author=FOLDER,
             )
@@ -229,6 +229,6 @@ def _view(record: Record) -> DeadLetterView:
         field=f"action {undelivered.action.get('id', '')}",
         message=undelivered.detail or undelivered.reason,
         remedy="Mend the connector or the action's params, then redrive.",
-        refused_at=moment(undelivered.at or record.stamp_ms),
+        refused_at=aware_moment(undelivered.at or record.stamp_ms),
         value=(record.value or b"").decode(errors="replace"),
     )

@@ -43,7 +43,14 @@ APP = Starlette(routes=[Route("/", echo, methods=["GET", "POST"])])
 
 @contextlib.asynccontextmanager
 async def connected(server: GatewayServer) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    async with held(*await asyncio.open_connection("127.0.0.1", server.port)) as streams:
+        yield streams
+
+
+@contextlib.asynccontextmanager
+async def held(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     try:
         async with asyncio.timeout(WITHIN_S):
             yield reader, writer
@@ -147,14 +154,8 @@ async def narrow(server: GatewayServer) -> AsyncIterator[tuple[asyncio.StreamRea
     connecting.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connecting.setblocking(False)
     await asyncio.get_running_loop().sock_connect(connecting, ("127.0.0.1", server.port))
-    reader, writer = await asyncio.open_connection(sock=connecting, limit=1024)
-    try:
-        async with asyncio.timeout(WITHIN_S):
-            yield reader, writer
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
+    async with held(*await asyncio.open_connection(sock=connecting, limit=1024)) as streams:
+        yield streams
 
 
 @pytest.mark.parametrize("ends", [b"close", b"keep-alive"])
