@@ -27,7 +27,7 @@ SILENCE: dict[str, type[JourneyError]] = {
 }
 #: Calls that change something: what "after each durable step" means.
 DURABLE = frozenset(
-    {"acquire", "commit", "trim", "append", "put", "withdraw", "claim", "overdue", "settle", "retry", "send"}
+    {"acquire", "commit", "trim", "append", "put", "withdraw", "claim", "overdue", "settle", "retry", "note", "send"}
 )
 
 

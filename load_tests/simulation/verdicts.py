@@ -174,9 +174,7 @@ class _Court:
             return
         words = self._world.queue.said[primary]
         if any(one.lapses for one in words):
-            # Who had given it up died with what it knew, and another found another word.
             self._world.counts["fallback of an action that was taken up again"] += 1
-            return
         gave_way = any(one.entry.outcome in {"failed", "expired"} for one in words)
         if not gave_way and primary not in self._asked.withdrawn:
             self._wrong(action, f"was sent in place of {primary}, which had not been given up")

@@ -207,6 +207,13 @@ class MemoryDispatchQueue:
             line = self._lines[entry.queued.connector]
             line.change_ms = min(line.change_ms, at_ms)
 
+    async def note(self, queued: Queued) -> None:
+        """Write attempts and history of a claimed action down; one that was settled meanwhile stays settled."""
+        entry = self._entries.get(queued.id)
+        if entry is not None:
+            entry.queued = msgspec.structs.replace(entry.queued, attempts=queued.attempts, history=queued.history)
+            entry.lapses = 0
+
     # -------------------------------------------------------------------------------------------- capacity
 
     async def release(self, action_id: str) -> bool:

@@ -153,6 +153,18 @@ function operations.retry()
   return 1
 end
 
+-- id and entry of each; an action that was settled meanwhile stays settled
+function operations.note()
+  for index = 2, #ARGV, 2 do
+    local id = ARGV[index]
+    if call('HEXISTS', ranks, id) == 1 then
+      call('HDEL', marks, 'l' .. id)
+      call('HSET', entries, id, ARGV[index + 1])
+    end
+  end
+  return 1
+end
+
 -- id -> whether it held a slot, or is claimed and will hold none
 function operations.release()
   local id = ARGV[2]

@@ -56,8 +56,13 @@ def placed(actions: Sequence[Queued]) -> list[Word]:
     """Return id, rank and entry of each action, as the script takes them."""
     words: list[Word] = []
     for one in actions:
-        words += (one.id, _rank(one), _encoder.encode(one))
+        words += (one.id, _rank(one), encoded(one))
     return words
+
+
+def encoded(one: Queued) -> bytes:
+    """Return the entry of an action."""
+    return _encoder.encode(one)
 
 
 def _rank(one: Queued) -> bytes:

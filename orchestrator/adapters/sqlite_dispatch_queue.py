@@ -121,6 +121,12 @@ class SqliteDispatchQueue:
 
         await self._database.run(work)
 
+    async def note(self, queued: Queued) -> None:
+        """Write attempts and history of a claimed action down; one that was settled meanwhile stays settled."""
+        query = "UPDATE dispatch_queue SET attempts = ?, history = ?, lapses = 0 WHERE id = ?"
+        row = (queued.attempts, _encode(queued.history), queued.id)
+        await self._database.run(lambda connection: connection.execute(query, row))
+
     # -------------------------------------------------------------------------------------------- capacity
 
     async def release(self, action_id: str) -> bool:

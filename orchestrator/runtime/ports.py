@@ -280,6 +280,13 @@ class DispatchQueue(Protocol):
         """
         ...
 
+    async def note(self, queued: Queued) -> None:
+        """Write the ``attempts`` and the ``history`` of a claimed action down, and leave it claimed.
+
+        One that was settled meanwhile stays settled.
+        """
+        ...
+
     async def release(self, action_id: str) -> bool:
         """Free the slot that a settled action holds; return whether there was one.
 

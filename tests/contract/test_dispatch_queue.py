@@ -180,6 +180,43 @@ async def test_a_retry_does_not_revive_what_was_settled_meanwhile(queue: Deliver
     assert await queue.occupancy("sms", NOW) == Occupancy({})
 
 
+async def test_a_note_outlives_its_writer_and_leaves_the_action_claimed(queue: DeliveryQueue) -> None:
+    await queue.put([queued()])
+    await claimed(queue)
+    (held,) = await take(queue, 1, NOW + LEASE)
+    await queue.note(msgspec.structs.replace(held, attempts=2, history=(*held.history, "503")))
+
+    assert await claimed(queue, now_ms=NOW + 2 * LEASE - 1) == []
+    (again,) = await take(queue, 1, NOW + 2 * LEASE)
+    assert (again.attempts, again.history) == (3, (LEASE_ENDED, "503", LEASE_ENDED))
+
+
+async def test_a_noted_action_can_be_withdrawn_given_back_and_settled(queue: DeliveryQueue) -> None:
+    await queue.put([queued()])
+    (held,) = await take(queue, 1, NOW)
+    noted = msgspec.structs.replace(held, history=("noted",))
+    await queue.note(noted)
+    await queue.withdraw(["a"], NOW)
+    await queue.retry(noted, NOW + 1)
+
+    (again,) = await take(queue, 1, NOW + 1)
+    assert (again.attempts, again.history) == (0, ("noted", WITHDRAWN))
+    await queue.settle(entry())
+    assert await queue.ledger(["a"]) == [entry()]
+    assert await queue.occupancy("sms", NOW + 1) == Occupancy({})
+
+
+async def test_a_note_does_not_revive_what_was_settled_meanwhile(queue: DeliveryQueue) -> None:
+    await queue.put([queued()])
+    (held,) = await take(queue, 1, NOW)
+    await queue.settle(entry())
+    await queue.note(held)
+
+    assert await claimed(queue, now_ms=NOW + DAY) == []
+    assert await queue.ledger(["a"]) == [entry()]
+    assert await queue.occupancy("sms", NOW) == Occupancy({})
+
+
 # ---------------------------------------------------------------------------------------------- overdue
 
 

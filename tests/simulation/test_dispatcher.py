@@ -623,6 +623,28 @@ async def test_a_crash_after_any_durable_step_loses_nothing_and_repeats_no_effec
             raise AssertionError(f"A crash after durable step {cut} of {steps} is not survived.") from error
 
 
+async def test_a_crash_while_an_action_gives_way_never_sends_both_it_and_its_fallback() -> None:
+    seen: set[tuple[str, ...]] = set()
+    for cut in range(1, 14):
+        world = World()
+        # Only the dispatcher that dies hears the refusal: a second attempt would be taken.
+        sms = world.receiver(first=[REFUSED])
+        wanted = world.record(action("first", fallback=(action("instead"),)))
+        feeding = asyncio.create_task((await world.start(Power(cut))).accept([wanted]))
+        await world.clock.advance(10 * SECOND)
+        feeding.cancel()
+        await world.kill()
+        await (await world.start()).accept([wanted])
+        await world.clock.advance(10 * MINUTE)
+
+        assert len(sms.effects) == 1, f"A crash after durable step {cut} is not survived: {sms.effects}."
+        outcomes = await world.outcome("first"), await world.outcome("instead")
+        assert outcomes == (("delivered", None) if sms.effects == ["first"] else ("failed", "delivered"))
+        seen.add(tuple(sms.effects))
+        await world.close()
+    assert seen == {("first",), ("instead",)}
+
+
 async def test_a_crash_during_recovery_loses_nothing_either() -> None:
     _, _, steps = await _survive()
     for cut in range(1, steps + 1, 3):

@@ -1,13 +1,14 @@
 """Settlement: giving an action its last word so that a crash at any point loses none of it.
 
-The order is fallback, receipt, ledger:
+The order is word, fallback, receipt, ledger:
 
-1. the fallback is queued (its id is its own, so a repeated put is recognised),
-2. the receipt, and the dead letter if there is one, are appended to the log,
-3. the ledger entry is written and the action leaves its queue, in one atomic step.
+1. of an action that gives way to a fallback, the word is noted in its history,
+2. the fallback is queued (its id is its own, so a repeated put is recognised),
+3. the receipt, and the dead letter if there is one, are appended to the log,
+4. the ledger entry is written and the action leaves its queue, in one atomic step.
 
-Until the third step the action is still claimed, so whoever takes over after a crash reads the same facts, comes to
-the same word and repeats the first two, which are recognised by their ids. The other order would have to remember
+Until the fourth step the action is still claimed, so whoever takes over after a crash reads the same facts, comes to
+the same word and repeats the two before, which are recognised by their ids. The other order would have to remember
 elsewhere which settled actions are still unreported; a receipt lost there would leave a reservation or a waiting
 play open for ever. The price: a dispatcher that dies between the other side's answer and the ledger sends again
 under the same id (or drops it, by policy), and the append makes that moment a few milliseconds longer.
@@ -30,7 +31,7 @@ from orchestrator.runtime.dispatch.meter import Meter
 from orchestrator.runtime.dispatch.patience import patiently
 from orchestrator.runtime.dispatch.queue import TAKEN
 from orchestrator.runtime.dispatch.receipt import DISPATCHER, dead_letter, finding_event, ledger_entry, settled_event
-from orchestrator.runtime.dispatch.step import Cause, Outcome, Settle
+from orchestrator.runtime.dispatch.step import Cause, Outcome, Settle, giving_way, word_given
 from orchestrator.runtime.ports import Clock, DispatchQueue, EventLog, Queued
 
 #: How long an action rests whose receipt the log could not take.
@@ -65,6 +66,9 @@ class Settlement:
         """
         if word.falls_back and action.fallback:
             fallback = successor(action)
+            if word_given(queued.history) is None:
+                queued = noted = giving_way(queued, word)
+                await patiently(self.clock, "dispatch_queue", lambda: self._queue.note(noted))
             await patiently(self.clock, "dispatch_queue", lambda: self._enqueue([fallback]))
         try:
             await self._report(action, queued, word)

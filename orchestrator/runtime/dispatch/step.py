@@ -5,6 +5,7 @@ succeeded by one that reads the same facts and goes on where it stopped.
 
 fact (first that holds)                                   step
 last attempt delivered                                    settle delivered
+about to give way to its fallback                         settle as it was to be, fallback
 withdrawn while it was claimed                            settle cancelled
 known on arrival to miss its deadline                     settle expired, fallback
 last attempt refused                                      settle failed, dead letter, fallback
@@ -21,8 +22,11 @@ otherwise                                                 send
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 from connectors.protocol import Result
 from orchestrator.core.action import Action
@@ -101,6 +105,28 @@ class Settle:
 
 Step = Send | Wait | Book | Settle
 
+#: The dispatcher has come to a word that lets the fallback take the action's place; the word follows after a colon.
+GIVES_WAY = "gives_way"
+
+
+def giving_way(queued: Queued, word: Settle) -> Queued:
+    """Return the action with the word in its history, to which every dispatcher comes from then on.
+
+    Without it, one whose predecessor died after the fallback was queued might find another: what the attempt came to
+    was known to the dead alone, and both would be sent.
+    """
+    line = f"{GIVES_WAY}: {word.outcome.value} {word.cause.value} {word.detail}"
+    return msgspec.structs.replace(queued, history=(*queued.history, line))
+
+
+def word_given(history: Sequence[str]) -> Settle | None:
+    """Return the word of an action that gives way to its fallback, or None."""
+    line = next((line for line in history if line.startswith(f"{GIVES_WAY}: ")), None)
+    if line is None:
+        return None
+    outcome, cause, detail = line.removeprefix(f"{GIVES_WAY}: ").split(" ", 2)
+    return Settle(Outcome(outcome), Cause(cause), detail)
+
 _SEND = Send()
 
 
@@ -129,6 +155,9 @@ def _word_of_the_past(queued: Queued, last: Attempt | None, policy: DeliveryPoli
     """Return the settlement that no passing of time can change, or None."""
     if last is not None and last.result is Result.DELIVERED:
         return Settle(Outcome.DELIVERED, Cause.TAKEN, last.detail, last.reference)
+    given = word_given(queued.history)
+    if given is not None:
+        return given
     silent = unreported(queued.history)
     if WITHDRAWN in queued.history:
         detail = "An attempt whose result nobody knows came first." if silent else ""

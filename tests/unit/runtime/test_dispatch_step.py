@@ -15,7 +15,18 @@ from orchestrator.runtime.dispatch.attempt import attempts_of, last_attempt, unr
 from orchestrator.runtime.dispatch.intake import queued_of
 from orchestrator.runtime.dispatch.policy import DeliveryPolicy, backoff_ms
 from orchestrator.runtime.dispatch.queue import LEASE_ENDED, WITHDRAWN
-from orchestrator.runtime.dispatch.step import Book, Cause, Outcome, Send, Settle, Step, Wait, next_step
+from orchestrator.runtime.dispatch.step import (
+    Book,
+    Cause,
+    Outcome,
+    Send,
+    Settle,
+    Step,
+    Wait,
+    giving_way,
+    next_step,
+    word_given,
+)
 from orchestrator.runtime.ports import Queued
 
 NOON = int(datetime(2026, 3, 2, 12, tzinfo=UTC).timestamp() * 1000)
@@ -67,6 +78,22 @@ TABLE: list[tuple[str, tuple[str | Receipt, ...], DeliveryPolicy, int, dict[str,
         Settle(Outcome.DELIVERED, Cause.TAKEN, "the delivered of a test"),
     ),
     ("withdrawn", (AGAIN, WITHDRAWN), RETRY, NOON, {}, Settle(Outcome.CANCELLED, Cause.WITHDRAWN)),
+    (
+        "given up by one that died, and withdrawn",
+        (AGAIN, "gives_way: failed budget_exhausted 503: a detail: of words", LEASE_ENDED, WITHDRAWN),
+        DROP,
+        NOON,
+        {},
+        Settle(Outcome.FAILED, Cause.BUDGET_EXHAUSTED, "503: a detail: of words"),
+    ),
+    (
+        "given up, and delivered by one that slept over its lease",
+        ("gives_way: expired deadline_passed ", DELIVERED),
+        RETRY,
+        NOON,
+        {},
+        Settle(Outcome.DELIVERED, Cause.TAKEN, "the delivered of a test"),
+    ),
     (
         "withdrawn after a silent lease",
         (LEASE_ENDED, WITHDRAWN),
@@ -259,6 +286,17 @@ def test_the_next_step_follows_the_table(
 ) -> None:
     queued, action = entry(history, **fields)
     assert next_step(queued, action, policy, now_ms) == step
+
+
+@pytest.mark.parametrize("detail", ["", "503", "refused: a b  c: d", " two\nlines "])
+def test_a_word_that_is_noted_is_read_as_it_was(detail: str) -> None:
+    word = Settle(Outcome.EXPIRED, Cause.DEADLINE_UNREACHABLE, detail)
+    queued, action = entry((AGAIN,))
+
+    assert word_given(queued.history) is None
+    noted = giving_way(queued, word)
+    assert word_given(noted.history) == next_step(noted, action, RETRY, NOON + HOUR) == word
+    assert noted.history[:-1] == queued.history
 
 
 def test_quiet_hours_end_at_the_right_instant_when_the_clocks_are_put_forward() -> None:
