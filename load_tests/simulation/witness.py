@@ -184,12 +184,9 @@ class WitnessedQueue(MemoryDispatchQueue):
         return again
 
     def heeded(self, action_id: str) -> bool:
-        """Return whether a withdrawal was taken in: the action has its last word, or is marked to get it.
-
-        Of one that was redriven at the same time nobody can tell which came first.
-        """
+        """Return whether a withdrawal was taken in: the action has its last word, or is marked to get it."""
         entry = self._entries.get(action_id)
-        return action_id in self._ledger if entry is None else entry.withdrawn or action_id in self.redriven
+        return action_id in self._ledger if entry is None else entry.withdrawn
 
     def taken(self, action_id: str) -> bool:
         """Return whether an action is in the queue or has its last word."""

@@ -10,7 +10,7 @@ from heapq import nsmallest
 
 import msgspec
 
-from orchestrator.runtime.dispatch.queue import BOOKING_KEPT_MS, LEASE_ENDED, TAKEN, WITHDRAWN
+from orchestrator.runtime.dispatch.queue import BOOKING_KEPT_MS, GIVEN_UP, LEASE_ENDED, TAKEN, WITHDRAWN
 from orchestrator.runtime.dispatch.rate import Bucket, Rate
 from orchestrator.runtime.ports import Claim, GroupLoad, LedgerEntry, Occupancy, Put, Queued, Quota
 
@@ -270,11 +270,11 @@ class MemoryDispatchQueue:
     # ---------------------------------------------------------------------------------------------- ledger
 
     async def redrive(self, actions: Sequence[Queued]) -> list[str]:
-        """Queue settled actions again, unless they were delivered."""
+        """Queue actions again that were given up."""
         again: list[str] = []
         for action in actions:
             settled = self._ledger.get(action.id)
-            if action.id in self._entries or (settled is not None and settled.outcome == "delivered"):
+            if action.id in self._entries or (settled is not None and settled.outcome not in GIVEN_UP):
                 continue
             self._ledger.pop(action.id, None)
             self._place(action)

@@ -79,7 +79,7 @@ function operations.redrive()
   local again = {}
   for index = 2, #ARGV, 3 do
     local id, ledger = ARGV[index], KEYS[FIRST_LEDGER_KEY + (index - 2) / 3]
-    if call('HEXISTS', ranks, id) == 0 and not delivered(call('GET', ledger)) then
+    if call('HEXISTS', ranks, id) == 0 and may_be_redriven(call('GET', ledger)) then
       call('DEL', ledger)
       call('ZREM', recent, id)
       place(id, ARGV[index + 1], ARGV[index + 2])

@@ -252,6 +252,13 @@ local function delivered(encoded)
   return encoded and cjson.decode(encoded).outcome == 'delivered'
 end
 
+-- What GIVEN_UP of orchestrator/runtime/dispatch/queue.py says, and what the ledger has forgotten.
+local function may_be_redriven(encoded)
+  if not encoded then return true end
+  local outcome = cjson.decode(encoded).outcome
+  return outcome == 'failed' or outcome == 'dropped'
+end
+
 -- ------------------------------------------------------------------------------------------------- claims
 
 -- Returns queued groups with their prefixes, busy slots per group, and all busy slots.

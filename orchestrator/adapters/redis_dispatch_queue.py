@@ -180,7 +180,7 @@ class RedisDispatchQueue:
     # ---------------------------------------------------------------------------------------------- ledger
 
     async def redrive(self, actions: Sequence[Queued]) -> list[str]:
-        """Queue settled actions again, unless they were delivered."""
+        """Queue actions again that were given up."""
         again: list[str] = []
         for batch in _batched(actions):
             with translated():

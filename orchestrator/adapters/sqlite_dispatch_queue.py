@@ -10,7 +10,7 @@ import msgspec
 from orchestrator.adapters import sqlite_dispatch_capacity as capacity
 from orchestrator.adapters import sqlite_dispatch_claims as claims
 from orchestrator.adapters.sqlite import SqliteDatabase
-from orchestrator.runtime.dispatch.queue import TAKEN
+from orchestrator.runtime.dispatch.queue import GIVEN_UP, TAKEN
 from orchestrator.runtime.ports import Claim, LedgerEntry, Occupancy, Put, Queued, Quota
 
 LEDGER_TTL_MS = 7 * 86_400_000
@@ -178,10 +178,11 @@ class SqliteDispatchQueue:
     # ---------------------------------------------------------------------------------------------- ledger
 
     async def redrive(self, actions: Sequence[Queued]) -> list[str]:
-        """Queue settled actions again, unless they were delivered."""
+        """Queue actions again that were given up."""
 
         def again(connection: sqlite3.Connection, one: Queued) -> bool:
-            if _settled(connection, one.id) == "delivered":
+            outcome = _settled(connection, one.id)
+            if outcome is not None and outcome not in GIVEN_UP:
                 return False
             connection.execute("DELETE FROM dispatch_ledger WHERE id = ?", (one.id,))
             return claims.insert(connection, one)

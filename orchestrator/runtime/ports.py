@@ -306,10 +306,11 @@ class DispatchQueue(Protocol):
         ...
 
     async def redrive(self, actions: Sequence[Queued]) -> list[str]:
-        """Queue actions again that the ledger holds as anything but delivered, and return their ids.
+        """Queue actions again that the ledger holds as given up (``GIVEN_UP``), and return their ids.
 
-        Their ledger entries are forgotten. Actions that are delivered or still queued are left alone; unknown ones
-        are queued, since the ledger may have outlived them.
+        Their ledger entries are forgotten. Actions that are still queued, or whose last word is another by now (one
+        may have been withdrawn since the caller looked), are left alone; unknown ones are queued, since they may have
+        outlived the ledger.
         """
         ...
 

@@ -387,17 +387,18 @@ async def test_recent_is_newest_first_across_connectors(queue: DeliveryQueue) ->
     assert await queue.recent(0) == []
 
 
-async def test_redrive_queues_again_what_was_not_delivered(queue: DeliveryQueue) -> None:
-    await queue.put([queued(one) for one in ("failed", "delivered", "queued")])
-    await queue.settle(entry("failed", "failed"))
-    await queue.settle(entry("delivered", "delivered"))
-    again = [queued(one) for one in ("failed", "delivered", "queued", "forgotten")]
+async def test_redrive_queues_again_what_was_given_up(queue: DeliveryQueue) -> None:
+    outcomes = ("failed", "dropped", "delivered", "expired", "cancelled")
+    await queue.put([queued(one) for one in (*outcomes, "queued")])
+    for at_ms, one in enumerate(outcomes, NOW):
+        await queue.settle(entry(one, one, at_ms=at_ms))
+    again = [queued(one) for one in (*outcomes, "queued", "forgotten")]
 
-    assert await queue.redrive(again) == ["failed", "forgotten"]
+    assert await queue.redrive(again) == ["failed", "dropped", "forgotten"]
     assert await queue.redrive(again) == []
-    assert await claimed(queue) == ["failed", "forgotten", "queued"]
-    assert [one and one.outcome for one in await queue.ledger(["failed", "delivered"])] == [None, "delivered"]
-    assert [one.id for one in await queue.recent(10)] == ["delivered"]
+    assert await claimed(queue) == ["dropped", "failed", "forgotten", "queued"]
+    assert [one and one.outcome for one in await queue.ledger(outcomes)] == [None, None, *outcomes[2:]]
+    assert [one.id for one in await queue.recent(10)] == ["cancelled", "expired", "delivered"]
 
 
 async def test_a_redriven_action_can_be_settled_and_withdrawn_like_any_other(queue: DeliveryQueue) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
@@ -12,6 +12,7 @@ import pytest
 
 from connectors.callback import OutcomeType
 from connectors.protocol import Finding, Receipt, Result
+from orchestrator.adapters.memory_dispatch_queue import MemoryDispatchQueue
 from orchestrator.core.action import Action, QuietWindow
 from orchestrator.errors import StoreUnavailable
 from orchestrator.runtime.dispatch import DeliveryPolicy
@@ -25,6 +26,7 @@ from tests.simulation.dispatch_world import (
     REFUSED,
     SECOND,
     UNKNOWN,
+    Log,
     Power,
     Receiver,
     World,
@@ -390,6 +392,51 @@ async def test_a_failed_action_that_was_withdrawn_cannot_be_redriven(world: Worl
     assert await world.outcome("a") == "cancelled"
     assert await world.dispatcher.redrive(["a"]) == []
     assert world.receipts() == ["a:action_failed"]
+
+
+async def test_a_crash_at_any_point_of_a_withdrawal_withdraws_the_fallback_all_the_same(world: World) -> None:
+    sms = world.receiver(a=[REFUSED])
+    for cut in range(1, 9):
+        gives_way = action("a", fallback=(action("f", not_before=world.clock.now_ms() + HOUR),))
+        await world.start()
+        await world.accept(gives_way)
+        await world.kill()
+        withdrawing = asyncio.create_task((await world.start(Power(cut))).accept([world.record(cancel("a"))]))
+        await everything_happens()
+        withdrawing.cancel()
+        await world.kill()
+        await world.start()
+        await world.accept(cancel("a"))
+        await world.clock.advance(2 * HOUR)
+
+        assert (await world.outcome("a"), await world.outcome("f")) == ("cancelled", "cancelled"), f"after step {cut}"
+        assert set(world.receipts()) == {"a:action_failed", "f:action_cancelled"}
+        assert sms.sent == ["a"]
+        await world.kill()
+        world.queue, world.log = MemoryDispatchQueue(), Log()
+        sms.script["a"], sms.calls = [REFUSED], []
+
+
+async def test_what_is_redriven_while_it_is_withdrawn_is_not_sent(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sms = world.receiver(a=[REFUSED])
+    await world.start()
+    await world.accept(action("a"))
+    withdraw, redriven = world.queue.withdraw, []
+
+    async def overtaken(action_ids: Sequence[str], now_ms: int) -> list[str]:
+        taken = await withdraw(action_ids, now_ms)
+        redriven.extend([] if redriven else await world.dispatcher.redrive(["a"]))
+        return taken
+
+    monkeypatch.setattr(world.queue, "withdraw", overtaken)
+    await world.accept(cancel("a"))
+    await world.clock.advance(HOUR)
+
+    assert redriven == ["a"]
+    assert sms.sent == ["a"]
+    assert (await world.outcome("a"), world.receipts()) == ("cancelled", ["a:action_failed", "a:action_cancelled"])
 
 
 async def test_a_withdrawal_that_comes_first_keeps_the_action_from_being_sent(world: World) -> None:

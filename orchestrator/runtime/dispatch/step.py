@@ -127,6 +127,7 @@ def word_given(history: Sequence[str]) -> Settle | None:
     outcome, cause, detail = line.removeprefix(f"{GIVES_WAY}: ").split(" ", 2)
     return Settle(Outcome(outcome), Cause(cause), detail)
 
+
 _SEND = Send()
 
 

@@ -16,6 +16,9 @@ from orchestrator.runtime.ports import Clock, DispatchQueue, EventLog, LedgerEnt
 _CANCELLED = Outcome.CANCELLED.value
 _DELIVERED = Outcome.DELIVERED.value
 
+#: The outcome that an action had, and told of, before it was withdrawn.
+_BEFORE = "before"
+
 
 class Withdrawal:
     """Withdraws actions, and their fallbacks with them."""
@@ -35,8 +38,12 @@ class Withdrawal:
         while remaining:
             ids = list(dict.fromkeys(action.id for action in remaining))
             now_ms = self._clock.now_ms()
-            taken = set(await self._queue.withdraw(ids, now_ms))
-            entries = dict(zip(ids, await self._queue.ledger(ids), strict=True))
+            taken, entries = await self._take_out(ids, now_ms)
+            silent = [one for one, entry in entries.items() if entry is None]
+            if silent:
+                # They are being sent, or they had been given up and were redriven between the two calls.
+                late_taken, late_entries = await self._take_out(silent, now_ms)
+                taken, entries = taken | late_taken, entries | late_entries
             await self._log.append(
                 [receipt for action in remaining if (receipt := _receipt(action, entries[action.id], now_ms))]
             )
@@ -46,11 +53,17 @@ class Withdrawal:
             await self._bury([entry for entry in entries.values() if entry], now_ms)
             remaining = [other for action in remaining for other in _fallbacks(action, entries[action.id])]
 
+    async def _take_out(self, action_ids: Sequence[str], now_ms: int) -> tuple[set[str], dict[str, LedgerEntry | None]]:
+        """Withdraw what is queued; return what was, and what the ledger says of each."""
+        taken = set(await self._queue.withdraw(action_ids, now_ms))
+        return taken, dict(zip(action_ids, await self._queue.ledger(action_ids), strict=True))
+
     async def _bury(self, entries: Sequence[LedgerEntry], now_ms: int) -> None:
-        """Make sure that what failed and is no longer wanted cannot be redriven."""
+        """Make sure that what failed and is no longer wanted cannot be redriven. Its fallback is still named."""
         for entry in entries:
             if "action" in entry.detail:
-                detail = {"cause": Cause.WITHDRAWN.value, "before": entry.outcome}
+                fallback = {name: entry.detail[name] for name in ("fallback",) if name in entry.detail}
+                detail = {"cause": Cause.WITHDRAWN.value, _BEFORE: entry.outcome, **fallback}
                 await self._queue.settle(
                     LedgerEntry(id=entry.id, connector=entry.connector, outcome=_CANCELLED, at_ms=now_ms, detail=detail)
                 )
@@ -62,7 +75,7 @@ def _receipt(action: Action, entry: LedgerEntry | None, now_ms: int) -> Outgoing
         detail, event_type = "The action is being sent.", ACTION_CANCEL_TOO_LATE
     elif entry.outcome == _DELIVERED:
         detail, event_type = "The action had been delivered.", ACTION_CANCEL_TOO_LATE
-    elif entry.outcome == _CANCELLED:
+    elif entry.outcome == _CANCELLED and _BEFORE not in entry.detail:
         detail, event_type = Cause.WITHDRAWN.value, ACTION_CANCELLED
     else:
         return None
