@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import track
 
+from load_tests.simulation.make import Make, PowerCuts
 from load_tests.simulation.runs import Tally, catch_all, cores, run_all, run_seed
-from load_tests.simulation.world import Make, PowerCuts
 
 _REPLAY = "make simulate SEED={seed}"
 #: Failing seeds that are shown.

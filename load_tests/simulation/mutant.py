@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
-from load_tests.simulation.world import Make
+from load_tests.simulation.make import Make
 
 
 class Mutant(Make):

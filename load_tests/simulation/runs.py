@@ -10,9 +10,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 
+from load_tests.simulation.make import Make
 from load_tests.simulation.mutant import Mutant
 from load_tests.simulation.mutants import MUTANTS
-from load_tests.simulation.world import Make, Result, World
+from load_tests.simulation.world import Result, World
 
 #: Seeds that a process takes at once.
 CHUNK = 25

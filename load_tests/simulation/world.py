@@ -8,45 +8,34 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from random import Random  # noqa: TID251 - the one seeded source of chance of a run.
-from typing import Any, ClassVar, Literal
 
 from load_tests.simulation import rules
 from load_tests.simulation.checks import Checks
+from load_tests.simulation.clock import ClockOfMachine
 from load_tests.simulation.dispatcher_process import DispatcherProcess
 from load_tests.simulation.faults import Faults
 from load_tests.simulation.group import Group
 from load_tests.simulation.loop import SimulationLoop
+from load_tests.simulation.make import Make
 from load_tests.simulation.network import Link, LinkedLog, Peer, Weather
 from load_tests.simulation.receiver import Receiver
+from load_tests.simulation.shown_log import PARTITIONS, ShownLog
+from load_tests.simulation.small import constants, error_log, policies
 from load_tests.simulation.story import Message, Story
 from load_tests.simulation.trace import Trace
-from load_tests.simulation.witness import WitnessedQueue, WitnessedStore
+from load_tests.simulation.witness import WitnessedQueue
 from load_tests.simulation.worker_process import WorkerProcess
-from orchestrator.adapters.clock import SteadyTime
-from orchestrator.adapters.memory_log import MemoryEventLog
 from orchestrator.errors import LogUnavailable
-from orchestrator.runtime import partition as partition_module
-from orchestrator.runtime.dispatch import DeliveryPolicy, Dispatcher
-from orchestrator.runtime.dispatch import lane as lane_module
-from orchestrator.runtime.ports import ACTIONS, EVENTS, Outgoing, Record
-from orchestrator.runtime.surroundings import Extent, Surroundings
-from orchestrator.runtime.worker import Worker
+from orchestrator.runtime.ports import EVENTS, Outgoing, Record
+from orchestrator.runtime.surroundings import Extent
 
 START_MS = 1_772_433_000_000  # 2026-03-02T06:30:00Z
-PARTITIONS = 2
 #: When everything is mended, and how long the world then has to come to rest. Virtual seconds.
 HEAL_S = 13.0
 REST_S = 180.0
-#: How often an idle lane looks into its queue; the real second would be most of a run.
-LANE_REST_MS = 6_000
-#: Records are shown less than this after their stamps, as by a broker that waits for its followers.
-SHOWN_AFTER_MAX_MS = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,94 +47,6 @@ class Result:
     message: str
     counts: Counter[str]
     trace: Trace
-
-
-class Make:
-    """Makes the parts under test; a mutant makes one of them otherwise."""
-
-    #: Whether Redis loses its latest second, as in a power cut with ``appendfsync everysec``.
-    power_cuts: ClassVar[bool] = False
-
-    def __init__(self) -> None:
-        self.store: type[WitnessedStore] = WitnessedStore
-
-    def worker(self, surroundings: Surroundings) -> Worker:
-        """Return a worker."""
-        return Worker(surroundings)
-
-    def dispatcher(self, **parts: Any) -> Dispatcher:
-        """Return a dispatcher."""
-        return Dispatcher(**parts)
-
-    def queue(self, link: Link, queue: Any) -> Any:
-        """Return the queue as a dispatcher uses it."""
-        return queue
-
-    async def taken(
-        self, dispatcher: Dispatcher, records: Sequence[Record], acknowledge: Callable[[int], None]
-    ) -> None:
-        """Hand records over, then acknowledge them."""
-        await dispatcher.accept(records)
-        acknowledge(records[-1].offset + 1)
-
-    def in_place(self) -> AbstractContextManager[None]:
-        """Put into place what this variant changes elsewhere, for one run."""
-        return nullcontext()
-
-
-class PowerCuts(Make):
-    """The engine as it is, in worlds in which the power fails."""
-
-    power_cuts = True
-
-
-class ClockOfMachine:
-    """A machine's clock: its wall may be stepped by ``off_ms``, which the engine's own clock is to withstand.
-
-    ``believed`` is a clock that is wrong in a way that nothing on the machine can notice.
-    """
-
-    def __init__(self, world: World, *, believed: bool) -> None:
-        self.off_ms = 0
-        elapsed_ms, wall_ms = self._of(world)
-        self.now_ms = wall_ms if believed else SteadyTime(wall_ms, elapsed_ms).now_ms
-
-    def _of(self, world: World) -> tuple[Callable[[], int], Callable[[], int]]:
-        return lambda: round(world.loop.time() * 1000), lambda: world.now_ms() + self.off_ms
-
-    async def sleep(self, seconds: float) -> None:
-        """Suspend the caller; how long does not depend on what the clock shows."""
-        await asyncio.sleep(seconds)
-
-
-class _Log(MemoryEventLog):
-    """The log, which shows a record a moment after its stamp, in order, and wakes those that wait for it."""
-
-    def __init__(self, world: World) -> None:
-        super().__init__(world, {EVENTS: PARTITIONS, ACTIONS: PARTITIONS})  # type: ignore[arg-type]  # it tells the time.
-        self.waiting: dict[tuple[str, int], list[asyncio.Future[None]]] = {}
-        self._world = world
-        self._shown: dict[tuple[str, int], int] = {}
-
-    async def append(self, records: Sequence[Outgoing]) -> None:
-        """Append, and show it in a moment."""
-        if self._world.caller is not None:
-            self._world.checks.appended(self._world.caller, records)
-        await super().append(records)
-        for where in {(one.topic, self._partitions.of_key(one.topic, one.key)): None for one in records}:
-            delay_s = self._world.chance.randrange(SHOWN_AFTER_MAX_MS) / 1000
-            self._world.loop.world_later(delay_s, self._show, where, self._of(*where).end)
-
-    def _show(self, where: tuple[str, int], end: int) -> None:
-        self._shown[where] = max(self._shown.get(where, 0), end)
-        for arrival in self.waiting.pop(where, ()):
-            if not arrival.done():
-                arrival.set_result(None)
-
-    async def read_range(self, topic: str, partition: int, from_offset: int, limit: int) -> list[Record]:
-        """Return what is shown by now."""
-        records = await super().read_range(topic, partition, from_offset, limit)
-        return [one for one in records if one.offset < self._shown.get((topic, partition), 0)]
 
 
 class World:
@@ -160,14 +61,14 @@ class World:
         self.counts: Counter[str] = Counter()
         self.trace = Trace(self.now_ms, START_MS)
         self.checks = Checks(self)
-        self.log = _Log(self)
+        self.log = ShownLog(self)
         self.store = self.make.store(self)
         self.queue = WitnessedQueue(self)
         self.workers = Group(self, "workers", PARTITIONS)
         self.dispatchers = Group(self, "dispatchers", PARTITIONS)
         self.weather: dict[str, Weather] = {}
         self.receivers = {name: Receiver(name, self) for name in ("voice", "sms", "push")}
-        self.policies = _policies(self.chance)
+        self.policies = policies(self.chance)
         self.timeouts_s = {name: self.chance.choice([1.5, 3.0, 60.0]) for name in self.receivers}
         self.published = rules.first()
         self.edited = False
@@ -313,7 +214,7 @@ class World:
 
     def run(self) -> Result:
         """Tell the story, mend everything, wait for rest, and check."""
-        with self.make.in_place(), _settings(self), _error_log(self):
+        with self.make.in_place(), constants(self), error_log(self):
             try:
                 self.loop.run_until_complete(self._whole())
             except AssertionError as error:
@@ -395,63 +296,3 @@ _GATEWAY = Peer("gateway", "gateway")
 def _done(arrival: asyncio.Future[None]) -> None:
     if not arrival.done():
         arrival.set_result(None)
-
-
-def _policies(chance: Random) -> dict[str, DeliveryPolicy]:
-    """Return how each connector is delivered to: quick to give up, and none like the other."""
-    common: dict[str, Any] = {
-        "attempts_max": chance.choice([2, 4]),
-        "backoff_first_s": 0.2,
-        "backoff_max_s": 2.0,
-        "budget_s": chance.choice([30.0, 30.0, 2.5]),
-        "breaker_after": chance.choice([1, 3]),
-        "breaker_open_s": chance.choice([2.0, 30.0]),
-        "lease_s": 5.0,
-    }
-    shapes: dict[str, dict[str, Any]] = {
-        "voice": {"concurrency": 1},
-        "sms": {"concurrency": 4, "rate_max": 2, "rate_per_s": 2.0},
-        "push": {"concurrency": 2},
-    }
-    words: list[Literal["retry", "drop"]] = ["retry", "retry", "drop"]
-    return {name: DeliveryPolicy(**common, **one, on_unknown=chance.choice(words)) for name, one in shapes.items()}
-
-
-@contextmanager
-def _settings(world: World) -> Iterator[None]:
-    """Set the engine's constants that a small world cannot live with, for one run."""
-    wakes_max, rest_ms = partition_module.WAKES_MAX, lane_module.REST_MAX_MS
-    partition_module.WAKES_MAX = world.checks.wakes_max
-    lane_module.REST_MAX_MS = LANE_REST_MS
-    try:
-        yield
-    finally:
-        partition_module.WAKES_MAX, lane_module.REST_MAX_MS = wakes_max, rest_ms
-
-
-class _Objects(logging.Handler):
-    """Takes every error that the engine logs for a violation, but for what the receivers do to it."""
-
-    def __init__(self, world: World) -> None:
-        super().__init__(logging.ERROR)
-        self._world = world
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if "raised instead of returning a receipt" not in record.msg:
-            cause = f": {record.exc_info[1]!r}" if record.exc_info else ""
-            self._world.violated("errors", record.getMessage() + cause)
-
-
-@contextmanager
-def _error_log(world: World) -> Iterator[None]:
-    logger, handler = logging.getLogger("orchestrator"), _Objects(world)
-    level, propagate = logger.level, logger.propagate
-    logger.addHandler(handler)
-    logger.setLevel(logging.ERROR)
-    logger.propagate = False
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-        logger.propagate = propagate
