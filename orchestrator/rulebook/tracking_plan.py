@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from typing import Any
 
 from orchestrator.core.event import OUTCOMES, SYSTEM_TYPES
@@ -81,6 +82,8 @@ class TrackingPlan:
         self.described = {**self.events, **{name: _outcome(name, self.events.get(name)) for name in OUTCOMES}}
         self._types = _KNOWN_ALWAYS.union(self.events)
         self._rows = {name: _rows(declared) for name, declared in self.events.items()}
+        # Who sends a wrong type sends it all day, and to compare it with a large plan takes a millisecond.
+        self._hint = lru_cache(maxsize=1024)(partial(did_you_mean, known=self.events))
 
     def knows(self, event_type: str) -> bool:
         """Return whether the type is declared, or one of the engine's own."""
@@ -124,12 +127,11 @@ class TrackingPlan:
         return None
 
     def _unknown(self, event_type: str) -> EventRefused:
-        hint = did_you_mean(event_type, self.events)
         return EventRefused(
             "unknown_type",
             "type",
             f'the event type "{event_type}" is not in the tracking plan',
-            f"Declare it in tracking_plan.yaml, or send a declared type.{hint}",
+            f"Declare it in tracking_plan.yaml, or send a declared type.{self._hint(event_type)}",
         )
 
     def _wrong(self, event_type: str, name: str, properties: Mapping[str, Any]) -> EventRefused:
