@@ -9,7 +9,8 @@ dropped    when the policy says ``drop`` and an attempt was made, or may have be
 cancelled  when the log holds a withdrawal of it, or of the action that it stands in for
 
 A send may begin before the deadline, while attempts are left, not before the receiver wants it again, and not after an
-attempt that nobody answered when the policy says ``drop``. A lease that ended may hide an attempt.
+attempt that nobody answered when the policy says ``drop``. A lease that ended may hide an attempt. A fallback is sent
+when its action has failed or expired, and has not been withdrawn before.
 """
 
 from __future__ import annotations
@@ -173,11 +174,13 @@ class _Court:
         if primary is None or not sends or not self._world.clocks_agree:
             return
         words = self._world.queue.said[primary]
-        if any(one.lapses for one in words):
-            self._world.counts["fallback of an action that was taken up again"] += 1
         gave_way = any(one.entry.outcome in {"failed", "expired"} for one in words)
         if not gave_way and primary not in self._asked.withdrawn:
             self._wrong(action, f"was sent in place of {primary}, which had not been given up")
+        tried = self._world.receivers[self._asked.actions[primary].connector].sends.get(primary, ())
+        withdrawn_ms = self._world.queue.withdrawn.get(primary)
+        if withdrawn_ms is not None and not self._slept and any(one.end_ms > withdrawn_ms for one in tried):
+            self._wrong(action, f"was sent in place of {primary}, which was withdrawn before it had failed")
 
     # ------------------------------------------------------------------------------------------- sends
 

@@ -10,9 +10,9 @@ from heapq import nsmallest
 
 import msgspec
 
-from orchestrator.runtime.dispatch.queue import BOOKING_KEPT_MS, GIVEN_UP, LEASE_ENDED, TAKEN, WITHDRAWN
+from orchestrator.runtime.dispatch.queue import BOOKING_KEPT_MS, LEASE_ENDED, REDRIVABLE, TAKEN, WITHDRAWN
 from orchestrator.runtime.dispatch.rate import Bucket, Rate
-from orchestrator.runtime.ports import Claim, GroupLoad, LedgerEntry, Occupancy, Put, Queued, Quota
+from orchestrator.runtime.ports import Claim, GroupLoad, LedgerEntry, Noted, Occupancy, Put, Queued, Quota
 
 LEDGER_TTL_MS = 7 * 86_400_000
 
@@ -207,12 +207,16 @@ class MemoryDispatchQueue:
             line = self._lines[entry.queued.connector]
             line.change_ms = min(line.change_ms, at_ms)
 
-    async def note(self, queued: Queued) -> None:
-        """Write attempts and history of a claimed action down; one that was settled meanwhile stays settled."""
+    async def note(self, queued: Queued) -> Noted:
+        """Write attempts and history of a claimed action down, unless it was withdrawn or settled meanwhile."""
         entry = self._entries.get(queued.id)
-        if entry is not None:
-            entry.queued = msgspec.structs.replace(entry.queued, attempts=queued.attempts, history=queued.history)
-            entry.lapses = 0
+        if entry is None:
+            return Noted.GONE
+        if entry.withdrawn:
+            return Noted.WITHDRAWN
+        entry.queued = msgspec.structs.replace(entry.queued, attempts=queued.attempts, history=queued.history)
+        entry.lapses = 0
+        return Noted.WRITTEN
 
     # -------------------------------------------------------------------------------------------- capacity
 
@@ -274,7 +278,7 @@ class MemoryDispatchQueue:
         again: list[str] = []
         for action in actions:
             settled = self._ledger.get(action.id)
-            if action.id in self._entries or (settled is not None and settled.outcome not in GIVEN_UP):
+            if action.id in self._entries or (settled is not None and settled.outcome not in REDRIVABLE):
                 continue
             self._ledger.pop(action.id, None)
             self._place(action)

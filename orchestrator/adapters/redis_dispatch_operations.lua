@@ -153,16 +153,14 @@ function operations.retry()
   return 1
 end
 
--- id and entry of each; an action that was settled meanwhile stays settled
+-- id, entry -> 'written', 'withdrawn' or 'gone'
 function operations.note()
-  for index = 2, #ARGV, 2 do
-    local id = ARGV[index]
-    if call('HEXISTS', ranks, id) == 1 then
-      call('HDEL', marks, 'l' .. id)
-      call('HSET', entries, id, ARGV[index + 1])
-    end
-  end
-  return 1
+  local id = ARGV[2]
+  if call('HEXISTS', ranks, id) == 0 then return 'gone' end
+  if call('HEXISTS', marks, 'w' .. id) == 1 then return 'withdrawn' end
+  call('HDEL', marks, 'l' .. id)
+  call('HSET', entries, id, ARGV[3])
+  return 'written'
 end
 
 -- id -> whether it held a slot, or is claimed and will hold none

@@ -252,7 +252,7 @@ local function delivered(encoded)
   return encoded and cjson.decode(encoded).outcome == 'delivered'
 end
 
--- What GIVEN_UP of orchestrator/runtime/dispatch/queue.py says, and what the ledger has forgotten.
+-- What REDRIVABLE of orchestrator/runtime/dispatch/queue.py says, and what the ledger has forgotten.
 local function may_be_redriven(encoded)
   if not encoded then return true end
   local outcome = cjson.decode(encoded).outcome

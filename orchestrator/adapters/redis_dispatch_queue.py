@@ -17,7 +17,7 @@ The directory is a pointer, never a fact about the action, and that makes two st
 * ``settle`` writes the ledger first and then gives the pointer the ledger's time to live. While an action is queued its
   pointer does not expire. A crash between leaves one small key behind that no longer expires, and no wrong answer.
 
-Settlements, retries and notes that finish at the same time share a round trip.
+Settlements and retries that finish at the same time share a round trip.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import msgspec
 from orchestrator.adapters.redis_dispatch_words import Keys, below, encoded, leased_of, placed, quota_words
 from orchestrator.adapters.redis_round_trip import Client, Command, Script, SharedTrip, Word, pipelined, translated
 from orchestrator.runtime.dispatch.queue import BOOKING_KEPT_MS, TAKEN
-from orchestrator.runtime.ports import Claim, GroupLoad, LedgerEntry, Occupancy, Put, Queued, Quota
+from orchestrator.runtime.ports import Claim, GroupLoad, LedgerEntry, Noted, Occupancy, Put, Queued, Quota
 
 LEDGER_TTL_S = 7 * 86_400
 
@@ -59,7 +59,7 @@ _ledger_decoder = msgspec.json.Decoder(LedgerEntry)
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """A settlement, retry or note on its way: the script's words for it, and the id to point at its ledger, if any."""
+    """A settlement or a retry on its way: the script's words for it, and the id to point at its ledger, if any."""
 
     connector: str
     operation: str
@@ -139,9 +139,10 @@ class RedisDispatchQueue:
         words = (*placed([again]), int(unspent), int(TAKEN in queued.history))
         await self._changes.add(_Change(queued.connector, "retry", words))
 
-    async def note(self, queued: Queued) -> None:
-        """Write attempts and history of a claimed action down; one that was settled meanwhile stays settled."""
-        await self._changes.add(_Change(queued.connector, "note", (queued.id, encoded(queued))))
+    async def note(self, queued: Queued) -> Noted:
+        """Write attempts and history of a claimed action down, unless it was withdrawn or settled meanwhile."""
+        with translated():
+            return Noted((await self._run(queued.connector, "note", queued.id, encoded(queued))).decode())
 
     # -------------------------------------------------------------------------------------------- capacity
 
@@ -246,7 +247,7 @@ class RedisDispatchQueue:
         return answer
 
     async def _apply(self, changes: list[_Change]) -> None:
-        """Make settlements, retries and notes durable in one trip, in the order they came for each connector."""
+        """Make settlements and retries durable in one trip, in the order they came for each connector."""
         groups: defaultdict[tuple[str, str], list[_Change]] = defaultdict(list)
         for change in changes:
             groups[change.connector, change.operation].append(change)

@@ -10,8 +10,8 @@ import msgspec
 from orchestrator.adapters import sqlite_dispatch_capacity as capacity
 from orchestrator.adapters import sqlite_dispatch_claims as claims
 from orchestrator.adapters.sqlite import SqliteDatabase
-from orchestrator.runtime.dispatch.queue import GIVEN_UP, TAKEN
-from orchestrator.runtime.ports import Claim, LedgerEntry, Occupancy, Put, Queued, Quota
+from orchestrator.runtime.dispatch.queue import REDRIVABLE, TAKEN
+from orchestrator.runtime.ports import Claim, LedgerEntry, Noted, Occupancy, Put, Queued, Quota
 
 LEDGER_TTL_MS = 7 * 86_400_000
 
@@ -121,11 +121,20 @@ class SqliteDispatchQueue:
 
         await self._database.run(work)
 
-    async def note(self, queued: Queued) -> None:
-        """Write attempts and history of a claimed action down; one that was settled meanwhile stays settled."""
+    async def note(self, queued: Queued) -> Noted:
+        """Write attempts and history of a claimed action down, unless it was withdrawn or settled meanwhile."""
         query = "UPDATE dispatch_queue SET attempts = ?, history = ?, lapses = 0 WHERE id = ?"
-        row = (queued.attempts, _encode(queued.history), queued.id)
-        await self._database.run(lambda connection: connection.execute(query, row))
+
+        def work(connection: sqlite3.Connection) -> Noted:
+            found = connection.execute("SELECT withdrawn FROM dispatch_queue WHERE id = ?", (queued.id,)).fetchone()
+            if found is None:
+                return Noted.GONE
+            if found[0]:
+                return Noted.WITHDRAWN
+            connection.execute(query, (queued.attempts, _encode(queued.history), queued.id))
+            return Noted.WRITTEN
+
+        return await self._database.run(work)
 
     # -------------------------------------------------------------------------------------------- capacity
 
@@ -182,7 +191,7 @@ class SqliteDispatchQueue:
 
         def again(connection: sqlite3.Connection, one: Queued) -> bool:
             outcome = _settled(connection, one.id)
-            if outcome is not None and outcome not in GIVEN_UP:
+            if outcome is not None and outcome not in REDRIVABLE:
                 return False
             connection.execute("DELETE FROM dispatch_ledger WHERE id = ?", (one.id,))
             return claims.insert(connection, one)

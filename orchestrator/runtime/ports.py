@@ -8,6 +8,7 @@ repeated after such an error: a repeated call has the effect of one.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from enum import Enum
 from typing import Any, Protocol
 
 import msgspec
@@ -184,6 +185,14 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
     rate_per_s: float = 1.0
 
 
+class Noted(Enum):
+    """What became of a ``note``: it was written, or the action was withdrawn while it was claimed, or is gone."""
+
+    WRITTEN = "written"
+    WITHDRAWN = "withdrawn"
+    GONE = "gone"
+
+
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """What a claim brought, and when another one may bring something.
 
@@ -280,10 +289,10 @@ class DispatchQueue(Protocol):
         """
         ...
 
-    async def note(self, queued: Queued) -> None:
+    async def note(self, queued: Queued) -> Noted:
         """Write the ``attempts`` and the ``history`` of a claimed action down, and leave it claimed.
 
-        One that was settled meanwhile stays settled.
+        Nothing is written of one that was withdrawn while it was claimed, or settled by another.
         """
         ...
 
@@ -306,7 +315,7 @@ class DispatchQueue(Protocol):
         ...
 
     async def redrive(self, actions: Sequence[Queued]) -> list[str]:
-        """Queue actions again that the ledger holds as given up (``GIVEN_UP``), and return their ids.
+        """Queue actions again that the ledger holds as one of ``REDRIVABLE``, and return their ids.
 
         Their ledger entries are forgotten. Actions that are still queued, or whose last word is another by now (one
         may have been withdrawn since the caller looked), are left alone; unknown ones are queued, since they may have

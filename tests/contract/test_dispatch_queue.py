@@ -14,7 +14,7 @@ from orchestrator.adapters.sqlite import SqliteDatabase
 from orchestrator.adapters.sqlite_dispatch_queue import SCHEMA, SqliteDispatchQueue
 from orchestrator.errors import StoreUnavailable
 from orchestrator.runtime.dispatch import LEASE_ENDED, TAKEN, WITHDRAWN, DeliveryQueue
-from orchestrator.runtime.ports import GroupLoad, LedgerEntry, Occupancy, Put, Queued, Quota
+from orchestrator.runtime.ports import GroupLoad, LedgerEntry, Noted, Occupancy, Put, Queued, Quota
 
 NOW = 1_772_000_000_000
 LEASE = 60_000
@@ -184,7 +184,8 @@ async def test_a_note_outlives_its_writer_and_leaves_the_action_claimed(queue: D
     await queue.put([queued()])
     await claimed(queue)
     (held,) = await take(queue, 1, NOW + LEASE)
-    await queue.note(msgspec.structs.replace(held, attempts=2, history=(*held.history, "503")))
+    again = msgspec.structs.replace(held, attempts=2, history=(*held.history, "503"))
+    assert await queue.note(again) is Noted.WRITTEN
 
     assert await claimed(queue, now_ms=NOW + 2 * LEASE - 1) == []
     (again,) = await take(queue, 1, NOW + 2 * LEASE)
@@ -197,6 +198,7 @@ async def test_a_noted_action_can_be_withdrawn_given_back_and_settled(queue: Del
     noted = msgspec.structs.replace(held, history=("noted",))
     await queue.note(noted)
     await queue.withdraw(["a"], NOW)
+    assert await queue.note(msgspec.structs.replace(held, history=("noted again",))) is Noted.WITHDRAWN
     await queue.retry(noted, NOW + 1)
 
     (again,) = await take(queue, 1, NOW + 1)
@@ -210,7 +212,7 @@ async def test_a_note_does_not_revive_what_was_settled_meanwhile(queue: Delivery
     await queue.put([queued()])
     (held,) = await take(queue, 1, NOW)
     await queue.settle(entry())
-    await queue.note(held)
+    assert await queue.note(held) is Noted.GONE
 
     assert await claimed(queue, now_ms=NOW + DAY) == []
     assert await queue.ledger(["a"]) == [entry()]

@@ -360,6 +360,41 @@ async def test_withdrawing_a_delivered_action_is_too_late(world: World) -> None:
     assert await world.outcome("a") == "delivered"
 
 
+@pytest.mark.parametrize("result", [Result.REFUSED, Result.RETRY, Result.UNKNOWN])
+async def test_what_was_withdrawn_under_way_and_fails_takes_its_fallback_with_it(world: World, result: Result) -> None:
+    finding = Finding(type=OutcomeType.MESSAGE_BOUNCED) if result is Result.REFUSED else None
+    sms = world.receiver(
+        policy=DeliveryPolicy(attempts_max=1, on_unknown="drop"),
+        a=[Receipt(result=result, detail="no", finding=finding)],
+    )
+    sms.takes_s = 5
+    await world.start()
+    await world.accept(action("a", fallback=(action("f"),)))
+    await world.accept(cancel("a"))
+    await world.clock.advance(15 * MINUTE)
+
+    assert sms.sent == ["a"]
+    assert (await world.outcome("a"), await world.outcome("f")) == ("cancelled", None)
+    assert await world.dispatcher.redrive(["a"]) == []
+    bounced = ["a:message_bounced"] if finding else []
+    assert world.receipts() == ["a:action_cancel_too_late", *bounced, "a:action_cancelled"]
+    details = [event["properties"].get("detail", "") for event in world.log.of(EVENTS)]
+    assert ("nobody knows" in details[-1]) == (result is Result.UNKNOWN)
+
+
+async def test_who_slept_over_its_lease_says_nothing_about_what_another_has_settled(world: World) -> None:
+    sms = world.receiver(a=[REFUSED])
+    sms.takes_s = 5
+    await world.start()
+    await world.accept(action("a", fallback=(action("f"),)))
+    await world.queue.settle(LedgerEntry(id="a", connector="sms", outcome="cancelled", at_ms=NOW))
+    await world.clock.advance(15 * MINUTE)
+
+    assert sms.sent == ["a"]
+    assert (await world.outcome("a"), await world.outcome("f")) == ("cancelled", None)
+    assert world.receipts() == []
+
+
 async def test_withdrawing_an_action_under_way_is_too_late_but_it_is_not_repeated(world: World) -> None:
     sms = world.receiver(a=[AGAIN])
     sms.takes_s = 5

@@ -17,7 +17,7 @@ LEASE_ENDED = "lease_ended"
 
 
 #: Outcomes after which an action may be sent again.
-GIVEN_UP = frozenset({"failed", "dropped"})
+REDRIVABLE = frozenset({"failed", "dropped"})
 
 #: How long a booking is remembered after its start, so that a repeated one gets the same answer.
 BOOKING_KEPT_MS = 86_400_000

@@ -18,7 +18,7 @@ from orchestrator.core.event import (
     ACTION_SCHEDULED,
 )
 from orchestrator.runtime.dispatch.attempt import attempts_of, is_mark
-from orchestrator.runtime.dispatch.step import Outcome, Settle
+from orchestrator.runtime.dispatch.step import GIVEN_UP, Outcome, Settle
 from orchestrator.runtime.ports import DEAD_LETTERS, EVENTS, LedgerEntry, Outgoing, Queued
 
 _encoder = msgspec.json.Encoder()
@@ -170,4 +170,5 @@ def ledger_entry(action: Action, queued: Queued, word: Settle, at_ms: int) -> Le
 
 
 def _readable(history: tuple[str, ...]) -> list[Any]:
-    return [line if is_mark(line) else msgspec.to_builtins(attempts_of([line])[0]) for line in history]
+    lines = [line for line in history if not line.startswith(GIVEN_UP)]  # It says what the letter says.
+    return [line if is_mark(line) else msgspec.to_builtins(attempts_of([line])[0]) for line in lines]

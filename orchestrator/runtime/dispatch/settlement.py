@@ -2,16 +2,18 @@
 
 The order is word, fallback, receipt, ledger:
 
-1. of an action that gives way to a fallback, the word is noted in its history,
+1. the word of an action that is given up is noted in its history, unless the action was withdrawn meanwhile: then it
+   is cancelled, and neither its fallback nor an operator sends it any more,
 2. the fallback is queued (its id is its own, so a repeated put is recognised),
 3. the receipt, and the dead letter if there is one, are appended to the log,
 4. the ledger entry is written and the action leaves its queue, in one atomic step.
 
 Until the fourth step the action is still claimed, so whoever takes over after a crash reads the same facts, comes to
-the same word and repeats the two before, which are recognised by their ids. The other order would have to remember
-elsewhere which settled actions are still unreported; a receipt lost there would leave a reservation or a waiting
-play open for ever. The price: a dispatcher that dies between the other side's answer and the ledger sends again
-under the same id (or drops it, by policy), and the append makes that moment a few milliseconds longer.
+the same word and repeats the two before, which are recognised by their ids. Without the first, what the last attempt
+came to would be known to the dead alone, and both the action and its fallback could arrive. The other order would
+have to remember elsewhere which settled actions are still unreported; a receipt lost there would leave a reservation
+or a waiting play open for ever. The price: a dispatcher that dies between the other side's answer and the ledger
+sends again under the same id (or drops it, by policy), and the append makes that moment a few milliseconds longer.
 
 When the log cannot take the receipt the action goes back to its queue with what is known in its history, so an
 outage of the log never makes a delivery that succeeded be sent again.
@@ -31,8 +33,8 @@ from orchestrator.runtime.dispatch.meter import Meter
 from orchestrator.runtime.dispatch.patience import patiently
 from orchestrator.runtime.dispatch.queue import TAKEN
 from orchestrator.runtime.dispatch.receipt import DISPATCHER, dead_letter, finding_event, ledger_entry, settled_event
-from orchestrator.runtime.dispatch.step import Cause, Outcome, Settle, giving_way, word_given
-from orchestrator.runtime.ports import Clock, DispatchQueue, EventLog, Queued
+from orchestrator.runtime.dispatch.step import Outcome, Settle, given_up, word_given, word_of_withdrawal
+from orchestrator.runtime.ports import Clock, DispatchQueue, EventLog, Noted, Queued
 
 #: How long an action rests whose receipt the log could not take.
 REPORT_AGAIN_MS = 1000
@@ -59,16 +61,22 @@ class Settlement:
         hold_until_ms: int | None = None,
         unspent: bool = False,
     ) -> None:
-        """Settle a claimed action; return when it is settled, or given back because the log is not there.
+        """Settle a claimed action; return when that is done, or given back because the log is not there.
 
         ``hold_until_ms`` keeps its slot beyond the settlement; ``unspent`` says that this claim sent nothing. Waits
         for the queue as long as it takes. May be repeated.
         """
+        if word.gives_up and word_given(queued.history) is None:
+            noted = given_up(queued, word)
+            match await patiently(self.clock, "dispatch_queue", lambda: self._queue.note(noted)):
+                case Noted.WRITTEN:
+                    queued = noted
+                case Noted.WITHDRAWN:
+                    word = word_of_withdrawal(queued.history)
+                case Noted.GONE:
+                    return  # Settled by another, who took this one for dead.
         if word.falls_back and action.fallback:
             fallback = successor(action)
-            if word_given(queued.history) is None:
-                queued = noted = giving_way(queued, word)
-                await patiently(self.clock, "dispatch_queue", lambda: self._queue.note(noted))
             await patiently(self.clock, "dispatch_queue", lambda: self._enqueue([fallback]))
         try:
             await self._report(action, queued, word)
@@ -99,7 +107,7 @@ class Settlement:
         now_ms = self.clock.now_ms()
         records = [settled_event(action, queued, word, now_ms)]
         last = last_attempt(queued.history)
-        finding = last.finding if last is not None and word.cause is Cause.REFUSED else None
+        finding = last.finding if last is not None else None
         if last is not None and finding is not None:
             # Before the receipt, so that no rule that hears of the failure sends into the closed channel.
             records.insert(0, finding_event(action, finding, last.at_ms))

@@ -5,7 +5,7 @@ succeeded by one that reads the same facts and goes on where it stopped.
 
 fact (first that holds)                                   step
 last attempt delivered                                    settle delivered
-about to give way to its fallback                         settle as it was to be, fallback
+given up by one that died before it could settle it       settle as it was to be
 withdrawn while it was claimed                            settle cancelled
 known on arrival to miss its deadline                     settle expired, fallback
 last attempt refused                                      settle failed, dead letter, fallback
@@ -98,6 +98,11 @@ class Settle:
     reference: str = ""
 
     @property
+    def gives_up(self) -> bool:
+        """Whether the action was neither delivered nor withdrawn."""
+        return self.outcome is not Outcome.DELIVERED and self.outcome is not Outcome.CANCELLED
+
+    @property
     def falls_back(self) -> bool:
         """Whether the action's fallback takes its place: it certainly was not delivered, and is still wanted."""
         return self.outcome is Outcome.EXPIRED or self.outcome is Outcome.FAILED
@@ -105,27 +110,29 @@ class Settle:
 
 Step = Send | Wait | Book | Settle
 
-#: The dispatcher has come to a word that lets the fallback take the action's place; the word follows after a colon.
-GIVES_WAY = "gives_way"
+#: A dispatcher gives the action up; the word that it has come to follows.
+GIVEN_UP = "given_up: "
 
 
-def giving_way(queued: Queued, word: Settle) -> Queued:
-    """Return the action with the word in its history, to which every dispatcher comes from then on.
-
-    Without it, one whose predecessor died after the fallback was queued might find another: what the attempt came to
-    was known to the dead alone, and both would be sent.
-    """
-    line = f"{GIVES_WAY}: {word.outcome.value} {word.cause.value} {word.detail}"
+def given_up(queued: Queued, word: Settle) -> Queued:
+    """Return the action with the word in its history, to which every dispatcher comes from then on."""
+    line = f"{GIVEN_UP}{word.outcome.value} {word.cause.value} {word.detail}"
     return msgspec.structs.replace(queued, history=(*queued.history, line))
 
 
 def word_given(history: Sequence[str]) -> Settle | None:
-    """Return the word of an action that gives way to its fallback, or None."""
-    line = next((line for line in history if line.startswith(f"{GIVES_WAY}: ")), None)
+    """Return the word that an action was given up with, or None."""
+    line = next((line for line in history if line.startswith(GIVEN_UP)), None)
     if line is None:
         return None
-    outcome, cause, detail = line.removeprefix(f"{GIVES_WAY}: ").split(" ", 2)
+    outcome, cause, detail = line.removeprefix(GIVEN_UP).split(" ", 2)
     return Settle(Outcome(outcome), Cause(cause), detail)
+
+
+def word_of_withdrawal(history: tuple[str, ...]) -> Settle:
+    """Return the last word of an action that was withdrawn while it was claimed, and not taken."""
+    detail = "An attempt whose result nobody knows came first." if _unknown(history, last_attempt(history)) else ""
+    return Settle(Outcome.CANCELLED, Cause.WITHDRAWN, detail)
 
 
 _SEND = Send()
@@ -159,19 +166,22 @@ def _word_of_the_past(queued: Queued, last: Attempt | None, policy: DeliveryPoli
     given = word_given(queued.history)
     if given is not None:
         return given
-    silent = unreported(queued.history)
     if WITHDRAWN in queued.history:
-        detail = "An attempt whose result nobody knows came first." if silent else ""
-        return Settle(Outcome.CANCELLED, Cause.WITHDRAWN, detail)
+        return word_of_withdrawal(queued.history)
     why = why_unkeepable(queued.history)
     if why is not None:
         return Settle(Outcome.EXPIRED, Cause.PROMISE_UNKEEPABLE, why)
     if last is not None and last.result is Result.REFUSED:
         return Settle(Outcome.FAILED, Cause.REFUSED, last.detail)
-    if policy.on_unknown == "drop" and (silent or (last is not None and last.result is Result.UNKNOWN)):
+    if policy.on_unknown == "drop" and _unknown(queued.history, last):
         detail = last.detail if last else "The dispatcher stopped while the attempt was under way."
         return Settle(Outcome.DROPPED, Cause.OUTCOME_UNKNOWN, detail)
     return None
+
+
+def _unknown(history: tuple[str, ...], last: Attempt | None) -> bool:
+    """Return whether nobody knows what the latest attempt came to."""
+    return unreported(history) or (last is not None and last.result is Result.UNKNOWN)
 
 
 def _when_allowed(queued: Queued, action: Action, policy: DeliveryPolicy, due_ms: int, now_ms: int, said: str) -> Step:

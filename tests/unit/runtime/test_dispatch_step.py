@@ -23,7 +23,7 @@ from orchestrator.runtime.dispatch.step import (
     Settle,
     Step,
     Wait,
-    giving_way,
+    given_up,
     next_step,
     word_given,
 )
@@ -80,7 +80,7 @@ TABLE: list[tuple[str, tuple[str | Receipt, ...], DeliveryPolicy, int, dict[str,
     ("withdrawn", (AGAIN, WITHDRAWN), RETRY, NOON, {}, Settle(Outcome.CANCELLED, Cause.WITHDRAWN)),
     (
         "given up by one that died, and withdrawn",
-        (AGAIN, "gives_way: failed budget_exhausted 503: a detail: of words", LEASE_ENDED, WITHDRAWN),
+        (AGAIN, "given_up: failed budget_exhausted 503: a detail: of words", LEASE_ENDED, WITHDRAWN),
         DROP,
         NOON,
         {},
@@ -88,7 +88,7 @@ TABLE: list[tuple[str, tuple[str | Receipt, ...], DeliveryPolicy, int, dict[str,
     ),
     (
         "given up, and delivered by one that slept over its lease",
-        ("gives_way: expired deadline_passed ", DELIVERED),
+        ("given_up: expired deadline_passed ", DELIVERED),
         RETRY,
         NOON,
         {},
@@ -294,7 +294,7 @@ def test_a_word_that_is_noted_is_read_as_it_was(detail: str) -> None:
     queued, action = entry((AGAIN,))
 
     assert word_given(queued.history) is None
-    noted = giving_way(queued, word)
+    noted = given_up(queued, word)
     assert word_given(noted.history) == next_step(noted, action, RETRY, NOON + HOUR) == word
     assert noted.history[:-1] == queued.history
 
