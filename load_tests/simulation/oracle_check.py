@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from load_tests.simulation.world import World
 
 #: Receipts that say that an action never got there.
-_RELEASING = frozenset({"action_failed", "action_expired", "action_cancelled"})
+_GIVES_WAY = frozenset({"action_failed", "action_expired"})
+_RELEASING = _GIVES_WAY | {"action_cancelled"}
 #: Receipts after which nothing is released: it got there, whatever a dispatcher that does not know says later.
 _REACHED = frozenset({"action_delivered", "action_cancel_too_late"})
 _decode_action = msgspec.json.Decoder(Action).decode
@@ -119,13 +120,17 @@ def _check_back(
 ) -> None:
     """Check that an action is taken back when, and only when, the oracle says so.
 
-    One of which anything was heard before is left alone, or its fallback is taken back in its place.
+    One of which anything was heard before is left alone, or its fallback is taken back in its place. When it turns out
+    that the fallback had taken its place already, that is taken back then.
     """
     ids = {action.id, *(one.id for one in action.fallback)}
-    back = [one.decided_at for one in its_own if one.cancel and one.id in ids]
+    failed = {one.stamp_ms for one in told.log if one.type in _GIVES_WAY and told.named[one.id] == action.id}
+    taken = [one for one in its_own if one.cancel and one.id in ids]
+    back = [one.decided_at for one in taken if one.id == action.id or one.decided_at not in failed]
     heard_ms = told.heard_ms(ids)
     due = [] if due_ms is None else _offsets([due_ms], told.log)
-    if back and back != [due_ms]:
+    world.counts["fallback taken back after its action"] += len(taken) - len(back)
+    if back != [due_ms] and taken:
         world.violated("oracle", f"{whose}: taken back {_offsets(back, told.log)} instead of {due}")
     if due_ms is not None and (heard_ms is None or heard_ms > due_ms):
         world.counts["action taken back in time"] += 1

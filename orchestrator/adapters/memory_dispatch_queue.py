@@ -10,7 +10,7 @@ from heapq import nsmallest
 
 import msgspec
 
-from orchestrator.runtime.dispatch.queue import BOOKING_KEPT_MS, LEASE_ENDED, REDRIVABLE, TAKEN, WITHDRAWN
+from orchestrator.runtime.dispatch.queue import BOOKING_KEPT_MS, LEASE_ENDED, REDRIVABLE, WITHDRAWN, concluded
 from orchestrator.runtime.dispatch.rate import Bucket, Rate
 from orchestrator.runtime.ports import Claim, GroupLoad, LedgerEntry, Noted, Occupancy, Put, Queued, Quota
 
@@ -109,7 +109,7 @@ class MemoryDispatchQueue:
         taken: list[str] = []
         for action_id in action_ids:
             entry = self._entries.get(action_id)
-            if entry is not None and (entry.state is _State.LEASED or TAKEN in entry.queued.history):
+            if entry is not None and (entry.state is _State.LEASED or concluded(entry.queued.history)):
                 entry.withdrawn = True
                 continue
             if entry is not None:

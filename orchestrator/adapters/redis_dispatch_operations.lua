@@ -133,7 +133,7 @@ function operations.settle()
   return 1
 end
 
--- id, rank, entry, whether unspent ('1') and whether taken ('1') of each; an action that was settled meanwhile stays
+-- id, rank, entry, whether unspent ('1') and whether concluded ('1') of each; an action that was settled meanwhile stays
 -- settled
 function operations.retry()
   for index = 2, #ARGV, 5 do
@@ -153,13 +153,14 @@ function operations.retry()
   return 1
 end
 
--- id, entry -> 'written', 'withdrawn' or 'gone'
+-- id, entry and whether concluded ('1') -> 'written', 'withdrawn' or 'gone'
 function operations.note()
   local id = ARGV[2]
   if call('HEXISTS', ranks, id) == 0 then return 'gone' end
   if call('HEXISTS', marks, 'w' .. id) == 1 then return 'withdrawn' end
   call('HDEL', marks, 'l' .. id)
   call('HSET', entries, id, ARGV[3])
+  if ARGV[4] == '1' then call('HSET', marks, 't' .. id, 1) end
   return 'written'
 end
 

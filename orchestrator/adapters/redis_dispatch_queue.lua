@@ -11,7 +11,7 @@
 -- (by its end); `deadlines` holds those of the first two that have one, `since` those of the first, per group by
 -- readiness. `groups` counts per group: q<group> who is unclaimed, b<group> the slots that are taken.
 -- `marks` keeps of an id: l<id> leases that ended in silence, w<id> withdrawn while claimed,
--- t<id> taken by the other side with its receipt still to be written, s<id> its lease takes a slot
+-- t<id> concluded, with only its receipt still to be written, s<id> its lease takes a slot
 -- (and with which stamp a token of the rate), r<id> released before it was settled, h<id> the group whose slot it holds
 -- after that, b<id> its booking. `holds` has the ids that hold a slot by their end, `bookings` the bookings by
 -- group and start, `starts` their ids by start. `bucket` is the Bucket of orchestrator/runtime/dispatch/rate.py.

@@ -32,7 +32,7 @@ import msgspec
 
 from orchestrator.adapters.redis_dispatch_words import Keys, below, encoded, leased_of, placed, quota_words
 from orchestrator.adapters.redis_round_trip import Client, Command, Script, SharedTrip, Word, pipelined, translated
-from orchestrator.runtime.dispatch.queue import BOOKING_KEPT_MS, TAKEN
+from orchestrator.runtime.dispatch.queue import BOOKING_KEPT_MS, concluded
 from orchestrator.runtime.ports import Claim, GroupLoad, LedgerEntry, Noted, Occupancy, Put, Queued, Quota
 
 LEDGER_TTL_S = 7 * 86_400
@@ -136,13 +136,14 @@ class RedisDispatchQueue:
     async def retry(self, queued: Queued, at_ms: int, *, unspent: bool = False) -> None:
         """Give a claimed action back; one that was settled meanwhile stays settled."""
         again = msgspec.structs.replace(queued, not_before=at_ms)
-        words = (*placed([again]), int(unspent), int(TAKEN in queued.history))
+        words = (*placed([again]), int(unspent), int(concluded(queued.history)))
         await self._changes.add(_Change(queued.connector, "retry", words))
 
     async def note(self, queued: Queued) -> Noted:
         """Write attempts and history of a claimed action down, unless it was withdrawn or settled meanwhile."""
         with translated():
-            return Noted((await self._run(queued.connector, "note", queued.id, encoded(queued))).decode())
+            words = (queued.id, encoded(queued), int(concluded(queued.history)))
+            return Noted((await self._run(queued.connector, "note", *words)).decode())
 
     # -------------------------------------------------------------------------------------------- capacity
 

@@ -10,7 +10,7 @@ import msgspec
 from orchestrator.adapters import sqlite_dispatch_capacity as capacity
 from orchestrator.adapters import sqlite_dispatch_claims as claims
 from orchestrator.adapters.sqlite import SqliteDatabase
-from orchestrator.runtime.dispatch.queue import REDRIVABLE, TAKEN
+from orchestrator.runtime.dispatch.queue import REDRIVABLE, concluded
 from orchestrator.runtime.ports import Claim, LedgerEntry, Noted, Occupancy, Put, Queued, Quota
 
 LEDGER_TTL_MS = 7 * 86_400_000
@@ -244,7 +244,7 @@ def _withdraw(connection: sqlite3.Connection, action_id: str, now_ms: int) -> bo
     row = connection.execute(
         "SELECT connector, state, history FROM dispatch_queue WHERE id = ?", (action_id,)
     ).fetchone()
-    if row is not None and (row[1] == claims.State.LEASED or TAKEN in msgspec.json.decode(row[2])):
+    if row is not None and (row[1] == claims.State.LEASED or concluded(msgspec.json.decode(row[2]))):
         connection.execute("UPDATE dispatch_queue SET withdrawn = 1 WHERE id = ?", (action_id,))
         return False
     if row is None and _settled(connection, action_id) is not None:

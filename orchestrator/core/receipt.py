@@ -108,6 +108,9 @@ def _hand_on(turn: Turn, action_id: str, entry: Pending, fallback: str) -> None:
         kind=standby.kind,
         standbys=[] if place is None else entry.standbys[place + 1 :],
     )
+    if entry.withdrawn:
+        # The withdrawal came after the dispatcher had given the action up, and found nothing to take the fallback by.
+        turn.actions.append(_cancellation(turn, fallback, entry, Reason.FALLBACK))
 
 
 def withdraw(turn: Turn, wanted: Callable[[str, Pending], bool], reason: Reason) -> None:

@@ -258,8 +258,8 @@ class DispatchQueue(Protocol):
     async def withdraw(self, action_ids: Sequence[str], now_ms: int) -> list[str]:
         """Remove unclaimed actions from the queue, settle them as cancelled, free their bookings and return their ids.
 
-        What is claimed, or was taken by the other side (``TAKEN`` in its history), is marked and stays. An id that is
-        not known yet is remembered as cancelled, so that a later ``put`` does not queue it.
+        What is claimed, or has nothing but its receipt still to be written (``concluded``), is marked and stays. An
+        id that is not known yet is remembered as cancelled, so that a later ``put`` does not queue it.
         """
         ...
 

@@ -14,6 +14,7 @@ from orchestrator.adapters.sqlite import SqliteDatabase
 from orchestrator.adapters.sqlite_dispatch_queue import SCHEMA, SqliteDispatchQueue
 from orchestrator.errors import StoreUnavailable
 from orchestrator.runtime.dispatch import LEASE_ENDED, TAKEN, WITHDRAWN, DeliveryQueue
+from orchestrator.runtime.dispatch.queue import GIVEN_UP
 from orchestrator.runtime.ports import GroupLoad, LedgerEntry, Noted, Occupancy, Put, Queued, Quota
 
 NOW = 1_772_000_000_000
@@ -326,6 +327,22 @@ async def test_what_the_other_side_has_taken_cannot_be_withdrawn_while_it_waits_
     assert await queue.withdraw(["a", "b"], NOW) == ["b"]
     (again,) = await take(queue, now_ms=NOW + 1)
     assert again.history == ("{}", TAKEN, WITHDRAWN)
+
+
+async def test_what_was_given_up_cannot_be_withdrawn_while_it_waits_for_its_receipt(queue: DeliveryQueue) -> None:
+    await queue.put([queued("a"), queued("b")])
+    history = (f"{GIVEN_UP}failed refused no",)
+    for held in await take(queue):
+        await queue.note(msgspec.structs.replace(held, attempts=1, history=history))
+        if held.id == "a":
+            await queue.retry(msgspec.structs.replace(held, attempts=1, history=history), NOW + LEASE)
+    await queue.occupancy("sms", NOW + LEASE)  # The lease of b has ended.
+
+    assert await queue.withdraw(["a", "b"], NOW + LEASE) == []
+    assert {one.id: one.history for one in await take(queue, now_ms=NOW + LEASE)} == {
+        "a": (*history, WITHDRAWN),
+        "b": (*history, LEASE_ENDED, WITHDRAWN),
+    }
 
 
 async def test_a_settled_action_cannot_be_withdrawn(queue: DeliveryQueue) -> None:

@@ -382,6 +382,24 @@ async def test_what_was_withdrawn_under_way_and_fails_takes_its_fallback_with_it
     assert ("nobody knows" in details[-1]) == (result is Result.UNKNOWN)
 
 
+async def test_a_withdrawal_is_told_to_be_too_late_for_what_only_waits_to_tell_of_its_failure(world: World) -> None:
+    sms = world.receiver(a=[REFUSED])
+    await world.start()
+    world.log.unavailable = True
+    await world.accept(action("a", fallback=(action("f", not_before=NOW + HOUR),)))
+    world.log.unavailable = False
+    await world.accept(cancel("a"))
+    await world.clock.advance(MINUTE)
+
+    # The journey hears which action has taken its place, and withdraws that one.
+    assert world.receipts() == ["a:action_cancel_too_late", "a:action_failed"]
+    assert world.log.of(EVENTS)[1]["properties"]["fallback"] == "f"
+    await world.accept(cancel("f"))
+    await world.clock.advance(2 * HOUR)
+    assert sms.sent == ["a"]
+    assert world.receipts()[2:] == ["f:action_cancelled"]
+
+
 async def test_who_slept_over_its_lease_says_nothing_about_what_another_has_settled(world: World) -> None:
     sms = world.receiver(a=[REFUSED])
     sms.takes_s = 5

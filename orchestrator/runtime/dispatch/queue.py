@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from orchestrator.runtime.ports import DispatchQueue, Queued
@@ -12,6 +13,9 @@ WITHDRAWN = "withdrawn"
 #: The other side has taken the action and only its receipt is still to be written: a withdrawal comes too late.
 TAKEN = "taken"
 
+#: A dispatcher gives the action up; the word that it has come to follows.
+GIVEN_UP = "given_up: "
+
 #: A lease ran out without a word: an attempt may have been made that nobody reported.
 LEASE_ENDED = "lease_ended"
 
@@ -21,6 +25,11 @@ REDRIVABLE = frozenset({"failed", "dropped"})
 
 #: How long a booking is remembered after its start, so that a repeated one gets the same answer.
 BOOKING_KEPT_MS = 86_400_000
+
+
+def concluded(history: Iterable[str]) -> bool:
+    """Return whether only the receipt of an action is still to be written: a withdrawal marks it and leaves it."""
+    return any(line == TAKEN or line.startswith(GIVEN_UP) for line in history)
 
 
 class DeliveryQueue(DispatchQueue, Protocol):

@@ -18,7 +18,8 @@ from orchestrator.core.event import (
     ACTION_SCHEDULED,
 )
 from orchestrator.runtime.dispatch.attempt import attempts_of, is_mark
-from orchestrator.runtime.dispatch.step import GIVEN_UP, Outcome, Settle
+from orchestrator.runtime.dispatch.queue import GIVEN_UP
+from orchestrator.runtime.dispatch.step import Outcome, Settle
 from orchestrator.runtime.ports import DEAD_LETTERS, EVENTS, LedgerEntry, Outgoing, Queued
 
 _encoder = msgspec.json.Encoder()

@@ -39,7 +39,7 @@ from orchestrator.runtime.dispatch.attempt import (
     why_unkeepable,
 )
 from orchestrator.runtime.dispatch.policy import DeliveryPolicy, backoff_ms
-from orchestrator.runtime.dispatch.queue import WITHDRAWN
+from orchestrator.runtime.dispatch.queue import GIVEN_UP, WITHDRAWN
 from orchestrator.runtime.ports import Queued
 
 
@@ -109,9 +109,6 @@ class Settle:
 
 
 Step = Send | Wait | Book | Settle
-
-#: A dispatcher gives the action up; the word that it has come to follows.
-GIVEN_UP = "given_up: "
 
 
 def given_up(queued: Queued, word: Settle) -> Queued:

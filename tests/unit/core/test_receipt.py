@@ -186,6 +186,17 @@ def test_a_fallback_of_an_action_that_was_taken_back_is_taken_back_as_well():
     withdraw(turn, lambda action_id, entry: True, Reason.EXITED)
     settle(turn, receipt("action_expired", fallback="b"))
     assert turn.state.pending["b"].withdrawn
+    assert [(one.id, one.cancel) for one in turn.actions] == [("a", True), ("b", True)]
+
+
+def test_a_fallback_of_an_action_whose_withdrawal_came_too_late_is_taken_back_too():
+    turn = called(*TWO)
+    withdraw(turn, lambda action_id, entry: True, Reason.EXITED)
+    settle(turn, receipt("action_cancel_too_late"))
+    settle(turn, receipt("action_failed", fallback="b"))
+    assert [(one.id, one.cancel) for one in turn.actions] == [("a", True), ("b", True)]
+    settle(turn, receipt("action_cancelled", "b"))
+    assert turn.state.pending == {}
 
 
 def test_the_fallback_of_a_delivered_action_is_not_watched_any_more():
