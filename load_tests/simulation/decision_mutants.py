@@ -135,7 +135,7 @@ class Unfenced(Mutant):
     """The store takes writes of an owner that is none any more."""
 
     name = "unfenced owner"
-    caught_by = frozenset({"owner", "sequence"})
+    caught_by = frozenset({"owner", "published", "sequence"})
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
