@@ -17,7 +17,7 @@ from orchestrator.core.action import Action, QuietWindow
 from orchestrator.errors import StoreUnavailable
 from orchestrator.runtime.dispatch import DeliveryPolicy
 from orchestrator.runtime.dispatch.policy import backoff_ms
-from orchestrator.runtime.ports import DEAD_LETTERS, EVENTS, LedgerEntry, Occupancy, Queued, Record
+from orchestrator.runtime.ports import DEAD_LETTERS, EVENTS, LedgerEntry, Occupancy, Outgoing, Queued, Record
 from tests.simulation.dispatch_world import (
     AGAIN,
     HOUR,
@@ -398,6 +398,32 @@ async def test_a_withdrawal_is_told_to_be_too_late_for_what_only_waits_to_tell_o
     await world.clock.advance(2 * HOUR)
     assert sms.sent == ["a"]
     assert world.receipts()[2:] == ["f:action_cancelled"]
+
+
+async def test_a_delivery_whose_receipt_waits_for_the_log_beyond_its_lease_is_not_withdrawn(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sms = world.receiver(policy=DeliveryPolicy(lease_s=0.5, concurrency=1))
+    append, log = world.log.append, asyncio.Event()
+
+    async def slow(records: Sequence[Outgoing]) -> None:
+        await log.wait()
+        await append(records)
+
+    monkeypatch.setattr(world.log, "append", slow)
+    await world.start()
+    await world.accept(action("a"))
+    await asyncio.sleep(0.1)  # A tenth of the lease, in the loop's own time; then the queue knows of the delivery.
+    await world.clock.advance(SECOND)
+    withdrawing = asyncio.create_task(world.dispatcher.accept([world.record(cancel("a"))]))
+    await everything_happens()
+    log.set()
+    await withdrawing
+    await world.clock.advance(MINUTE)
+
+    assert sms.sent == ["a"]
+    assert await world.outcome("a") == "delivered"
+    assert set(world.receipts()) == {"a:action_cancel_too_late", "a:action_delivered"}
 
 
 async def test_who_slept_over_its_lease_says_nothing_about_what_another_has_settled(world: World) -> None:

@@ -42,10 +42,12 @@ class Dispatcher:
         self._log = log
         self._clock = clock
         self._postbag = Postbag(log)
-        self._settlement = Settlement(queue, self._postbag, clock, self._enqueue)
+        policy_of = {name: policies.get(name, DeliveryPolicy()) for name in connectors}
+        leases_s = {name: policy.lease_s for name, policy in policy_of.items()}
+        self._settlement = Settlement(queue, self._postbag, clock, self._enqueue, leases_s)
         self._withdrawal = Withdrawal(queue, log, clock)
         self._lanes = {
-            name: Lane(name, connector, policies.get(name, DeliveryPolicy()), queue, self._settlement)
+            name: Lane(name, connector, policy_of[name], queue, self._settlement)
             for name, connector in connectors.items()
         }
         self._loops: set[asyncio.Task[None]] = set()

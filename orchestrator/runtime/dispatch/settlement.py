@@ -15,13 +15,15 @@ have to remember elsewhere which settled actions are still unreported; a receipt
 or a waiting play open for ever. The price: a dispatcher that dies between the other side's answer and the ledger
 sends again under the same id (or drops it, by policy), and the append makes that moment a few milliseconds longer.
 
-When the log cannot take the receipt the action goes back to its queue with what is known in its history, so an
-outage of the log never makes a delivery that succeeded be sent again.
+When the log cannot take the receipt, or not within what the lease leaves, the action goes back to its queue with
+what is known in its history. So an outage of the log never makes a delivery that succeeded be sent again, and no lease
+ends over a delivery that only this process knows of: a withdrawal would take it for one that was never sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
@@ -34,22 +36,32 @@ from orchestrator.runtime.dispatch.patience import patiently
 from orchestrator.runtime.dispatch.queue import TAKEN
 from orchestrator.runtime.dispatch.receipt import DISPATCHER, dead_letter, finding_event, ledger_entry, settled_event
 from orchestrator.runtime.dispatch.step import Outcome, Settle, given_up, word_given, word_of_withdrawal
+from orchestrator.runtime.dispatch.watchdog import Watchdog
 from orchestrator.runtime.ports import Clock, DispatchQueue, EventLog, Noted, Queued
 
 #: How long an action rests whose receipt the log could not take.
 REPORT_AGAIN_MS = 1000
 
+#: The share of a lease in which the log has to take the receipt; a send has most of it, the queue the rest.
+REPORT_SHARE = 0.1
+
 Enqueue = Callable[[Sequence[Action]], Awaitable[None]]
 
 
 class Settlement:
-    """Writes last words. ``enqueue`` queues the fallbacks of actions that could not be sent."""
+    """Writes last words. ``enqueue`` queues the fallbacks of actions that could not be sent.
 
-    def __init__(self, queue: DispatchQueue, log: EventLog, clock: Clock, enqueue: Enqueue) -> None:
+    For the receipt of a claimed action the log has ``REPORT_SHARE`` of the lease of its connector in ``leases_s``.
+    """
+
+    def __init__(
+        self, queue: DispatchQueue, log: EventLog, clock: Clock, enqueue: Enqueue, leases_s: Mapping[str, float]
+    ) -> None:
         self._queue = queue
         self.log = log
         self.clock = clock
         self._enqueue = enqueue
+        self._watchdogs = {name: Watchdog(lease_s * REPORT_SHARE) for name, lease_s in leases_s.items()}
 
     async def conclude(
         self,
@@ -78,9 +90,7 @@ class Settlement:
         if word.falls_back and action.fallback:
             fallback = successor(action)
             await patiently(self.clock, "dispatch_queue", lambda: self._enqueue([fallback]))
-        try:
-            await self._report(action, queued, word)
-        except LogUnavailable:
+        if not await self._reported(action, queued, word):
             STORE_RETRIES.labels("event_log").inc()
             again_ms = self.clock.now_ms() + REPORT_AGAIN_MS
             if word.outcome is Outcome.DELIVERED and TAKEN not in queued.history:
@@ -102,6 +112,23 @@ class Settlement:
         await self._report(action, queued, word)
         await self._queue.settle(ledger_entry(action, queued, word, self.clock.now_ms()))
         DELIVERIES.labels(action.connector, word.outcome.value).inc()
+
+    async def _reported(self, action: Action, queued: Queued, word: Settle) -> bool:
+        """Report a word; return False when the log is not there, or takes longer than the lease leaves."""
+        watchdog, task = self._watchdogs[action.connector], asyncio.current_task()
+        assert task is not None
+        watchdog.begin(task)
+        try:
+            await self._report(action, queued, word)
+        except LogUnavailable:
+            return False
+        except asyncio.CancelledError:
+            if not watchdog.ended(task):
+                raise
+            return False
+        finally:
+            watchdog.end(task)
+        return True
 
     async def _report(self, action: Action, queued: Queued, word: Settle) -> None:
         now_ms = self.clock.now_ms()
