@@ -114,17 +114,11 @@ async def test_a_postbag_that_is_cancelled_leaves_nobody_waiting() -> None:
 
 
 async def _watched(dog: Watchdog, work: asyncio.Event) -> str:
-    task = asyncio.current_task()
-    assert task is not None
-    dog.begin(task)
     try:
-        await work.wait()
-    except asyncio.CancelledError:
-        if not dog.ended(task):
-            raise
+        with dog.watching():
+            await work.wait()
+    except TimeoutError:
         return "too long"
-    finally:
-        dog.end(task)
     return "done"
 
 

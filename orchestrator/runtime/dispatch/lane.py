@@ -242,20 +242,18 @@ class Lane:
         return with_attempt(queued, receipt, now_ms)
 
     async def _send(self, delivery: Delivery) -> Receipt:
-        task = asyncio.current_task()
-        assert task is not None
-        self._watchdog.begin(task)
+        try:
+            with self._watchdog.watching():
+                return await self._answer(delivery)
+        except TimeoutError:
+            return Receipt(result=Result.UNKNOWN, detail="No answer within the time that the lease leaves.")
+
+    async def _answer(self, delivery: Delivery) -> Receipt:
         try:
             return await self._connector.send(delivery)
-        except asyncio.CancelledError:
-            if not self._watchdog.ended(task):
-                raise
-            return Receipt(result=Result.UNKNOWN, detail="No answer within the time that the lease leaves.")
         except Exception as error:  # A fault of the connector itself: nobody knows how far it came.
             _logger.exception("The connector %s raised instead of returning a receipt.", self.name)
             return Receipt(result=Result.UNKNOWN, detail=f"{type(error).__name__}: {error}")
-        finally:
-            self._watchdog.end(task)
 
     # ------------------------------------------------------------------------------------ missed deadlines
 

@@ -22,7 +22,6 @@ ends over a delivery that only this process knows of: a withdrawal would take it
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
@@ -115,19 +114,11 @@ class Settlement:
 
     async def _reported(self, action: Action, queued: Queued, word: Settle) -> bool:
         """Report a word; return False when the log is not there, or takes longer than the lease leaves."""
-        watchdog, task = self._watchdogs[action.connector], asyncio.current_task()
-        assert task is not None
-        watchdog.begin(task)
         try:
-            await self._report(action, queued, word)
-        except LogUnavailable:
+            with self._watchdogs[action.connector].watching():
+                await self._report(action, queued, word)
+        except (LogUnavailable, TimeoutError):
             return False
-        except asyncio.CancelledError:
-            if not watchdog.ended(task):
-                raise
-            return False
-        finally:
-            watchdog.end(task)
         return True
 
     async def _report(self, action: Action, queued: Queued, word: Settle) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 
 class Watchdog:
@@ -14,25 +17,32 @@ class Watchdog:
 
     def __init__(self, bound_s: float) -> None:
         self._bound_s = bound_s
-        self._due_s: dict[asyncio.Task[None], float] = {}
-        self._bitten: set[asyncio.Task[None]] = set()
+        self._due_s: dict[asyncio.Task[Any], float] = {}
+        self._bitten: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self, task: asyncio.Task[None]) -> None:
-        """Watch a task from now on."""
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch the current task in this block; raises ``TimeoutError`` when it took too long."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._begin(task)
+        try:
+            yield
+        except asyncio.CancelledError:
+            # The cancellation is taken back when it is the watchdog's and nobody else's.
+            if task in self._bitten and task.uncancel() == 0:
+                raise TimeoutError from None
+            raise
+        finally:
+            self._due_s.pop(task, None)
+            self._bitten.discard(task)
+
+    def _begin(self, task: asyncio.Task[Any]) -> None:
         loop = asyncio.get_running_loop()
         self._due_s[task] = loop.time() + self._bound_s
         if self._timer is None:
             self._timer = loop.call_later(self._bound_s, self._look)
-
-    def end(self, task: asyncio.Task[None]) -> None:
-        """Watch the task no longer."""
-        self._due_s.pop(task, None)
-        self._bitten.discard(task)
-
-    def ended(self, task: asyncio.Task[None]) -> bool:
-        """Return whether a cancellation of the task is the watchdog's and nobody else's, and take it back if so."""
-        return task in self._bitten and task.uncancel() == 0
 
     def _look(self) -> None:
         loop = asyncio.get_running_loop()

@@ -62,8 +62,9 @@ class Withdrawal:
         """Make sure that what failed and is no longer wanted cannot be redriven. Its fallback is still named."""
         for entry in entries:
             if "action" in entry.detail:
-                fallback = {name: entry.detail[name] for name in ("fallback",) if name in entry.detail}
-                detail = {"cause": Cause.WITHDRAWN.value, _BEFORE: entry.outcome, **fallback}
+                detail = {"cause": Cause.WITHDRAWN.value, _BEFORE: entry.outcome}
+                if "fallback" in entry.detail:
+                    detail["fallback"] = entry.detail["fallback"]
                 await self._queue.settle(
                     LedgerEntry(id=entry.id, connector=entry.connector, outcome=_CANCELLED, at_ms=now_ms, detail=detail)
                 )
