@@ -229,9 +229,10 @@ def dead_letters_list(
     if json:
         print_json(letters)
         return
-    table = Table("id", "origin", "code", "field", "message", "remedy")
+    columns = ("id", "origin", "producer", "code", "field", "message", "remedy")
+    table = Table(*columns)
     for one in letters:
-        table.add_row(*(str(one[name]) for name in ("id", "origin", "code", "field", "message", "remedy")))
+        table.add_row(*(str(one.get(name, "")) for name in columns))
     out.print(table if letters else "no dead letters", markup=False)
 
 

@@ -86,7 +86,9 @@ class Settings(BaseSettings):
     batch_events_max: int = Field(500, ge=1, description="Records that are decided in one commit.")
     customers_cached_max: int = Field(20_000, ge=0, description="States that a worker keeps in memory per partition.")
     timeline_days: float = Field(90, gt=0, description="Days after which the timeline of a silent customer goes.")
-    dead_letter_share_max: float = Field(0.5, gt=0, le=1, description="Share of refused events that stops a worker.")
+    refused_share_alert: float = Field(
+        0.5, gt=0, le=1, description="Share of a producer's events above which a worker says that they are refused."
+    )
     grace_ms: int = Field(100, ge=0, description="How far the clock of a caught-up partition trails the present.")
     log_format: str = Field("text", pattern="^(text|json)$", description="Form of log lines.")
 

@@ -17,7 +17,7 @@ import sqlite3
 import stat
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -57,7 +57,10 @@ class SqliteDatabase:
     """A database file and the two threads that own it. Its methods are called from event loops, not from threads."""
 
     def __init__(self, path: Path, schema: str = "") -> None:
-        """Prepare to open ``path``; ``schema`` is a script of idempotent ``CREATE ... IF NOT EXISTS``."""
+        """Prepare to open ``path``; ``schema`` is a script of idempotent ``CREATE ... IF NOT EXISTS``.
+
+        A table that an earlier version made is given the columns that have come to it since, which have a default.
+        """
         self.path = path
         self._schema = schema
         self._writer: _Lane | None = None
@@ -254,6 +257,7 @@ class _Writer(_Lane):
         # FULL syncs the WAL at every commit: NORMAL would lose the last commits with the power.
         connection.execute("PRAGMA synchronous = FULL")
         connection.executescript(self._schema)
+        _complete(connection, self._schema)
         return connection
 
     def _take(self, connection: sqlite3.Connection, group: list[_Job]) -> None:
@@ -265,6 +269,29 @@ class _Writer(_Lane):
                 connection.execute("ROLLBACK TO unit")
             connection.execute("RELEASE unit")
         connection.execute("COMMIT")
+
+
+def _complete(connection: sqlite3.Connection, schema: str) -> None:
+    """Add the columns of ``schema`` that tables of the file lack; of two processes that open it, one does."""
+    if not list(_lacking(connection, schema)):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    for table, column, form, default in list(_lacking(connection, schema)):
+        connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {form} NOT NULL DEFAULT {default}")
+    connection.execute("COMMIT")
+
+
+def _lacking(connection: sqlite3.Connection, schema: str) -> Iterator[tuple[str, str, str, str]]:
+    """Yield (table, column, type, default) of what ``schema`` says and the file does not have."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as newest:
+        newest.executescript(schema)
+        for (table,) in newest.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
+            there = {column for (column,) in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))}
+            for column, form, default in newest.execute(
+                "SELECT name, type, dflt_value FROM pragma_table_info(?)", (table,)
+            ):
+                if column not in there:
+                    yield table, column, form, default
 
 
 class _Reader(_Lane):

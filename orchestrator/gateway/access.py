@@ -16,7 +16,7 @@ from orchestrator.gateway.keys import Key, KeyRing
 from orchestrator.gateway.problem import Problem
 from orchestrator.gateway.rate import TokenBucket
 from orchestrator.gateway.roles import EVERYTHING, Role
-from orchestrator.runtime.ports import Clock
+from orchestrator.runtime.ports import ANONYMOUS, Clock
 from orchestrator.settings import Settings
 
 #: Where a request's scope says who is calling.
@@ -52,6 +52,11 @@ class Caller:
         """Raise ``Problem`` 429 when not even one event could be sent now; counts nothing."""
         if self.bucket is not None:
             self._within(self.bucket.wait_s())
+
+    @property
+    def producer(self) -> str:
+        """Whom the records of what the caller sends are from."""
+        return self.name or ANONYMOUS
 
     def signed(self, author: str) -> str:
         """Return what a record names as its author: what the caller says, and the key that vouches for it."""

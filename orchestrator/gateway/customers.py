@@ -18,7 +18,7 @@ from orchestrator.gateway.problem import refused_body
 from orchestrator.gateway.views import ActionView, View
 from orchestrator.runtime.intake import Intake, encode_event
 from orchestrator.runtime.intake.limits import check_id
-from orchestrator.runtime.ports import EVENTS, Clock, EventLog, Outgoing
+from orchestrator.runtime.ports import ENGINE, EVENTS, Clock, EventLog, Outgoing
 
 
 class ErasureView(View):
@@ -41,7 +41,7 @@ def customer_router(log: EventLog, intake: Intake, clock: Clock) -> APIRouter:
         after it begins a new customer.
         """
         event = _erasure(customer_id, clock.now_ms())
-        await log.append([Outgoing(EVENTS, intake.key(event.customer_id), encode_event(event))])
+        await log.append([Outgoing(EVENTS, intake.key(event.customer_id), encode_event(event), ENGINE)])
         return ErasureView(customer_id=event.customer_id, event_id=event.id)
 
     return router

@@ -99,12 +99,12 @@ class Ingest:
         caller.take(len(admission.records) + len(admission.refused))
         if admission.refused and not self._keeps_refused:
             raise refused_events(admission.refused, len(admission.refused) + len(admission.ids))
-        await self._append(admission, now_ms)
+        await self._append(admission, now_ms, caller.producer)
         return Response(msgspec.json.encode(self._accepted(admission)), self._status, media_type="application/json")
 
-    async def _append(self, admission: Admission, now_ms: int) -> None:
+    async def _append(self, admission: Admission, now_ms: int, producer: str) -> None:
         try:
-            await self._door.log.append([*admission.records, *admission.dead_letters(now_ms)])
+            await self._door.log.append([*admission.sent_by(producer), *admission.dead_letters(now_ms, producer)])
         except LogUnavailable as error:
             raise unavailable(error) from error
         metrics.EVENTS_INGESTED.labels(admission.form).inc(len(admission.records))

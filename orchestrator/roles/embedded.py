@@ -56,6 +56,7 @@ from orchestrator.runtime.dispatch import Dispatcher
 from orchestrator.runtime.intake import HttpIntake, Intake
 from orchestrator.runtime.plan import Planner
 from orchestrator.runtime.ports import ACTIONS, DECISIONS, EVENTS, RULEBOOKS, Record
+from orchestrator.runtime.producers import Producers
 from orchestrator.runtime.rulebooks import PublishedRulebooks
 from orchestrator.runtime.surroundings import Extent, Surroundings
 from orchestrator.runtime.timeline import marks_erasure
@@ -352,7 +353,7 @@ def _assembled(
         clock=clock,
         grace_ms=settings.grace_ms,
         customers_cached_max=settings.customers_cached_max,
-        dead_letter_share_max=settings.dead_letter_share_max,
+        producers=Producers(settings.refused_share_alert),
     )
     dispatcher = Dispatcher(
         queue=queue,

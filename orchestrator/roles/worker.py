@@ -19,6 +19,7 @@ from orchestrator.roles.distributed import (
 from orchestrator.roles.health import health_app
 from orchestrator.roles.stopping import until_first_ends
 from orchestrator.runtime.ports import Clock, Record
+from orchestrator.runtime.producers import Producers
 from orchestrator.runtime.surroundings import Surroundings
 from orchestrator.runtime.worker import Worker
 from orchestrator.settings import Settings
@@ -64,7 +65,7 @@ async def run_worker_role(settings: Settings, *, on_ready: Callable[[str], None]
             clock=clock,
             grace_ms=settings.grace_ms,
             customers_cached_max=settings.customers_cached_max,
-            dead_letter_share_max=settings.dead_letter_share_max,
+            producers=Producers(settings.refused_share_alert),
         )
     )
     joined: list[bool] = []

@@ -20,7 +20,7 @@ from orchestrator.core.event import (
 from orchestrator.runtime.dispatch.attempt import attempts_of, is_mark
 from orchestrator.runtime.dispatch.queue import GIVEN_UP
 from orchestrator.runtime.dispatch.step import Outcome, Settle
-from orchestrator.runtime.ports import DEAD_LETTERS, EVENTS, LedgerEntry, Outgoing, Queued
+from orchestrator.runtime.ports import DEAD_LETTERS, ENGINE, EVENTS, LedgerEntry, Outgoing, Queued
 
 _encoder = msgspec.json.Encoder()
 _NO_MORE: Mapping[str, Any] = MappingProxyType({})
@@ -101,7 +101,7 @@ def scheduled_event(action: Action, *, slot_at_ms: int, at_ms: int) -> Outgoing:
 
 def _event(action: Action, event: dict[str, Any]) -> Outgoing:
     key = record_key(action.workspace, action.customer_id)
-    return Outgoing(topic=EVENTS, key=key, value=_encoder.encode(event))
+    return Outgoing(topic=EVENTS, key=key, value=_encoder.encode(event), producer=ENGINE)
 
 
 def settled_event(action: Action, queued: Queued, word: Settle, at_ms: int) -> Outgoing:

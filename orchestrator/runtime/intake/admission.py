@@ -60,14 +60,18 @@ class Admission:
     ids: list[str] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
 
-    def dead_letters(self, refused_at_ms: int) -> list[Outgoing]:
+    def sent_by(self, producer: str) -> list[Outgoing]:
+        """Return the records, each of which says whom it is from: never what was sent, only who sent it, tells that."""
+        return _from(producer, self.records)
+
+    def dead_letters(self, refused_at_ms: int, producer: str = "") -> list[Outgoing]:
         """Return the records for ``journey.dead-letters`` of all refused events."""
         return [
             Outgoing(
                 DEAD_LETTERS,
                 self.letters_key,
                 dead_letter.encode_dead_letter(
-                    dead_letter.gateway_letter(each.error, self.letters_key, each.sent, refused_at_ms)
+                    dead_letter.gateway_letter(each.error, self.letters_key, each.sent, refused_at_ms, producer)
                 ),
             )
             for each in self.refused
@@ -135,7 +139,7 @@ class HttpIntake:
         for index, normal in enumerate(normals):
             stand_in = blake2b(b"%d:" % index + value, digest_size=16).hexdigest()
             records.append(self._admit(normal, received_at_ms, stand_in)[1])
-        return records
+        return _from(letter.producer, records)
 
     def _cloudevent(self, piece: bytes, received_at_ms: int) -> NormalForm[Any]:
         return cloudevents.from_object(self._intake.json_object(piece), received_at_ms)
@@ -175,6 +179,10 @@ class HttpIntake:
         if len(value) > self._intake.limits.event_bytes_max:
             raise refusal.too_large(len(value), self._intake.limits.event_bytes_max)
         return event_id, Outgoing(EVENTS, self._intake.key(event.customer_id), value)
+
+
+def _from(producer: str, records: list[Outgoing]) -> list[Outgoing]:
+    return [Outgoing(one.topic, one.key, one.value, producer) for one in records]
 
 
 def _foreign(normal: NormalForm[Any]) -> NormalForm[Any]:
