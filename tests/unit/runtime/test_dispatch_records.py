@@ -23,7 +23,7 @@ from orchestrator.runtime.dispatch.receipt import (
 )
 from orchestrator.runtime.dispatch.settlement import successor
 from orchestrator.runtime.dispatch.step import Cause, Outcome, Settle
-from orchestrator.runtime.ports import DEAD_LETTERS, EVENTS, LedgerEntry, Record
+from orchestrator.runtime.ports import DEAD_LETTERS, ENGINE, EVENTS, LedgerEntry, Record
 
 NOW = 1_772_000_000_000
 
@@ -160,7 +160,7 @@ def test_every_outcome_has_a_receipt_in_the_normal_form_of_events(outcome: Outco
     queued = with_attempt(queued_of(sent), Receipt(result=Result.DELIVERED), NOW)
     receipt = settled_event(sent, queued, Settle(outcome, Cause.TAKEN, "201 Created", "SM1"), NOW)
 
-    assert (receipt.topic, receipt.key) == (EVENTS, b"c")
+    assert (receipt.topic, receipt.key, receipt.producer) == (EVENTS, b"c", ENGINE)
     assert msgspec.json.decode(receipt.value) == {
         "id": f"a:{event_type}",
         "type": event_type,

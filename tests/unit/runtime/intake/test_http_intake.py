@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from orchestrator.errors import EventRefused
-from orchestrator.runtime.intake import HttpIntake, decode_dead_letter
+from orchestrator.runtime.intake import DeadLetter, HttpIntake, decode_dead_letter
 from orchestrator.runtime.intake.dead_letter import gateway_letter
-from orchestrator.runtime.ports import DEAD_LETTERS, EVENTS
+from orchestrator.runtime.ports import DEAD_LETTERS, ENGINE, EVENTS
 
 NOW_MS = 1_772_425_805_000
 NORMAL = {"id": "e1", "type": "lead_submitted", "customer_id": "c1", "occurred_at": NOW_MS - 5_000, "properties": {}}
@@ -122,6 +122,21 @@ def test_a_dead_letter_of_a_producer_is_not_sent_again_as_the_engines_own(http_i
     failed = msgspec.structs.replace(letter, origin="worker", value=body(merged))
     (again,) = http_intake.again(failed, NOW_MS)
     assert wire(again.value)["type"] == "profile_merged"
+
+
+@pytest.mark.parametrize("producer", ["shop", ENGINE, ""])
+def test_a_dead_letter_is_sent_again_as_whose_it_was(http_intake: HttpIntake, producer: str) -> None:
+    letter = DeadLetter(
+        origin="worker",
+        code="rule_failed",
+        field="",
+        message="",
+        remedy="",
+        refused_at_ms=NOW_MS,
+        value=body(NORMAL),
+        producer=producer,
+    )
+    assert [one.producer for one in http_intake.again(letter, NOW_MS)] == [producer]
 
 
 def test_a_dead_letter_without_an_id_is_one_event_however_often_it_is_sent(http_intake: HttpIntake) -> None:
