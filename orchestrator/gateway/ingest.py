@@ -37,11 +37,14 @@ Take = Callable[[bytes, Headers, int], Admission]
 
 
 class Accepted(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The answer to a request whose events are durable; ``ids`` in the order sent."""
+    """The answer to a request whose events are durable; ``ids`` in the order sent.
+
+    ``success`` says that nothing of the request was refused.
+    """
 
     accepted: int
+    success: bool
     ids: list[str] = []
-    success: bool = False
     refused: list[ProblemError] = []
 
 
@@ -114,8 +117,9 @@ class Ingest:
     def _accepted(self, admission: Admission) -> Accepted:
         number = len(admission.records)
         if not self._keeps_refused:
-            return Accepted(number, admission.ids, success=True)
-        return Accepted(number, success=True, refused=problem_errors(admission.refused[:ERRORS_SHOWN_MAX]))
+            return Accepted(number, success=True, ids=admission.ids)
+        shown = problem_errors(admission.refused[:ERRORS_SHOWN_MAX])
+        return Accepted(number, success=not admission.refused, refused=shown)
 
 
 def ingest_routes(door: Door, intake: HttpIntake) -> list[Route]:

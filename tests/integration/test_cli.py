@@ -542,13 +542,16 @@ def test_dead_letters_are_listed_and_redriven(engine: EmbeddedEngine) -> None:
     none = journey("dead-letters", "list", "--url", engine.url)
     assert (none.returncode, none.stdout) == (0, "no dead letters\n")
     call = {"type": "track", "event": "7 [/b] days", "userId": "asha", "messageId": "m1"}
-    assert httpx.post(f"{engine.url}/v1/batch", json={"batch": [call]}).status_code == 200
+    answer = httpx.post(f"{engine.url}/v1/batch", json={"batch": [call]})
+    assert (answer.status_code, answer.json()["accepted"], answer.json()["success"]) == (200, 0, False)
 
     shown = journey("dead-letters", "list", "--url", engine.url, environment=WIDE)
     letters = json.loads(journey("dead-letters", "list", "--url", engine.url, "--json").stdout)
     assert shown.returncode == 0
     assert "7 [/b] days" in shown.stdout
-    assert [(one["origin"], one["field"], one["code"]) for one in letters] == [("gateway", "event", "invalid_value")]
+    assert [(one["origin"], one["producer"], one["field"], one["code"]) for one in letters] == [
+        ("gateway", "(anonymous)", "event", "invalid_value")
+    ]
     assert json.loads(letters[0]["value"])["messageId"] == "m1"
 
     again = journey("dead-letters", "redrive", letters[0]["id"], "--url", engine.url)
