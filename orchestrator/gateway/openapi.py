@@ -110,9 +110,9 @@ headers) or as Segment calls. When any event is refused, none is taken: the answ
 refused event by its index. Bodies may be gzipped."""
 _CALL_NOTE = """`messageId` is the event id and `userId`, else `anonymousId`, the customer. The moment is corrected by
 the client's clock skew when `sentAt` is given. Bodies may be gzipped."""
-_BATCH_NOTE = """Good calls are taken. Refused ones go to the dead letters and are listed in `refused`, and `success` is
-false: the answer is 200 all the same, because Segment's libraries would otherwise drop or repeat the whole batch. Bodies
-may be gzipped."""
+_BATCH_NOTE = """Good calls are taken. Refused ones go to the dead letters and stand in `refused`, and `success` is
+false: the answer is 200 all the same, because Segment's libraries would otherwise drop or repeat the whole batch.
+Bodies may be gzipped."""
 
 
 def _outcomes(summary: str) -> Schema:
