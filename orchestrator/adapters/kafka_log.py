@@ -171,9 +171,13 @@ def _headers(producer: str) -> list[tuple[str, bytes]]:
     return [(PRODUCER, producer.encode())] if producer else []
 
 
-@lru_cache(maxsize=1_024)
-def _producer(header: bytes) -> str:
+def _producer(header: bytes | None) -> str:
     """Return the name in the header; '' for anything that is no name."""
+    return _name(header) if header and len(header) <= _PRODUCER_BYTES_MAX else ""
+
+
+@lru_cache(maxsize=1_024)
+def _name(header: bytes) -> str:
     name = header.decode("latin-1")
     return name if _PRODUCER_NAME.fullmatch(name) else ""
 
@@ -261,8 +265,9 @@ class KafkaLogReader:
 def record_of(taken: Any) -> Record:
     """Return aiokafka's record as ours."""
     headers, producer = tuple(taken.headers), ""
-    for name, value in headers:
-        if name == PRODUCER:
-            producer = _producer(value) if value and len(value) <= _PRODUCER_BYTES_MAX else ""
-            headers = tuple(header for header in headers if header[0] != PRODUCER)
+    if len(headers) == 1 and headers[0][0] == PRODUCER:  # As the gateway writes it.
+        headers, producer = (), _producer(headers[0][1])
+    elif headers:
+        producer = next((_producer(value) for name, value in headers if name == PRODUCER), "")
+        headers = tuple(header for header in headers if header[0] != PRODUCER)
     return Record(taken.partition, taken.offset, taken.timestamp, taken.key, taken.value, headers, producer)
