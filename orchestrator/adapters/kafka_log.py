@@ -264,9 +264,10 @@ class KafkaLogReader:
 
 def record_of(taken: Any) -> Record:
     """Return aiokafka's record as ours."""
-    headers, producer = tuple(taken.headers), ""
+    headers: tuple[tuple[str, bytes], ...] = tuple(taken.headers)
+    producer = ""
     if len(headers) == 1 and headers[0][0] == PRODUCER:  # As the gateway writes it.
-        headers, producer = (), _producer(headers[0][1])
+        producer, headers = _producer(headers[0][1]), ()
     elif headers:
         producer = next((_producer(value) for name, value in headers if name == PRODUCER), "")
         headers = tuple(header for header in headers if header[0] != PRODUCER)
