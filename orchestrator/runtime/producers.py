@@ -76,8 +76,14 @@ class Producers:
         for name, tally in list(self._tallies.items()):
             self._judge(name, tally, now_ms)
             if now_ms - tally.heard_at_ms >= SILENT_MS:
-                self._end(name, tally)
+                self._end(name, tally, "Nothing has come for a quarter of an hour.")
                 del self._tallies[name]
+
+    def forget(self) -> None:
+        """End every episode and begin anew: whoever has the partitions from now on sees for itself."""
+        for name, tally in self._tallies.items():
+            self._end(name, tally, "This worker has given its partitions up.")
+        self._tallies.clear()
 
     def _name(self, producer: str) -> str:
         name = producer or DIRECT
@@ -89,7 +95,7 @@ class Producers:
     def _judge(self, name: str, tally: _Tally, now_ms: int) -> None:
         if self._bearable(name, tally):
             if tally.unbearable_at_ms is not None and now_ms - tally.unbearable_at_ms >= CALM_MS:
-                self._end(name, tally)
+                self._end(name, tally, "That has been bearable for a minute.")
         else:
             if tally.unbearable_at_ms is None:
                 log.error("%s", _began(name, tally))
@@ -102,11 +108,11 @@ class Producers:
             return tally.refused == 0
         return tally.records < SAMPLE_MIN or tally.share <= self._share_max
 
-    def _end(self, name: str, tally: _Tally) -> None:
+    def _end(self, name: str, tally: _Tally, why: str) -> None:
         if tally.unbearable_at_ms is None:
             return
         tally.unbearable_at_ms = None
-        log.warning("%s", _ended(name, tally))
+        log.warning("%s %s The latest, at %s", _told(name, tally), why, tally.latest)
         if name != ENGINE:
             metrics.PRODUCER_REFUSED_SHARE.remove(name)
 
@@ -153,10 +159,6 @@ def _began(name: str, tally: _Tally) -> str:
         f"{_told(name, tally)} They are dead letters, and everybody's other events are decided as ever. Mend the "
         f"producer or the tracking plan, then `journey dead-letters redrive`. The latest, at {tally.latest}"
     )
-
-
-def _ended(name: str, tally: _Tally) -> str:
-    return f"{_told(name, tally)} That is bearable again, or nothing more has come. The latest, at {tally.latest}"
 
 
 def _told(name: str, tally: _Tally) -> str:

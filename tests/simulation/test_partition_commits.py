@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import cache
 
 import pytest
+from prometheus_client import REGISTRY
 
 from orchestrator.adapters import memory_state_store
 from orchestrator.core.rulebook import Rulebook, build_rulebook
@@ -380,6 +381,18 @@ async def test_a_flood_of_refusals_stops_nobody_and_neither_does_a_restart_in_it
     assert {one.customer_id for one in done.actions} == {f"c{number}" for number in range(0, FLOOD, 100)}
     letters = [decode_dead_letter(value) for value in await world.published(DEAD_LETTERS)]
     assert ({one.producer for one in letters}, len({one.offset for one in letters})) == ({producer}, FLOOD)
+
+
+async def test_a_worker_that_gives_its_last_partition_up_tells_of_no_producer_any_more() -> None:
+    def share() -> float | None:
+        return REGISTRY.get_sample_value("journey_producer_refused_share", {"producer": "partner"})
+
+    world = World(rulebook(), flooded("partner"))
+    worker = world.worker()
+    await world.run(worker)
+    assert (share() or 0) > 0.9
+    await worker.revoked(0)
+    assert share() is None
 
 
 async def test_what_a_partition_says_on_the_topic_is_the_engines_own_also_out_of_a_predecessors_outbox() -> None:

@@ -75,8 +75,8 @@ def test_an_episode_has_a_gauge_and_one_line_at_its_start_and_one_at_its_end(tol
     assert (told.lines(), share("shop")) == ([], pytest.approx(501 / 1201))
     told.wait(MINUTE)
     assert told.lines() == [
-        "Producer shop had 501 of its latest 1,201 records refused (42%). That is bearable again, or nothing more has "
-        "come. The latest, at partition 3, offset 699: The event is not JSON. Send one JSON object an event."
+        "Producer shop had 501 of its latest 1,201 records refused (42%). That has been bearable for a minute. The "
+        "latest, at partition 3, offset 699: The event is not JSON. Send one JSON object an event."
     ]
     assert share("shop") is None
 
@@ -119,9 +119,23 @@ def test_an_episode_ends_when_its_producer_falls_silent(told: Told) -> None:
     told.wait(14 * MINUTE)
     assert (told.lines(), share("shop")) == ([], 1.0)
     told.wait(MINUTE)
-    assert (len(told.lines()), share("shop")) == (1, None)
+    (line,) = told.lines()
+    assert line.startswith(
+        "Producer shop had 300 of its latest 300 records refused (100%). Nothing has come for a quarter of an hour. "
+    )
+    assert share("shop") is None
     told.wait(MINUTE)
     assert told.lines() == []
+
+
+def test_an_episode_ends_with_the_last_partition(told: Told) -> None:
+    told.send("shop", refused=300)
+    told.send("partner", refused=30)
+    told.lines()
+    told.producers.forget()
+    (line,) = told.lines()
+    assert " This worker has given its partitions up. The latest, at partition 3, offset 299: " in line
+    assert share("shop") is None
 
 
 def test_records_that_no_gateway_wrote_are_one_producers(told: Told) -> None:
