@@ -40,6 +40,7 @@ from connectors.http import (
     retry_after_s,
 )
 from connectors.mail_message import EmailAddress
+from connectors.markup import Markup
 from connectors.protocol import Delivery, Receipt, Result
 
 #: HubSpot's own numbers of the association of an activity with a contact.
@@ -70,7 +71,7 @@ class CrmParams(ActionParams):
     """What the CRM needs: who it is about, and at most one task or note."""
 
     one_of: ClassVar[tuple[tuple[str, ...], ...]] = (("email", "external_id"),)
-    html_params: ClassVar[frozenset[str]] = frozenset({"task_body", "note"})
+    markup: ClassVar[Mapping[str, Markup]] = {"task_body": Markup.HTML, "note": Markup.HTML}
 
     email: EmailAddress | None = Field(None, description="The contact's e-mail address.")
     external_id: str = Field("", max_length=200, description="The contact's id in external_id_property.")

@@ -3,7 +3,7 @@
 The library's own headers parse what they are given: they decode what looks like an encoded word in a name and fold
 the result, so that on some Pythons (3.11.7 is one) ``=?utf-8?q?=0d=0aBcc:...?=`` becomes a header. Here a value is
 encoded once, and what looks like an encoded word in it is encoded too, so that people read it as it was typed. No
-control character reaches a header on any Python: each function raises ``ValueError`` for one, and for what fits no line.
+control character reaches a header on any Python: each function raises ``ValueError`` for one, and for a line too long.
 """
 
 from __future__ import annotations
