@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from html.parser import HTMLParser
-from typing import Any
 from xml.etree import ElementTree
 
 from connectors.markup import Markup
@@ -19,9 +18,10 @@ _ENTITIES = {"&amp;": "&", "&lt;": "<", "&gt;": ">"}
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """An instruction: a tag, a mention, a link."""
+    """An instruction: a tag, a mention, a link. ``values`` are those of a tag's attributes, with their names."""
 
     text: str
+    values: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,8 @@ def read_xml(text: str) -> list[Seen]:
     """Return the elements of an XML document with their attributes, and its texts; raises ``ParseError``."""
 
     def walk(element: ElementTree.Element) -> list[Seen]:
-        attributes = "".join(f" {name}={value!r}" for name, value in sorted(element.attrib.items()))
         inner = [seen for child in element for seen in (*walk(child), *_letters(child.tail))]
-        return [Control(element.tag + attributes), *_letters(element.text), *inner]
+        return [Control(element.tag, tuple(sorted(element.attrib.items()))), *_letters(element.text), *inner]
 
     return walk(ElementTree.fromstring(text))
 
@@ -80,8 +79,8 @@ class _HtmlReader(HTMLParser):
         super().__init__(convert_charrefs=convert_charrefs)
         self.seen: list[Seen] = []
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, Any]]) -> None:
-        self.seen.append(Control(f"{tag} {attrs}"))
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append(Control(tag, tuple((name, value or "") for name, value in attrs)))
 
     def handle_endtag(self, tag: str) -> None:
         self.seen.append(Control(f"/{tag}"))
