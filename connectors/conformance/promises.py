@@ -284,7 +284,12 @@ async def _heard_of(case: Case, connector: Connector, place: Place, typed: str) 
         return as_seen(case, typed)
     refused = receipt.result is Result.REFUSED and bool(receipt.detail)
     expect_that(refused, f"{typed!r} in {place} came to {receipt.result}: {receipt.detail}")
-    return as_seen(case, typed) if case.attempts and typed != HARMLESS else None
+    if typed == HARMLESS:
+        return None
+    expect_that(
+        bool(case.attempts) or receipt.status is None, f"{typed!r} in {place} broke a request: {receipt.detail}"
+    )
+    return as_seen(case, typed) if case.attempts else None
 
 
 # ---------------------------------------------------------------------------------------------- check and close

@@ -57,13 +57,16 @@ def read_mrkdwn(text: str) -> list[Seen]:
 
 
 def read_xml(text: str) -> list[Seen]:
-    """Return the elements of an XML document with their attributes, and its texts; raises ``ParseError``."""
+    """Return the elements of an XML document with their attributes, and its texts; what is no XML is no text either."""
 
     def walk(element: ElementTree.Element) -> list[Seen]:
         inner = [seen for child in element for seen in (*walk(child), *_letters(child.tail))]
         return [Control(element.tag, tuple(sorted(element.attrib.items()))), *_letters(element.text), *inner]
 
-    return walk(ElementTree.fromstring(text))
+    try:
+        return walk(ElementTree.fromstring(text))
+    except ElementTree.ParseError as error:
+        return [Control(f"no XML: {error}")]
 
 
 def read_html(text: str) -> list[Seen]:
