@@ -41,7 +41,8 @@ class ActionParams(BaseModel):
     @classmethod
     def __pydantic_init_subclass__(cls, **_keywords: Any) -> None:
         """Refuse a declaration that nobody reads, because a misspelt ``markup`` would let every value through."""
-        if unknown := sorted(cls.__class_vars__ - ActionParams.__class_vars__):
+        public = {name for name in cls.__class_vars__ if not name.startswith("_")}
+        if unknown := sorted(public - ActionParams.__class_vars__):
             raise TypeError(f"{cls.__name__}.{unknown[0]} is no declaration. Known: markup, one_of.")
         free = cls.model_config.get("extra") == "allow"
         if not free and (unknown := sorted(set(cls.markup) - set(cls.model_fields))):

@@ -22,6 +22,7 @@ _SLACK_LITERAL = frozenset(
 )
 #: Elements of rich text and cells of tables, which Slack shows to the letter.
 _SLACK_LETTERS = frozenset({"text", "raw_text"})
+_VALUE_IN_COMMAND = re.compile(r"<\s*!?\s*\{[{%]")
 _QUOTES = re.compile(r"&#3[49];")
 
 
@@ -52,6 +53,15 @@ class Markup(Enum):
         """Return why no value may be written there; empty where it may be."""
         if self is Markup.MRKDWN and key == "text" and holder.get("type") == "markdown":
             return 'a block of type "markdown" takes no values, which cannot be escaped there: write a "section"'
+        return ""
+
+    def text_fault(self, text: str) -> str:
+        """Return why an author's text with ``{{ value }}`` in it cannot be written so; empty where it can."""
+        if self is Markup.MRKDWN and _VALUE_IN_COMMAND.search(text):
+            return (
+                "a value right after < or <! could be !channel: begin the link yourself, as in "
+                "<https://crm.example/{{ event.id }}|open>, or write an address without < >, which Slack makes a link"
+            )
         return ""
 
     def escaped_inside(self, value: Any) -> Any:

@@ -280,6 +280,8 @@ def _compiled_text(text: str, markup: Markup | None) -> tuple[_Node, Reads]:
         return node, Reads(frozenset({node.parts}), frozenset(), whole)
     if _NOW.search(text):
         raise TemplateFault('"now" has no meaning here: the same decision must always render the same text')
+    if markup is not None and (fault := markup.text_fault(text)):
+        raise TemplateFault(fault)
     compiled, analysis = _parsed(text, markup is not None)
     filters = dialect.TEXT.filters
     for name in analysis.filters:

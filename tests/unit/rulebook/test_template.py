@@ -313,6 +313,17 @@ def test_a_markdown_block_takes_no_values() -> None:
         mrkdwn([{"type": "markdown", "text": "Hello {{ event.note }}"}])
 
 
+@pytest.mark.parametrize(
+    "written",
+    ["<{{ event.url }}|open>", "< {{ event.url }}>", "<!{{ event.note }}>", "<{% if event.url %}x{% endif %}>"],
+)
+def test_a_value_is_never_the_beginning_of_what_slack_obeys(written: str) -> None:
+    with pytest.raises(TemplateFault, match=r"^a value right after < or <! could be !channel"):
+        mrkdwn(written)
+    with pytest.raises(TemplateFault):
+        mrkdwn([{"type": "section", "text": {"type": "mrkdwn", "text": written}}])
+
+
 def test_a_value_in_twiml_is_text_in_xml() -> None:
     written = "<Response><Say>{{ event.note }}</Say></Response>"
     shown = compiled_template("t", {"p": written}, markup={"p": Markup.XML}).render(TYPED_FACTS)["p"]
