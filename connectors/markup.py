@@ -65,11 +65,16 @@ class Markup(Enum):
         return ""
 
     def escaped_inside(self, value: Any) -> Any:
-        """Return a value of any shape with every text in it escaped that would be shown."""
+        """Return a value of any shape with every text in it escaped that would be shown.
+
+        Raises ``ValueError`` where it holds a text that cannot be.
+        """
         match value:
             case str():
                 return self.escaped(value)
             case Mapping():
+                if fault := next(filter(None, (self.value_fault(str(key), value) for key in value)), ""):
+                    raise ValueError(fault)
                 return {
                     key: item if self.is_literal(str(key), value) else self.escaped_inside(item)
                     for key, item in value.items()

@@ -311,6 +311,9 @@ def test_a_markdown_block_takes_no_values() -> None:
     assert mrkdwn([{"type": "markdown", "text": "[read](https://shop.example)"}])
     with pytest.raises(TemplateFault, match=r'^a block of type "markdown" takes no values'):
         mrkdwn([{"type": "markdown", "text": "Hello {{ event.note }}"}])
+    whole = compiled_template("t", {"p": "{{ event.blocks }}"}, markup={"p": Markup.MRKDWN})
+    with pytest.raises(MissingTemplateValue, match=r'cannot be rendered: a block of type "markdown" takes no values'):
+        whole.render({"event": {"blocks": [{"type": "markdown", "text": "[click](https://evil.example)"}]}})
 
 
 @pytest.mark.parametrize(
