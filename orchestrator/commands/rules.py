@@ -135,7 +135,10 @@ def backtest(  # noqa: PLR0913, PLR0917 - each is an option of the command.
     rules: Rules = None,
     data: Data = None,
     kafka: Annotated[bool, typer.Option("--kafka", help="With 'topic': read Kafka, not the embedded log.")] = False,
-    until: Annotated[str | None, typer.Option(help="Fire timers up to this moment (RFC 3339).")] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(help="Fire timers up to this moment (RFC 3339), or for this span after the last event: 7d."),
+    ] = None,
     against: Annotated[
         Path | None, typer.Option(help="Other rules: show whose outcome differs from what these would have done.")
     ] = None,
@@ -143,7 +146,7 @@ def backtest(  # noqa: PLR0913, PLR0917 - each is an option of the command.
 ) -> None:
     """Replay events through the rules on a virtual clock, with every limit, and show what they would have done."""
     from orchestrator.roles import backtest as replays  # noqa: PLC0415
-    from orchestrator.roles.backtest_text import backtest_tables, comparison_table  # noqa: PLC0415
+    from orchestrator.roles.backtest_text import armed_line, backtest_tables, comparison_table  # noqa: PLC0415
 
     settings = settings_with(rules=rules, data=data)
     found = asyncio.run(replays.run_backtest(settings, events, kafka=kafka, until=until))
@@ -155,6 +158,8 @@ def backtest(  # noqa: PLR0913, PLR0917 - each is an option of the command.
     else:
         for table in (*backtest_tables(found), *([] if changes is None else [comparison_table(changes)])):
             out.print(table, markup=False)
+        if text := armed_line(found.armed()):
+            out.print(text, markup=False, highlight=False, soft_wrap=True)
         for line in found.refused:
             text = f"line {line.number} refused: {line.refused} {line.refused.remedy}"
             out.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -9,6 +9,7 @@ dispatcher has it already.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import msgspec
 
@@ -44,6 +45,20 @@ def expect(
         kind=action.kind,
         standbys=list(standbys),
     )
+
+
+def receipt_properties(action: Action, detail: str = "") -> dict[str, Any]:
+    """Return the properties that every receipt of an action has; ``detail`` says for people what came of it."""
+    return {
+        "action_id": action.id,
+        "connector": action.connector,
+        "kind": action.kind,
+        "rule": action.rule,
+        "journey": action.journey,
+        "detail": detail,
+        "reference": "",
+        "attempts": 0,
+    }
 
 
 def settle(turn: Turn, event: Event) -> None:

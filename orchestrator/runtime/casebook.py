@@ -18,6 +18,7 @@ from orchestrator.core.rulebook import Rulebook
 from orchestrator.core.state import CustomerState
 from orchestrator.rulebook.cases import CaseDefinition, CaseFile, ExpectedAction, ExpectedDecision
 from orchestrator.rulebook.tracking_plan import TrackingPlan
+from orchestrator.runtime.deliveries import receipts_in
 from orchestrator.runtime.replay import Replayed, replay
 
 
@@ -80,7 +81,7 @@ def run_case(rulebook: Rulebook, plan: TrackingPlan, case: CaseDefinition) -> Ca
         consents={purpose: (given, 0) for purpose, given in case.customer.consents.items()},
     )
     log = sorted(_events(case), key=lambda event: event.received_at_ms)
-    done = replay(rulebook, log, until_ms=case.until_ms, states={case.customer.id: state})
+    done = replay(rulebook, log, until_ms=case.until_ms, states={case.customer.id: state}, told=receipts_in(log))
     differences = (
         *_failures(case, done),
         *_action_differences(rulebook, case, done),

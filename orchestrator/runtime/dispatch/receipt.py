@@ -17,6 +17,7 @@ from orchestrator.core.event import (
     ACTION_FAILED,
     ACTION_SCHEDULED,
 )
+from orchestrator.core.receipt import receipt_properties
 from orchestrator.runtime.dispatch.attempt import attempts_of, is_mark
 from orchestrator.runtime.dispatch.queue import GIVEN_UP
 from orchestrator.runtime.dispatch.step import Outcome, Settle
@@ -60,17 +61,7 @@ def receipt_event(
         "type": event_type,
         "customer_id": action.customer_id,
         "occurred_at": at_ms,
-        "properties": {
-            "action_id": action.id,
-            "connector": action.connector,
-            "kind": action.kind,
-            "rule": action.rule,
-            "journey": action.journey,
-            "detail": detail,
-            "reference": "",
-            "attempts": 0,
-            **more,
-        },
+        "properties": receipt_properties(action, detail) | dict(more),
         "source": DISPATCHER,
     }
     return _event(action, event)
