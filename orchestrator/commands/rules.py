@@ -74,7 +74,9 @@ def test(path: Folder = Path("rules"), json: Json = False) -> None:
 
 def _print_differences(result: Any) -> None:
     case = result.case
-    table = Table(title=f"{case.file}:{case.line}  case “{case.name}”", title_justify="left", show_lines=True)
+    title = f"{case.file}:{case.line}  case “{case.name}”"
+    out.print(title, style="italic", markup=False, highlight=False, soft_wrap=True)
+    table = Table(show_lines=True)
     for column in ("line", "expected", "got"):
         table.add_column(column, overflow="fold")
     for difference in result.differences:

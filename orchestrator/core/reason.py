@@ -45,6 +45,8 @@ class Reason(Enum):
     GOAL_REACHED = "goal_reached"
     RUN_ENDED = "run_ended"
     COMPLETED = "completed"
+    TRAIT_SET = "trait_set"
+    STAGE_SET = "stage_set"
     STEP_GONE = "step_gone"  # the version in force no longer has the step that the play would go on at
     CONSENT_WITHDRAWN = "consent_withdrawn"
     LATE_EVENT = "late_event"  # an event of the past that would have prevented the decision

@@ -80,9 +80,9 @@ def replay(  # noqa: PLR0913 - each is a fact about the log, with the usual one 
     Timers fire for ``after_ms`` after the last event, or up to ``until_ms`` where that is later. ``states`` are what is
     known before. ``partition_of`` tells a customer's partition, since what is learned from outcomes is learned per
     partition. Events that decisions emit (merges of customers) follow the event behind them; without ``emits`` they do
-    not, for a log that a worker has written them to. With ``told``, which is what ``receipts_in`` finds in this log, every action
-    that it does not name is assumed to be delivered (see ``deliveries``); without, the journeys hear of no delivery
-    but those in the log.
+    not, for a log that a worker has written them to. ``told`` is what ``receipts_in`` finds in this log: every action
+    that it does not name is assumed to be delivered (see ``deliveries``). Without ``told`` the journeys hear of no
+    delivery but those in the log.
     """
     kept = _States(states or {})
     models: defaultdict[int, BetaBernoulli] = defaultdict(BetaBernoulli)

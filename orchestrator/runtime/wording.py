@@ -282,6 +282,8 @@ _REASONS: dict[Reason, Callable[[Detail], str]] = {
     Reason.GOAL_REACHED: lambda detail: "the journey's goal was reached",
     Reason.RUN_ENDED: lambda detail: "the run ended",
     Reason.COMPLETED: lambda detail: "its program came to its end",
+    Reason.TRAIT_SET: lambda detail: f"it set the trait {detail.get('trait')}",
+    Reason.STAGE_SET: lambda detail: f"it moved the run to stage {detail.get('stage')}",
     Reason.CONSENT_WITHDRAWN: lambda detail: "consent was withdrawn",
     Reason.LATE_EVENT: lambda detail: "a late event would have prevented it",
     Reason.EXECUTION_FAILED: lambda detail: "the connector could not deliver it",

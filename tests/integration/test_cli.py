@@ -412,16 +412,36 @@ def jsonl(path: Path, *events: Mapping[str, Any]) -> Path:
 
 
 def test_backtest_shows_what_a_file_of_events_would_have_brought_about(tmp_path: Path, rules: Path) -> None:
+    """The visit is booked an hour after the call was made: it takes nothing back, and its reminder is still to come."""
     events = ["--events", str(jsonl(tmp_path / "events.jsonl", KNOWN, LEAD, LEAD, VISIT)), "--rules", str(rules)]
     done = journey("backtest", *events)
     found = json.loads(journey("backtest", *events, "--json").stdout)
     assert done.returncode == 0
     assert "4 events of 1 customers, 1 duplicates" in done.stdout
+    assert "1 timer is still armed, the last until 2026-03-04T03:30:00.000Z. --until" in done.stdout
+    assert [found["timers_armed"], found["last_timer_due_at"]] == [1, "2026-03-04T03:30:00.000Z"]
     assert decided(found) == [("lead-callback", "voice")]
-    assert [one["id"] for one in found["actions"] if one.get("cancel")] == [found["actions"][0]["id"]]
+    call = {"rule": "lead-callback", "arm": "", "connector": "voice", "hour": "2026-03-02T09:00Z"}
+    assert found["volume"] == [{**call, "measure": "sent", "number": 1}]
+    assert found["deliveries"] == [{"id": found["actions"][0]["id"], "fate": "sent"}]
 
-    later = json.loads(journey("backtest", *events, "--until", "2026-03-04T12:00:00+05:30", "--json").stdout)
-    assert decided(later) == [("lead-callback", "voice"), ("visit-reminder", "sms")]
+    for horizon in ("2026-03-04T12:00:00+05:30", "2d"):
+        later = json.loads(journey("backtest", *events, "--until", horizon, "--json").stdout)
+        assert decided(later) == [("lead-callback", "voice"), ("visit-reminder", "sms")]
+
+
+def test_backtest_believes_the_receipts_in_a_file(tmp_path: Path, rules: Path) -> None:
+    path, options = tmp_path / "events.jsonl", ["--rules", str(rules), "--json"]
+    before = json.loads(journey("backtest", "--events", str(jsonl(path, KNOWN, LEAD)), *options).stdout)
+    failed = {
+        "id": "r1",
+        "type": "action_failed",
+        "customer_id": "asha",
+        "occurred_at": "2026-03-02T15:05:00+05:30",
+        "properties": {"action_id": before["actions"][0]["id"]},
+    }
+    found = json.loads(journey("backtest", "--events", str(jsonl(path, KNOWN, LEAD, failed)), *options).stdout)
+    assert [one["fate"] for one in found["deliveries"]] == ["failed"]
 
 
 def decided(found: Mapping[str, Any]) -> list[tuple[str, str]]:
