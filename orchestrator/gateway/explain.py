@@ -8,7 +8,6 @@ from typing import Annotated, Protocol
 from fastapi import APIRouter, Query
 
 from orchestrator.core.moment import number_or_text, parse_moment
-from orchestrator.core.rulebook import Rulebook
 from orchestrator.core.state import CustomerState
 from orchestrator.gateway.backend import Actions, Customers
 from orchestrator.gateway.customer_path import CustomerId
@@ -17,6 +16,7 @@ from orchestrator.gateway.problem import Problem
 from orchestrator.runtime.explain import explain
 from orchestrator.runtime.ports import Clock
 from orchestrator.runtime.timeline import ENTRIES_MAX, History
+from orchestrator.runtime.walk import RulebookPast
 
 #: Actions that an export looks for.
 ACTIONS_MAX = 1_000
@@ -29,8 +29,8 @@ class Past(Protocol):
         """Return what is kept of a customer's past; an empty history for one who is not known."""
         ...
 
-    def rulebook(self) -> Rulebook:
-        """Return the rulebook in force."""
+    def rulebooks(self) -> RulebookPast:
+        """Return what knows which rulebook was in force when."""
         ...
 
 
@@ -52,19 +52,19 @@ def explain_router(past: Past, customers: Customers, actions: Actions, clock: Cl
 
     @router.get("/explain", summary="Why a rule did or did not act for a customer")
     async def explained(customer_id: CustomerId, rules: Rules = None, at: At = None) -> ExplainedView:
-        at_ms = _past_moment(at, clock.now_ms())
+        now_ms = clock.now_ms()
+        at_ms = _past_moment(at, now_ms)
         history, state = await _known(past, customers, customer_id)
-        rulebook = past.rulebook()
+        rulebooks = past.rulebooks()
+        rulebook = await asyncio.to_thread(rulebooks.in_force_at, now_ms if at_ms is None else at_ms)
         for rule in rules or ():
             if rule not in rulebook.rules:
                 known = ", ".join(sorted(rulebook.rules))
-                raise Problem(
-                    404, "unknown_rule", f'There is no rule "{rule}" in force.', remedy=f"There are: {known}."
-                )
+                then = "" if at is None else f" at {at}"
+                detail = f'There is no rule "{rule}" in force{then}.'
+                raise Problem(404, "unknown_rule", detail, remedy=f"There are: {known}.")
         # In a thread, since a long past takes some ten milliseconds to decide again and events must not wait for it.
-        found = await asyncio.to_thread(
-            explain, rulebook, history, state, now_ms=clock.now_ms(), at_ms=at_ms, rules=rules
-        )
+        found = await asyncio.to_thread(explain, rulebooks, history, state, now_ms=now_ms, at_ms=at_ms, rules=rules)
         return ExplainedView.model_validate(found)
 
     @router.get("/export", summary="Everything that is known about a customer")

@@ -22,7 +22,7 @@ from orchestrator.rulebook.gather import role_of
 from orchestrator.rulebook.load import Loaded, folder_files, load_rulebook, load_rulebook_files, version_of
 from orchestrator.rulebook.problem import Severity, rendered
 from orchestrator.runtime.ports import EventLog, Record
-from orchestrator.runtime.shelf import Published, Shelf, check_size
+from orchestrator.runtime.shelf import Active, Published, Shelf, check_size
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +67,14 @@ class RulebookInForce:
     def current(self) -> Rulebook:
         """The rulebook in force."""
         return self._current
+
+    def in_force_at(self, at_ms: int) -> Rulebook:
+        """Return the rulebook that was in force at a log time. A folder remembers no other than its present one."""
+        return self._current
+
+    def version(self, version: str) -> Rulebook | None:
+        """Return a version as it was when it was last in force, None when it cannot be had."""
+        return self._current if version == self._current.version else None
 
     def switch(self, loaded: Loaded, rulebook: Rulebook) -> None:
         """Put another rulebook into force, at once and as a whole."""
@@ -206,6 +214,33 @@ class PublishedRulebooks(RulebookInForce):
                 raise KeyError(version) from refused
         return self._books[version][1]
 
+    def in_force_at(self, at_ms: int) -> Rulebook:
+        """Return the rulebook that was in force at a log time, and that knows since when it counts what.
+
+        Before the first activation that is remembered, and for a version that is refused today, it is the nearest
+        one that can be had.
+        """
+        activations = self._shelf.activations()
+        found = next((one for one in reversed(activations) if one.since_ms <= at_ms), None)
+        if found is None:
+            found = activations[0] if activations else None
+        if found is None or found is self._shelf.active:
+            return self._current
+        try:
+            return self._as_of(self.book(found.version), found)
+        except KeyError:
+            return self._current
+
+    def version(self, version: str) -> Rulebook | None:
+        """Return a version as it was when it was last in force, None when it cannot be had."""
+        if version == self._current.version:
+            return self._current
+        found = next((one for one in reversed(self._shelf.activations()) if one.version == version), None)
+        try:
+            return None if found is None else self._as_of(self.book(version), found)
+        except KeyError:
+            return None
+
     async def draft(self, loaded: Loaded) -> Rulebook:
         """Return a checked rulebook as it would be in force if it were published now."""
         rulebook = await asyncio.to_thread(compile_loaded, loaded, self._workspace)
@@ -271,14 +306,16 @@ class PublishedRulebooks(RulebookInForce):
 
     def _in_force(self, book: Rulebook) -> Rulebook:
         """Return a compiled version as it is in force: with its history and the versions before it."""
+        return self._as_of(book, self._shelf.active)
+
+    def _as_of(self, book: Rulebook, activation: Active | None) -> Rulebook:
+        """Return a compiled version as it was in force by an activation; None is what a folder holds."""
         earlier = _Earlier(self)
-        earlier.current = replace(book, aggregates_since=self._since(), earlier=earlier)
+        earlier.current = replace(book, aggregates_since=_kept_since(activation), earlier=earlier)
         return earlier.current
 
     def _since(self) -> dict[str, int]:
-        """Return since when the active version's aggregates are kept; those from the beginning need no mention."""
-        active = self._shelf.active
-        return {} if active is None else {name: at_ms for name, at_ms in active.aggregates_since.items() if at_ms}
+        return _kept_since(self._shelf.active)
 
     # ----------------------------------------------------------------------------------------- publishing
 
@@ -338,6 +375,11 @@ class PublishedRulebooks(RulebookInForce):
     async def _activate(self, version: str, author: str, watched: str | None = None) -> None:
         await self._log.append([self._shelf.activation(version, author=author, folder=watched)])
         await self.catch_up()
+
+
+def _kept_since(activation: Active | None) -> dict[str, int]:
+    """Return since when a version's aggregates are kept; those from the beginning need no mention."""
+    return {} if activation is None else {name: at_ms for name, at_ms in activation.aggregates_since.items() if at_ms}
 
 
 async def _read_to_end(shelf: Shelf, topic: RulebookTopic) -> None:

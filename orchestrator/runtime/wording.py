@@ -155,13 +155,22 @@ def gap_text(traced: Trace) -> str:
         case Gap.UNLIKE_TYPES:
             return "the two values cannot be compared"
         case Gap.WINDOW_UNSEEN:
-            return "counting began after its window did"
+            return _unseen_text(condition, traced.since_ms)
         case Gap.NEVER_HAPPENED:
             return "it never happened, and the rule does not say what then"
         case Gap.NO_RUN_NAMED:
             return "the event belongs to no run"
         case _:
             assert_never(traced.gap)
+
+
+def _unseen_text(condition: Condition, since_ms: int) -> str:
+    began = f"counting began at {moment_text(since_ms)}"
+    match condition:
+        case CountOf(within_ms=within_ms) | SumOf(within_ms=within_ms) if within_ms:
+            return f"{began}, so the last {shown_span(within_ms)} are known from {moment_text(since_ms + within_ms)} on"
+        case _:
+            return f"{began}, after the customer was first seen"
 
 
 _OWNERS = {

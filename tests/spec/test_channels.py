@@ -173,7 +173,7 @@ def test_a_stop_said_by_either_id_holds_when_they_become_one(tell: Tell) -> None
 def explained(story: Story, until: str) -> Explanation:
     told = story.told(until)
     history = History(story.customer_id, story.events, told.records, [], bounded=False)
-    answer = explain(story.rulebook, history, told.state, now_ms=story.moment(until))
+    answer = explain(story, history, told.state, now_ms=story.moment(until))
     return answer.explanations[0]
 
 

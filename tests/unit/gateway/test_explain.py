@@ -73,8 +73,14 @@ class Known:
         self._done = replay(self._rulebook, self._events)
         self.customer_id = "c1"
 
-    def rulebook(self) -> Rulebook:
+    def rulebooks(self) -> Known:
+        return self
+
+    def in_force_at(self, at_ms: int) -> Rulebook:
         return self._rulebook
+
+    def version(self, version: str) -> Rulebook | None:
+        return self._rulebook if version == self._rulebook.version else None
 
     async def history(self, customer_id: str) -> History:
         if not self.available:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from orchestrator.core.reason import Reason
 from orchestrator.rulebook.cases import CaseFile, read_cases
 from orchestrator.rulebook.problem import Report, rendered
 from orchestrator.rulebook.reading import parsed
@@ -76,5 +77,5 @@ cases:
         'rules/a.cases.yaml:7  case "x"\n'
         '    unknown reason "becuase". Known: already_in_play, arbitration_lost, cap_reached, '
         "channel_withdrawn, completed, consent_missing, consent_withdrawn, cooldown, duplicate_event, erased, "
-        'execution_failed, exited and 20 more. Did you mean "erased"?'
+        f'execution_failed, exited and {len(Reason) - 12} more. Did you mean "erased"?'
     )
