@@ -141,6 +141,10 @@ def backtest(  # noqa: PLR0913, PLR0917 - each is an option of the command.
         str | None,
         typer.Option(help="Fire timers up to this moment (RFC 3339), or for this span after the last event: 7d."),
     ] = None,
+    cold: Annotated[
+        bool,
+        typer.Option("--cold", help="Begin to count with the log, as if the rules were published at its beginning."),
+    ] = False,
     against: Annotated[
         Path | None, typer.Option(help="Other rules: show whose outcome differs from what these would have done.")
     ] = None,
@@ -151,10 +155,11 @@ def backtest(  # noqa: PLR0913, PLR0917 - each is an option of the command.
     from orchestrator.roles.backtest_text import armed_line, backtest_tables, comparison_table  # noqa: PLC0415
 
     settings = settings_with(rules=rules, data=data)
-    found = asyncio.run(replays.run_backtest(settings, events, kafka=kafka, until=until))
+    options = replays.options_of(until, cold=cold)
+    found = asyncio.run(replays.run_backtest(settings, events, kafka=kafka, options=options))
     changes = None
     if against is not None:
-        changes = asyncio.run(replays.run_comparison(settings, against, events, kafka=kafka, until=until))
+        changes = asyncio.run(replays.run_comparison(settings, against, events, kafka=kafka, options=options))
     if json:
         print_json(found.as_json() | ({} if changes is None else {"changes": changes}))
     else:

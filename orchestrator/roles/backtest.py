@@ -29,14 +29,18 @@ from orchestrator.runtime.rulebooks import FolderRulebooks, RulebookInForce, com
 from orchestrator.settings import Settings
 
 
-class Until(NamedTuple):
-    """How far timers fire: up to a moment, or for a span after the last event, whichever is later."""
+class Options(NamedTuple):
+    """How a log is replayed: timers fire up to a moment, or for a span after the last event, whichever is later.
 
-    moment_ms: int | None = None
+    ``cold``: counts begin with the log, as if the rules had been published then for customers who were known already.
+    """
+
+    until_ms: int | None = None
     after_ms: int = 0
+    cold: bool = False
 
 
-_TO_THE_LAST_EVENT = Until()
+_AS_IT_WAS = Options()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,36 +110,37 @@ class Armed(NamedTuple):
     last_due_ms: int | None
 
 
-async def run_backtest(settings: Settings, source: str, *, kafka: bool, until: str | None) -> Backtest:
+async def run_backtest(settings: Settings, source: str, *, kafka: bool, options: Options) -> Backtest:
     """Replay a file, or the log of this deployment (``topic``), through the rules of the settings."""
     rulebooks = FolderRulebooks(settings.rules, settings.workspace)
-    return await _backtest_of(settings, rulebooks, source, kafka=kafka, until=_until_of(until))
+    return await _backtest_of(settings, rulebooks, source, kafka=kafka, options=options)
 
 
 async def run_comparison(
-    settings: Settings, against: Path, source: str, *, kafka: bool, until: str | None
+    settings: Settings, against: Path, source: str, *, kafka: bool, options: Options
 ) -> list[OutcomeChange]:
     """Replay the same events through the rules of ``against`` and through those of the settings; see the changes."""
     before = FolderRulebooks(against, settings.workspace).loaded
     after = FolderRulebooks(settings.rules, settings.workspace).loaded
-    return await compare_backtests(settings, before, after, source, kafka=kafka, until=_until_of(until))
+    return await compare_backtests(settings, before, after, source, kafka=kafka, options=options)
 
 
-def _until_of(text: str | None) -> Until:
-    if text is None:
-        return _TO_THE_LAST_EVENT
-    if (after_ms := parsed_span_ms(text)) is not None:
-        return Until(after_ms=after_ms)
-    if (moment_ms := parse_moment(text)) is not None:
-        return Until(moment_ms)
+def options_of(until: str | None, *, cold: bool) -> Options:
+    """Return the options of a command; raise ``ConfigurationError`` for an ``until`` that is no moment and no span."""
+    if until is None:
+        return Options(cold=cold)
+    if (after_ms := parsed_span_ms(until)) is not None:
+        return Options(after_ms=after_ms, cold=cold)
+    if (moment_ms := parse_moment(until)) is not None:
+        return Options(moment_ms, cold=cold)
     raise ConfigurationError(
-        f'--until "{text}" is neither a moment nor a span. Write RFC 3339 with an offset, 2026-03-02T10:00:00Z, or how '
-        "long after the last event timers still fire: 7d."
+        f'--until "{until}" is no moment and no span. Write RFC 3339 with an offset, 2026-03-02T10:00:00Z, or how long '
+        "after the last event timers still fire: 7d."
     )
 
 
 async def _backtest_of(
-    settings: Settings, rulebooks: RulebookInForce, source: str, *, kafka: bool, until: Until
+    settings: Settings, rulebooks: RulebookInForce, source: str, *, kafka: bool, options: Options
 ) -> Backtest:
     intake = intake_of(settings, rulebooks)
     number_of: Callable[[str], int] = _only_partition
@@ -145,12 +150,12 @@ async def _backtest_of(
         number_of = numbering(settings, intake)
     if source != "topic":
         told = receipts_in(_only_events(read_events(Path(source), intake))) if _names_actions(Path(source)) else {}
-        return backtest(rulebooks, read_events(Path(source), intake), told, until, number_of)
+        return backtest(rulebooks, read_events(Path(source), intake), told, options, number_of)
     if kafka:
         logged = await events_of_kafka(settings, intake)
     else:
         logged = await events_of_embedded(settings.data, intake)
-    return backtest(rulebooks, logged, receipts_in(_only_events(logged)), until, number_of, emits=False)
+    return backtest(rulebooks, logged, receipts_in(_only_events(logged)), options, number_of, emits=False)
 
 
 def _names_actions(path: Path) -> bool:
@@ -176,7 +181,7 @@ def _only_partition(customer_id: str) -> int:
 
 
 async def compare_backtests(
-    settings: Settings, before: Loaded, after: Loaded, source: str, *, kafka: bool, until: Until = _TO_THE_LAST_EVENT
+    settings: Settings, before: Loaded, after: Loaded, source: str, *, kafka: bool, options: Options = _AS_IT_WAS
 ) -> list[OutcomeChange]:
     """Replay the same events through two checked rulebooks; return the customers whose outcome differs, by id.
 
@@ -188,7 +193,7 @@ async def compare_backtests(
             RulebookInForce(loaded, compile_loaded(loaded, settings.workspace)),
             source,
             kafka=kafka,
-            until=until,
+            options=options,
         )
         for loaded in (before, after)
     ]
@@ -221,7 +226,7 @@ def backtest(
     rulebooks: RulebookInForce,
     found: Iterable[Event | RefusedLine],
     told: Mapping[str, int],
-    until: Until,
+    options: Options,
     partition_of: Callable[[str], int] = _only_partition,
     *,
     emits: bool = True,
@@ -243,8 +248,7 @@ def backtest(
     replayed = replay(
         rulebooks.current,
         events(),
-        until_ms=until.moment_ms,
-        after_ms=until.after_ms,
+        **options._asdict(),
         partition_of=partition_of,
         emits=emits,
         told=told,

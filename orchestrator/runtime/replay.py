@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 
 import msgspec
 
@@ -21,18 +22,22 @@ from orchestrator.core.state import CustomerState, decode_state, encode_state
 from orchestrator.runtime.deliveries import Deliveries, Delivery, Fate
 from orchestrator.runtime.sequencer import Failure, Sequencer
 
+#: When a customer was first seen of whom only that is known.
+_LONG_AGO_MS = 1
+
 
 class _States(MutableMapping[str, CustomerState]):
-    """Customers, each with the empty state until something happens to them.
+    """Customers, each with the state ``unseen`` until something happens to them.
 
     Kept encoded, as a worker keeps them: what lies all over memory takes longer to reach than to decode.
     """
 
-    def __init__(self, states: Mapping[str, CustomerState]) -> None:
+    def __init__(self, states: Mapping[str, CustomerState], unseen: CustomerState) -> None:
+        self._unseen = encode_state(unseen)
         self._encoded = {customer_id: encode_state(state) for customer_id, state in states.items()}
 
     def __getitem__(self, customer_id: str) -> CustomerState:
-        return decode_state(self._encoded.get(customer_id))
+        return decode_state(self._encoded.get(customer_id, self._unseen))
 
     def __setitem__(self, customer_id: str, state: CustomerState) -> None:
         self._encoded[customer_id] = encode_state(state)
@@ -74,6 +79,7 @@ def replay(  # noqa: PLR0913 - each is a fact about the log, with the usual one 
     states: Mapping[str, CustomerState] | None = None,
     emits: bool = True,
     told: Mapping[str, int] | None = None,
+    cold: bool = False,
 ) -> Replayed:
     """Decide a log from its beginning. Events come in log order: their ``received_at_ms`` never runs backwards.
 
@@ -82,9 +88,14 @@ def replay(  # noqa: PLR0913 - each is a fact about the log, with the usual one 
     partition. Events that decisions emit (merges of customers) follow the event behind them; without ``emits`` they do
     not, for a log that a worker has written them to. ``told`` is what ``receipts_in`` finds in this log: every action
     that it does not name is assumed to be delivered (see ``deliveries``). Without ``told`` the journeys hear of no
-    delivery but those in the log.
+    delivery but those in the log. ``cold`` takes everybody for known before the log, and the rulebook for published at
+    its beginning: a count is unknown until its window has passed since, as it would be live.
     """
-    kept = _States(states or {})
+    log = iter(log)
+    first = next(log, None)
+    if cold and first is not None:
+        rulebook = replace(rulebook, aggregates_since=dict.fromkeys(rulebook.kept_aggregates(), first.received_at_ms))
+    kept = _States(states or {}, CustomerState(first_seen_ms=_LONG_AGO_MS if cold else 0))
     models: defaultdict[int, BetaBernoulli] = defaultdict(BetaBernoulli)
     sequencer = Sequencer(rulebook, kept, lambda customer_id: models[partition_of(customer_id)])
     sequencer.expect(
@@ -93,7 +104,7 @@ def replay(  # noqa: PLR0913 - each is a fact about the log, with the usual one 
     deliveries = None if told is None else Deliveries(told)
     playback = _Playback(sequencer, deliveries)
     last_ms = 0
-    for event in log:
+    for event in log if first is None else chain((first,), log):
         last_ms = event.received_at_ms
         playback.apply(event, emits)
     playback.advance(max(last_ms + after_ms, until_ms or 0))

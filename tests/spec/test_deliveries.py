@@ -184,3 +184,24 @@ def test_a_rule_under_another_name_gives_the_same_volume_on_a_log_with_receipts(
     renamed = tell(CART.replace("id: nudge", "id: reminder"), consents={"marketing": True})
     renamed.events = story.events
     assert fates(replayed(renamed, "365d")) == fates(replayed(story, "365d")) == [("sms", "sent")] * 20
+
+
+COUNTED = CART.replace("    do: [", "    when: {count: product_viewed, within: 7d, op: lte, value: 1}\n    do: [")
+
+
+@pytest.mark.parametrize(
+    ("viewed", "left", "warm", "cold"), [("1d", "2d", 1, 0), ("1d", "6d23h", 1, 0), ("1d", "7d", 1, 1)]
+)
+def test_a_cold_replay_knows_a_count_once_its_window_has_passed(
+    tell: Tell, viewed: str, left: str, warm: int, cold: int
+) -> None:
+    """Live, a count that is published anew is unknown for whoever was a customer before."""
+    story = tell(COUNTED, consents={"marketing": True})
+    story.happens("0s", "consent_changed", marketing=True)
+    story.happens(viewed, "product_viewed", sku="s1")
+    story.happens(left, "cart_updated", cart_id="k1", total=80)
+    until_ms = story.moment("30d")
+    sent = [
+        len(replay(story.rulebook, story.events, until_ms=until_ms, told={}, cold=one).sent()) for one in (False, True)
+    ]
+    assert sent == [warm, cold]
