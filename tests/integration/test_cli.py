@@ -111,7 +111,8 @@ MISUSES = {
     "a moment without an offset": Misuse(
         ("backtest", "--events", "README.md", "--until", "yesterday"),
         2,
-        '--until "yesterday" is no moment. Write RFC 3339 with an offset: 2026-03-02T10:00:00Z.',
+        '--until "yesterday" is no moment and no span. Write RFC 3339 with an offset, 2026-03-02T10:00:00Z, or how '
+        "long after the last event timers still fire: 7d.",
     ),
     "no gateway": Misuse(
         ("dead-letters", "list", "--url", NOBODY),
