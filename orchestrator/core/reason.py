@@ -52,6 +52,9 @@ class Reason(Enum):
     LATE_EVENT = "late_event"  # an event of the past that would have prevented the decision
     REENTRY_WAIT = "reentry_wait"
     DUPLICATE_EVENT = "duplicate_event"
-    EXECUTION_FAILED = "execution_failed"  # the connector's receipt released a reservation
+    EXECUTION_FAILED = (
+        "execution_failed"  # the connector's receipt says that it was not, or may not have been, delivered
+    )
+    ARRIVED_LATE = "arrived_late"  # a late receipt: the action that a fallback took the place of has arrived
     MERGED = "merged"  # the customer was united with another id of theirs
     ERASED = "erased"  # the customer was erased; the line is the only one that stays

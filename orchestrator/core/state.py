@@ -79,6 +79,7 @@ class Standby(msgspec.Struct, array_like=True, gc=False):
     counted: list[str]  # limit counters that it will count against
     consent: list[str] = []
     withdrawn: bool = False  # taken back before it was needed
+    on_unknown: bool = False  # sent also when nobody knows whether the action arrived
 
 
 class Pending(msgspec.Struct, array_like=True, gc=False):
@@ -94,6 +95,7 @@ class Pending(msgspec.Struct, array_like=True, gc=False):
     withdrawn: bool = False  # taken back; the receipt decides whether in time
     kind: str = ""
     standbys: list[Standby] = []  # in the order in which they are tried
+    instead_of: list[str] = []  # the actions that it is sent in place of, the first one first
 
 
 class Trial(msgspec.Struct, array_like=True, gc=False):

@@ -280,7 +280,7 @@ _REASONS: dict[Reason, Callable[[Detail], str]] = {
     Reason.TOO_LATE: lambda detail: (
         f"the event came {shown_span(detail['late_ms'])} late and {shown_span(detail['lateness_ms'])} is tolerated"
         if {"late_ms", "lateness_ms"} <= detail.keys()
-        else "the action had been delivered already"
+        else "the action had been sent already"
     ),
     Reason.TEMPLATE_VALUE_MISSING: lambda detail: (
         f"template {detail.get('template')} needs {detail.get('variable')}, which the customer does not have"
@@ -295,7 +295,12 @@ _REASONS: dict[Reason, Callable[[Detail], str]] = {
     Reason.STAGE_SET: lambda detail: f"it moved the run to stage {detail.get('stage')}",
     Reason.CONSENT_WITHDRAWN: lambda detail: "consent was withdrawn",
     Reason.LATE_EVENT: lambda detail: "a late event would have prevented it",
-    Reason.EXECUTION_FAILED: lambda detail: "the connector could not deliver it",
+    Reason.EXECUTION_FAILED: lambda detail: (
+        "nobody knows whether the connector delivered it"
+        if detail.get("certain") is False
+        else "the connector could not deliver it"
+    ),
+    Reason.ARRIVED_LATE: lambda detail: "the action that it was to take the place of has arrived after all",
     Reason.MERGED: lambda detail: "two ids of the customer were united",
     Reason.ERASED: lambda detail: "the customer was erased",
 }

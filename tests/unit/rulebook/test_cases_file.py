@@ -75,7 +75,7 @@ cases:
         '    at: expected a moment with its offset such as "2026-03-02T10:00:00+05:30" or a span such as "+29m", '
         'got "2026-03-02T10:00:00"\n'
         'rules/a.cases.yaml:7  case "x"\n'
-        '    unknown reason "becuase". Known: already_in_play, arbitration_lost, cap_reached, '
+        '    unknown reason "becuase". Known: already_in_play, arbitration_lost, arrived_late, cap_reached, '
         "channel_withdrawn, completed, consent_missing, consent_withdrawn, cooldown, duplicate_event, erased, "
-        f'execution_failed, exited and {len(Reason) - 12} more. Did you mean "erased"?'
+        f'execution_failed and {len(Reason) - 12} more. Did you mean "erased"?'
     )

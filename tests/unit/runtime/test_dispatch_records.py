@@ -175,9 +175,23 @@ def test_every_outcome_has_a_receipt_in_the_normal_form_of_events(outcome: Outco
             "detail": "taken: 201 Created",
             "reference": "SM1",
             "attempts": 1,
-        },
+        }
+        | ({} if outcome is Outcome.DELIVERED else {"certain": True}),
         "source": "dispatcher",
     }
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.EXPIRED, Outcome.CANCELLED, Outcome.DROPPED])
+def test_a_receipt_and_the_ledger_tell_a_failure_that_is_not_certain(outcome: Outcome) -> None:
+    sent = action(fallback=(action(id="f"),))
+    queued = with_attempt(queued_of(sent), Receipt(result=Result.UNKNOWN), NOW)
+    queued = with_attempt(queued, Receipt(result=Result.REFUSED), NOW + 1)
+    word = Settle(outcome, Cause.REFUSED)
+
+    told = msgspec.json.decode(settled_event(sent, queued, word, NOW).value)["properties"]
+    assert (told["certain"], "fallback" in told) == (False, False)
+    kept = ledger_entry(sent, queued, word, NOW).detail
+    assert (kept["certain"], "fallback" in kept) == (False, False)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +201,6 @@ def test_every_outcome_has_a_receipt_in_the_normal_form_of_events(outcome: Outco
         (Outcome.FAILED, "f"),
         (Outcome.EXPIRED, "f"),
         (Outcome.CANCELLED, None),
-        (Outcome.DROPPED, None),
     ],
 )
 def test_a_receipt_names_the_fallback_that_takes_over(outcome: Outcome, fallback: str | None) -> None:
