@@ -166,11 +166,13 @@ def _standbys(turn: Turn, rule: Rule, send: Send, action: Action) -> list[Standb
     """Return the fallbacks that went out with an action, each before those that stand behind it."""
     sends = {one.step: one for one in send.fallback}
     standbys: list[Standby] = []
+    on_unknown = send.fallback_on_unknown
     for one in action.fallback:
         own = sends[one.step]
         counted = counters_of(turn, rule, own)
         consent = list(purposes(rule, own))
-        standbys.append(Standby(one.id, one.kind, counted, consent, on_unknown=send.fallback_on_unknown))
+        standbys.append(Standby(one.id, one.kind, counted, consent, on_unknown=on_unknown))
+        on_unknown = on_unknown or own.fallback_on_unknown
         standbys += _standbys(turn, rule, own, one)
     return standbys
 

@@ -292,6 +292,17 @@ def test_a_fallback_has_the_kind_of_its_connector_and_a_step_of_its_own() -> Non
     assert isinstance(send, Send)
     assert (send.kind, send.deadline_ms) == ("sms", 300_000)
     assert [(one.step, one.kind, one.consent) for one in send.fallback] == [("0.fallback.0", "email", ("marketing",))]
+    assert not send.fallback_on_unknown, "both may arrive only where an author says so"
+
+
+def test_an_author_may_want_an_action_and_its_fallback_both() -> None:
+    send = rule(
+        "on: {event: signed_up}\n"
+        "do: [{send: {connector: sms, template: welcome, fallback_on_unknown: true, "
+        "fallback: [{connector: email, template: welcome}]}}]"
+    ).program[0]
+    assert isinstance(send, Send)
+    assert (send.fallback_on_unknown, send.fallback[0].fallback_on_unknown) == (True, False)
 
 
 @pytest.mark.parametrize(("stage", "final"), [("started", False), ("paid", True), ("stalled", True)])
