@@ -112,10 +112,8 @@ def _apply(turn: Turn, event: Event, action_id: str) -> None:
     else:
         _forget(turn, action_id, entry, certain=certain)
     if rule and event.type != ACTION_CANCELLED:
-        doubt = {} if certain else {"certain": False}
-        turn.record(
-            rule, entry.run, Outcome.NOTED, Reason.EXECUTION_FAILED, action_id=action_id, receipt=event.type, **doubt
-        )
+        told: dict[str, Any] = {"receipt": event.type} if certain else {"receipt": event.type, "certain": False}
+        turn.record(rule, entry.run, Outcome.NOTED, Reason.EXECUTION_FAILED, action_id=action_id, **told)
 
 
 def _reached(entry: Pending, until: int) -> Pending:
