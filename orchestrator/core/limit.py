@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from orchestrator.core import channel
 from orchestrator.core.definition import Cap, QuietHours, QuietThen, Rule, Send
-from orchestrator.core.localtime import period_start_ms, quiet_until, zone_named, zones_of_phone
+from orchestrator.core.localtime import period_start_ms, quiet_until, zone_named, zones_told
 from orchestrator.core.reason import Reason
 from orchestrator.core.state import CustomerState
 from orchestrator.core.turn import Turn
@@ -172,14 +172,7 @@ def zones_of(state: CustomerState, zone: str, facts: Properties) -> tuple[ZoneIn
     if zone != "profile":
         named = zone_named(zone)
         return () if named is None else (named,)
-    trait = _fact(state, facts, ZONE_TRAIT)
-    named = zone_named(trait) if isinstance(trait, str) and trait else None
-    if named is not None:
-        return (named,)
-    phone = _fact(state, facts, PHONE)
-    if not isinstance(phone, str):
-        return ()
-    return tuple(one for name in zones_of_phone(phone) if (one := zone_named(name)) is not None)
+    return zones_told(_fact(state, facts, ZONE_TRAIT), _fact(state, facts, PHONE))
 
 
 def _fact(state: CustomerState, facts: Properties, name: str) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from phonenumbers import NumberParseException, parse
@@ -35,6 +36,16 @@ def zones_of_phone(phone: str) -> tuple[str, ...]:
     except NumberParseException:
         return ()
     return tuple(zone for zone in zones if zone_named(zone) is not None)
+
+
+def zones_told(timezone: Any, phone: Any) -> tuple[ZoneInfo, ...]:
+    """Return the zones of somebody with these values of ``timezone`` and ``phone``; empty when they tell nothing."""
+    named = zone_named(timezone) if isinstance(timezone, str) and timezone else None
+    if named is not None:
+        return (named,)
+    if not isinstance(phone, str):
+        return ()
+    return tuple(one for name in zones_of_phone(phone) if (one := zone_named(name)) is not None)
 
 
 def minute_of_day(moment_ms: int, zone: ZoneInfo) -> int:

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TextIO
-from zoneinfo import ZoneInfo
 
 from liquid import Environment, RenderContext
 from liquid.builtin.tags.for_tag import ForNode, ForTag
@@ -22,6 +20,8 @@ from liquid.exceptions import FilterArgumentError, ResourceLimitError
 from liquid.stream import TokenStream
 from liquid.template import BoundTemplate
 from liquid.undefined import FalsyStrictUndefined
+
+from orchestrator.rulebook.moment_filters import date
 
 #: A text is at most this long, and so is what it renders to, in bytes.
 TEXT_CHARS_MAX = 100_000
@@ -191,20 +191,6 @@ class _Liquid(Environment):
     output_stream_limit = OUTPUT_BYTES_MAX
 
 
-def _date(value: Any, form: Any = "%Y-%m-%d", zone: Any = None) -> str:
-    """Format a moment: an RFC 3339 text keeps its own offset, epoch milliseconds are UTC, ``zone`` overrides."""
-    try:
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            moment = datetime.fromtimestamp(value / 1000, UTC)
-        else:
-            moment = datetime.fromisoformat(str(value))
-        if zone is not None:
-            moment = moment.astimezone(ZoneInfo(str(zone)))
-        return moment.strftime(str(form))
-    except (ValueError, OverflowError, OSError, KeyError) as fault:
-        raise FilterArgumentError(f"date: {fault}", token=None) from None
-
-
 def _environment(*, html: bool) -> Environment:
     liquid = _Liquid(undefined=Undefined, strict_filters=True, autoescape=html)
     for tag in ("include", "render"):
@@ -214,7 +200,7 @@ def _environment(*, html: bool) -> Environment:
     # Unescaped HTML has no way in, and scripts have no place in a message.
     for name in ("safe", "escapejs"):
         liquid.filters.pop(name, None)
-    liquid.filters["date"] = _date
+    liquid.filters["date"] = date
     return liquid
 
 

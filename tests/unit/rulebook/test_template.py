@@ -60,6 +60,27 @@ def test_a_text_renders(written: Any, meant: Any) -> None:
     assert rendered(written) == meant
 
 
+@pytest.mark.parametrize(
+    ("case", "profile", "event", "meant"),
+    [
+        ("the trait", {"timezone": "Asia/Kolkata"}, {}, "15:30"),
+        ("the trait before the event's property", {"timezone": "Asia/Kolkata"}, {"timezone": "Asia/Tokyo"}, "15:30"),
+        ("the event's property", {"timezone": None}, {"timezone": "Asia/Tokyo"}, "19:00"),
+        ("the phone's prefix", {"phone": "+919812345678"}, {}, "15:30"),
+        ("a zone that is none, and the phone", {"timezone": "Mars/Base", "phone": "+919812345678"}, {}, "15:30"),
+        ("a prefix of several zones", {"phone": "+5511961234567", "timezone": ""}, {}, "07:00"),
+        ("a prefix whose zones differ", {"phone": "+79161234567"}, {}, "10:00"),
+        ("nothing", {}, {}, "10:00"),
+    ],
+)
+def test_a_moment_is_shown_by_the_customers_clock(
+    case: str, profile: dict[str, Any], event: dict[str, Any], meant: str
+) -> None:
+    template = compiled_template("t", {"p": "{{ event.at | date: '%H:%M' }}"})
+    facts = {"profile": profile, "event": {**event, "at": "2026-03-10T10:00:00Z"}, "run": {}}
+    assert template.render(facts)["p"] == meant, case
+
+
 def test_the_params_of_a_send_are_read_as_params() -> None:
     assert rendered("Use {{ params.code }}", code="BACK{{ event.total }}") == "Use BACK80"
 
@@ -72,6 +93,12 @@ def test_the_params_of_a_send_are_read_as_params() -> None:
         ("Hi {{ profile.nickname }}", "template t, param p: profile.nickname is undefined"),
         ("{{ event.gift }}", "template t, param p: event.gift is undefined"),
         ("on {{ profile.first_name | date: '%d' }}", "template t, param p: date: Invalid isoformat string: 'Asha'"),
+        (
+            "{{ event.starts_at | date: '%d', 'Mars/Base' }}",
+            'template t, param p: date: no zone is called "Mars/Base". Write an IANA name such as Asia/Kolkata, or'
+            " as_written.",
+        ),
+        ("{{ event.starts_at | date: '%d', profile.zone }}", "template t, param p: profile.zone is undefined"),
     ],
 )
 def test_what_cannot_be_rendered_is_named(written: str, message: str) -> None:
