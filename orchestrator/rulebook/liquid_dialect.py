@@ -21,7 +21,8 @@ from liquid.stream import TokenStream
 from liquid.template import BoundTemplate
 from liquid.undefined import FalsyStrictUndefined
 
-from orchestrator.rulebook.moment_filters import date
+from orchestrator.rulebook.moment_filters import date, time
+from orchestrator.rulebook.number_filters import money, number, percent
 
 #: A text is at most this long, and so is what it renders to, in bytes.
 TEXT_CHARS_MAX = 100_000
@@ -200,7 +201,7 @@ def _environment(*, html: bool) -> Environment:
     # Unescaped HTML has no way in, and scripts have no place in a message.
     for name in ("safe", "escapejs"):
         liquid.filters.pop(name, None)
-    liquid.filters["date"] = date
+    liquid.filters |= {"date": date, "time": time, "number": number, "money": money, "percent": percent}
     return liquid
 
 

@@ -1,4 +1,4 @@
-"""The filter ``date``: days and moments as a customer reads them, never as the machine's zone would have them.
+"""The filters ``date`` and ``time``: days and moments as a customer reads them, whatever the zone of the machine.
 
 ========================  ====================================  ==================================================
 value                     example                               is shown
@@ -13,6 +13,8 @@ The customer's clock is found as quiet hours find it: the ``timezone`` of the pr
 the ``phone``. Where that leaves none, or several that differ at the moment, a moment stays as it was written and
 epoch milliseconds are UTC. A zone that is given takes the customer's place, and ``as_written`` keeps the offset of the
 text: what takes place somewhere (an appointment, a visit) goes by the clock on the wall there.
+
+A format is one of ``strftime``, in English, or the name of one that the reader's locale has: ``date: "long"``.
 """
 
 from __future__ import annotations
@@ -21,15 +23,20 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
 from datetime import date as Day
-from typing import Any
+from typing import Any, Literal
 
+from babel.dates import format_date, format_time
 from liquid import RenderContext
 from liquid.exceptions import FilterArgumentError
 from liquid.filter import with_context
 
 from orchestrator.core.limit import PHONE, ZONE_TRAIT
 from orchestrator.core.localtime import zone_named, zones_told
+from orchestrator.rulebook.problem import unknown
+from orchestrator.rulebook.reader_locale import locale_of
 
+#: The formats that a locale has of its own.
+FORMATS: tuple[Literal["short", "medium", "long", "full"], ...] = ("short", "medium", "long", "full")
 #: What to give as the zone for the clock where the moment was written.
 AS_WRITTEN = "as_written"
 FORMAT_CHARS_MAX = 500
@@ -39,15 +46,36 @@ _DIRECTIVES = frozenset("aAbBcCdDeFgGhHIjklmMnpPrRsStTuUVwWxXyYzZf%")
 
 
 @with_context
-def date(value: Any, form: Any = "%Y-%m-%d", zone: Any = None, *, context: RenderContext) -> str:
-    """Return a day or a moment in a format of ``strftime``."""
-    shown = shown_moment("date", value, zone, context.globals)
-    if fault := format_fault(str(form)):
-        raise FilterArgumentError(f"date: {fault}", token=None)
-    return written(shown, str(form))
+def date(value: Any, form: Any = "%Y-%m-%d", zone: Any = None, locale: Any = None, *, context: RenderContext) -> str:
+    """Return the day, in a format of the locale or of ``strftime``."""
+    shown = _shown("date", value, zone, context.globals)
+    return _formatted("date", shown, str(form), locale, context.globals)
 
 
-def shown_moment(name: str, value: Any, zone: Any, facts: Mapping[str, object]) -> Day | datetime:
+@with_context
+def time(value: Any, form: Any = "short", zone: Any = None, locale: Any = None, *, context: RenderContext) -> str:
+    """Return the time of day, in a format of the locale or of ``strftime``."""
+    shown = _shown("time", value, zone, context.globals)
+    if not isinstance(shown, datetime):
+        raise FilterArgumentError(f"time: {shown} is a day and has no time", token=None)
+    return _formatted("time", shown, str(form), locale, context.globals)
+
+
+def _formatted(name: str, shown: Day | datetime, form: str, given: Any, facts: Mapping[str, object]) -> str:
+    try:
+        locale = locale_of(given, facts)
+        if fault := format_fault(form):
+            raise ValueError(fault)
+    except ValueError as fault:
+        raise FilterArgumentError(f"{name}: {fault}", token=None) from None
+    if form not in FORMATS:
+        return written(shown, form)
+    if not isinstance(shown, datetime):
+        return format_date(shown, form, locale)
+    return format_time(shown, form, locale=locale) if name == "time" else format_date(shown.date(), form, locale)
+
+
+def _shown(name: str, value: Any, zone: Any, facts: Mapping[str, object]) -> Day | datetime:
     """Return the day, or the moment in the zone that it is shown in. Raise ``FilterArgumentError``."""
     try:
         moment = _parsed(value)
@@ -57,12 +85,23 @@ def shown_moment(name: str, value: Any, zone: Any, facts: Mapping[str, object]) 
 
 
 def format_fault(form: str) -> str:
-    """Return what is wrong with a format of ``strftime``, or nothing."""
+    """Return what is wrong with a format, or nothing."""
+    if form in FORMATS:
+        return ""
+    if "%" not in form:
+        return f'{unknown("format", form, FORMATS)} Or write one with %, such as "%d %b".'
     if len(form) > FORMAT_CHARS_MAX:
         return f"the format has {len(form)} characters; at most {FORMAT_CHARS_MAX} are allowed"
     for directive in _DIRECTIVE.finditer(form):
         if directive[2] not in _DIRECTIVES or not directive[2]:
             return f'the format "{form}" has "{directive[0]}", which means nothing. Write %% for a percent sign.'
+    return ""
+
+
+def zone_fault(zone: str) -> str:
+    """Return why a name is no zone, or nothing."""
+    if zone != AS_WRITTEN and zone_named(zone) is None:
+        return f'no zone is called "{zone}". Write an IANA name such as Asia/Kolkata, or {AS_WRITTEN}.'
     return ""
 
 
@@ -89,10 +128,9 @@ def _in_zone(moment: datetime, zone: Any, facts: Mapping[str, object]) -> dateti
         moment = moment.replace(tzinfo=own or UTC)
     if zone is None or zone == AS_WRITTEN:
         return moment if own is None else moment.astimezone(own)
-    named = zone_named(str(zone))
-    if named is None:
-        raise ValueError(f'no zone is called "{zone}". Write an IANA name such as Asia/Kolkata, or {AS_WRITTEN}.')
-    return moment.astimezone(named)
+    if fault := zone_fault(str(zone)):
+        raise ValueError(fault)
+    return moment.astimezone(zone_named(str(zone)))
 
 
 def _customers_zone(moment: datetime, facts: Mapping[str, object]) -> tzinfo | None:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 from yaml.nodes import MappingNode, Node
 
-from orchestrator.rulebook import outcome_events
+from orchestrator.rulebook import filters, outcome_events
 from orchestrator.rulebook.examples import KEYS_BY_HAND, PARTS_BY_HAND
 from orchestrator.rulebook.grammar import OfPart, file_part, parts_in
 from orchestrator.rulebook.layout import composed
@@ -131,6 +131,7 @@ def reference(rules: Path) -> str:
         lines += [f"### {section}", ""]
         for part in parts:
             lines += [*_described(part, shown), ""]
+    lines += ["### Filters", "", "#### Filters of texts", "", *filters.described(), ""]
     lines += ["### Outcomes", "", "#### Outcome events", "", *outcome_events.described(), ""]
     return "\n".join(lines)
 

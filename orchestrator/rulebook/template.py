@@ -22,6 +22,7 @@ from liquid.template import BoundTemplate
 from connectors.markup import Markup
 from orchestrator.core.definition import MissingTemplateValue
 from orchestrator.rulebook import liquid_dialect as dialect
+from orchestrator.rulebook.filter_arguments import arguments_fault
 from orchestrator.rulebook.plain_text import PlainText, pieces_of
 from orchestrator.rulebook.problem import did_you_mean
 
@@ -289,6 +290,8 @@ def _compiled_text(text: str, markup: Markup | None) -> tuple[_Node, Reads]:
             raise TemplateFault('there is no filter "safe": in markup every value is escaped, in other texts none is')
         if name not in filters:
             raise TemplateFault(f'unknown filter "{name}".{did_you_mean(name, filters)}')
+    if fault := arguments_fault(compiled):
+        raise TemplateFault(fault)
     reads = _reads_of(analysis.globals, text)
     if markup is not None:
         return _marked(_Text(compiled), markup, lone and _Lone(lone[1])), reads

@@ -67,7 +67,7 @@ def test_a_preview_names_its_send_its_values_and_its_html(loaded: Loaded) -> Non
     assert offer.values.startswith("the case “the offer goes by e-mail, and one that is opened needs no push” (")
     assert offer.html == ("html",)
     assert offer.params["html"] == (
-        "<p>Hello Ben,</p> <p>your basket of <b>120.5 SGD</b> is still here. "
+        "<p>Hello Ben,</p> <p>your basket of <b>$120.50</b> is still here. "
         "Use the code <b>BACK10</b> until tomorrow.</p>"
     )
 
@@ -82,7 +82,7 @@ def test_what_is_given_takes_the_place_of_the_case(loaded: Loaded) -> None:
     (offer,) = previews(loaded, OFFER, given)
     assert offer.params["subject"] == "<b>Eve, LUCKY & CO is 10 percent off your basket"
     assert offer.params["html"] == (
-        "<p>Hello &lt;b&gt;Eve,</p> <p>your basket of <b>7 INR</b> is still here. "
+        "<p>Hello &lt;b&gt;Eve,</p> <p>your basket of <b>₹7.00</b> is still here. "
         "Use the code <b>LUCKY &amp; CO</b> until tomorrow.</p>"
     )
     assert offer.values.startswith("the profile of --customer, then the event of --event, then the case “")
