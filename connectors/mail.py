@@ -190,9 +190,10 @@ def callbacks(name: str, parameters: EmailParameters, surroundings: Surroundings
     """Return what reads its callbacks; raise ``ConnectorMisconfigured`` for a secret that is not there."""
     links = _links(name, parameters, surroundings)
     sender = parameters.from_name or parameters.from_address
+    purposes = parameters.unsubscribes_from
     reports: CallbackReader | None = None
     if variable := parameters.callback_secret_env:
         keys = signing_keys(name, "callback_secret_env", variable, surroundings)
-        reports = StandardCallbackReader(keys, REPORTS, surroundings.now_s)
-    unsubscribes = UnsubscribeReader(links, sender, surroundings.now_s) if links else None
+        reports = StandardCallbackReader(keys, REPORTS, surroundings.now_s, purposes=purposes)
+    unsubscribes = UnsubscribeReader(links, sender, surroundings.now_s, purposes) if links else None
     return EmailCallbackReader(unsubscribes, reports)

@@ -13,6 +13,7 @@ from connectors.connector_type import ActionParams, ConnectorType, Parameters, o
 from connectors.http import HttpUrl
 from connectors.mail_message import BodyText, EmailAddress, OneLine
 from connectors.markup import Markup
+from connectors.opt_out import SCOPE_DESCRIPTION, Scope
 from connectors.reach import Reach
 from connectors.standard_callback import CALLBACK_SECRET_DESCRIPTION
 
@@ -73,6 +74,7 @@ class EmailParameters(Parameters):
     unsubscribe_secret_env: str = Field(
         "", description="Environment variable with the secret, whsec_..., that signs unsubscribe links."
     )
+    unsubscribes_from: Scope = Field((), description=SCOPE_DESCRIPTION)
     unsubscribe_mailto: EmailAddress | None = Field(
         None, description="Address that takes unsubscribe requests by mail, offered beside the link."
     )

@@ -45,11 +45,13 @@ class Finding:
     """What a refusal says of the recipient for good, in the words in which it would be reported later.
 
     ``type`` is ``UNSUBSCRIBED`` or ``MESSAGE_BOUNCED``; ``reason`` a word for rules, ``error_code`` the other side's.
+    ``purposes`` are what unsubscribing closes; without any it closes the channel.
     """
 
     type: OutcomeType
     reason: str = ""
     error_code: int | None = None
+    purposes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from connectors.callback import Callback, CallbackReader, CallbackRefused, Outcome, OutcomeType, Reading
 from connectors.connector_type import Surroundings
 from connectors.errors import ConnectorMisconfigured, Problem, model_problems, unknown_name
+from connectors.opt_out import Purpose, scoped
 from connectors.signature import SignatureRefused, verify
 from connectors.signing_secret import signing_keys
 
@@ -64,17 +65,39 @@ class CallEnded(_Strict):
     duration_s: float | None = Field(None, ge=0, allow_inf_nan=False, description="How long it lasted, in seconds.")
 
 
+class OptOut(_Strict):
+    """Properties of an opt-out, or of its end."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    purposes: list[Purpose] = Field(
+        [], max_length=20, description="What it closes or opens, by purposes of consent; the channel when left out."
+    )
+
+
 #: Types whose properties have a form of their own; those of the others are free.
 PROPERTIES: Mapping[OutcomeType, type[BaseModel]] = {
+    OutcomeType.UNSUBSCRIBED: OptOut,
+    OutcomeType.RESUBSCRIBED: OptOut,
     OutcomeType.CALL_MISSED: CallMissed,
     OutcomeType.CALL_ENDED: CallEnded,
 }
 
 
 class StandardCallbackReader:
-    """Reads reports of ``types`` that a holder of one of ``keys`` signed."""
+    """Reads reports of ``types`` that a holder of one of ``keys`` signed.
 
-    def __init__(self, keys: Sequence[bytes], types: Iterable[OutcomeType], now_s: Callable[[], float]) -> None:
+    ``purposes`` are what a report of unsubscribing closes that names none itself; without any it closes the channel.
+    """
+
+    def __init__(
+        self,
+        keys: Sequence[bytes],
+        types: Iterable[OutcomeType],
+        now_s: Callable[[], float],
+        *,
+        purposes: Sequence[str] = (),
+    ) -> None:
+        self._purposes = tuple(purposes)
         self._keys = tuple(keys)
         self._types = {known.value: known for known in types}
         self._now_s = now_s
@@ -101,7 +124,7 @@ class StandardCallbackReader:
             raise CallbackRefused(400, f"{where}it concerns nobody. Give action_id, customer_id or address.")
         if form := PROPERTIES.get(found):
             _checked(form, report.properties, "property", where)
-        return Outcome(**report.model_dump(exclude={"type"}), type=found)
+        return scoped(Outcome(**report.model_dump(exclude={"type"}), type=found), self._purposes)
 
 
 class ReportsBack(Protocol):
@@ -126,7 +149,8 @@ def standard_callbacks(
             remedy = "Name the environment variable that holds the secret, whsec_..., which both sides know."
             raise ConnectorMisconfigured(name, [Problem("callback_secret_env", message, remedy)])
         keys = signing_keys(name, "callback_secret_env", variable, surroundings)
-        return StandardCallbackReader(keys, allowed, surroundings.now_s)
+        purposes = getattr(parameters, "unsubscribes_from", ())
+        return StandardCallbackReader(keys, allowed, surroundings.now_s, purposes=purposes)
 
     return reader
 

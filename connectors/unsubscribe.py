@@ -3,7 +3,8 @@
 The link is ``<callback_url>?u=<token>``. A token is the base64 of customer and action and an HMAC-SHA256 over them; it
 holds no address and never expires, because a mail may be opened years later. Opening the link shows a page with a
 button and changes nothing: scanners of links open every one. A POST that says ``List-Unsubscribe=One-Click`` (the mail
-program's button, or that of the page) unsubscribes.
+program's button, or that of the page) unsubscribes, from what the connector's settings say now: a link of before they
+were changed as well. The page tells the reader what that is.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qs, quote
 
 from connectors.callback import Callback, CallbackRefused, Outcome, OutcomeType, Reading
+from connectors.opt_out import scoped
 
 QUERY_NAME = "u"
 BODY_MAX_BYTES = 10_000
@@ -68,10 +70,16 @@ class UnsubscribeLinks:
 
 
 class UnsubscribeReader:
-    """Reads the requests that come by such links. ``sender`` is named on the page."""
+    """Reads the requests that come by such links. ``sender`` is named on the page.
 
-    def __init__(self, links: UnsubscribeLinks, sender: str, now_s: Callable[[], float]) -> None:
+    ``purposes`` are those that end, whatever the channel; without any, e-mail ends whatever the purpose.
+    """
+
+    def __init__(
+        self, links: UnsubscribeLinks, sender: str, now_s: Callable[[], float], purposes: Sequence[str] = ()
+    ) -> None:
         self._links = links
+        self._purposes = tuple(purposes)
         self._sender = sender
         self._now_s = now_s
 
@@ -83,19 +91,29 @@ class UnsubscribeReader:
             return _reading("Unsubscribe?", self._question(token))
         if callback.method != "POST" or not _says_one_click(callback):
             raise CallbackRefused(400, "to unsubscribe, POST the form List-Unsubscribe=One-Click to this address")
-        content = f"<p>You will get no more marketing e-mail from {escape(self._sender)}.</p>"
+        content = f"<p>{escape(self._told())}</p>"
         return _reading("You are unsubscribed", content, self._outcome(wanted))
 
     def _question(self, token: str) -> str:
-        text = f"Do you want no more marketing e-mail from {escape(self._sender)}?"
+        text = escape(f"If you unsubscribe: {self._told()}")
         return _QUESTION.format(text=text, name=QUERY_NAME, token=escape(quote(token)))
+
+    def _told(self) -> str:
+        """Return what ends, in words for the reader."""
+        if not self._purposes:
+            return f"You will get no more e-mail from {self._sender}."
+        ended = " or ".join(name.replace("_", " ") for name in self._purposes)
+        return (
+            f"You will get no more messages from {self._sender} for {ended}, by e-mail or otherwise. "
+            "Messages for other purposes still come."
+        )
 
     def _outcome(self, wanted: Unsubscription) -> Outcome:
         """A mail program repeats its request within seconds, but a customer may come back to the link much later,
         having subscribed again in between: so the minute belongs to the id."""
         now_s = self._now_s()
         named = json.dumps([wanted.customer_id, wanted.action_id, int(now_s // 60)])
-        return Outcome(
+        outcome = Outcome(
             id="unsubscribe-" + sha256(named.encode()).hexdigest()[:32],
             type=OutcomeType.UNSUBSCRIBED,
             action_id=wanted.action_id,
@@ -103,6 +121,7 @@ class UnsubscribeReader:
             at_ms=int(now_s * 1000),
             properties={"channel": "email", "reason": "one_click"},
         )
+        return scoped(outcome, self._purposes)
 
 
 def token_of(callback: Callback) -> str:

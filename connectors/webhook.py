@@ -11,6 +11,7 @@ from connectors import clock
 from connectors.callback import OutcomeType
 from connectors.connector_type import KINDS, AnyParams, ConnectorType, Surroundings
 from connectors.http import HttpParameters, HttpSender, HttpUrl, json_request
+from connectors.opt_out import SCOPE_DESCRIPTION, Scope
 from connectors.protocol import Delivery, Receipt
 from connectors.signature import signed_headers
 from connectors.signing_secret import signing_keys
@@ -26,6 +27,7 @@ class WebhookParameters(HttpParameters):
         "", description="Environment variable that holds the signing secret, whsec_...; empty sends unsigned."
     )
     callback_secret_env: str = Field("", description=CALLBACK_SECRET_DESCRIPTION)
+    unsubscribes_from: Scope = Field((), description=SCOPE_DESCRIPTION)
 
 
 class WebhookConnector:

@@ -27,6 +27,7 @@ from urllib.parse import urlencode
 from pydantic import Field, model_validator
 
 from connectors import clock
+from connectors.callback import OutcomeType
 from connectors.connector_type import (
     ActionParams,
     ConnectorType,
@@ -44,6 +45,7 @@ from connectors.http import (
     json_request,
     retry_after_s,
 )
+from connectors.opt_out import SCOPE_DESCRIPTION, Scope
 from connectors.phone import E164, without_numbers
 from connectors.protocol import Delivery, Finding, Receipt, Result
 from connectors.whatsapp_callbacks import CLOSING, REASONS, WhatsAppCallbacks
@@ -82,6 +84,7 @@ class WhatsAppParameters(HttpParameters):
         ("stop", "unsubscribe", "stop promotions"), description="Messages and buttons that withdraw consent."
     )
     start_words: tuple[str, ...] = Field(("start",), description="Messages and buttons that give consent again.")
+    unsubscribes_from: Scope = Field((), description=SCOPE_DESCRIPTION)
 
 
 class WhatsAppParams(ActionParams):
@@ -130,6 +133,7 @@ class WhatsAppConnector:
     ) -> None:
         self.name = name
         self._language = parameters.language
+        self._purposes = parameters.unsubscribes_from
         self._number_url = f"{parameters.base_url.rstrip('/')}/{parameters.api_version}/{parameters.phone_number_id}"
         self._authorization = {"Authorization": f"Bearer {token}"}
         self._sender = HttpSender(parameters, now_s)
@@ -148,6 +152,8 @@ class WhatsAppConnector:
         headers = {**request.headers, **self._authorization}
         answer = await self._sender.ask("POST", f"{self._number_url}/messages", body=request.body, headers=headers)
         receipt = answer if isinstance(answer, Receipt) else sent_receipt(answer, self._now_s())
+        if receipt.finding is not None and receipt.finding.type is OutcomeType.UNSUBSCRIBED:
+            receipt = replace(receipt, finding=replace(receipt.finding, purposes=self._purposes))
         # Who may have been written to is known even when Meta has not said so.
         known = receipt.result in {Result.DELIVERED, Result.UNKNOWN}
         return replace(receipt, recipient=params.to) if known else receipt
@@ -262,6 +268,7 @@ def _callbacks(name: str, parameters: WhatsAppParameters, surroundings: Surround
         app_secret=_secret(name, "app_secret_env", parameters.app_secret_env, surroundings),
         verify_token=_secret(name, "verify_token_env", parameters.verify_token_env, surroundings),
         stop_words=parameters.stop_words,
+        purposes=parameters.unsubscribes_from,
         start_words=parameters.start_words,
     )
 

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from connectors.callback import Callback, CallbackRefused, Outcome, OutcomeType, Reading
+from connectors.opt_out import scoped
 
 #: 131026: the number is not on WhatsApp, or its owner has not taken the terms. 131050: they stopped our marketing.
 UNDELIVERABLE, STOPPED = 131026, 131050
@@ -40,8 +41,15 @@ class WhatsAppCallbacks:
     """Proves callbacks with the app's secret and answers Meta's question whether this is the right address."""
 
     def __init__(
-        self, *, app_secret: str, verify_token: str, stop_words: tuple[str, ...] = (), start_words: tuple[str, ...] = ()
+        self,
+        *,
+        app_secret: str,
+        verify_token: str,
+        stop_words: tuple[str, ...] = (),
+        start_words: tuple[str, ...] = (),
+        purposes: tuple[str, ...] = (),
     ) -> None:
+        self._purposes = purposes
         self._app_secret = app_secret.encode()
         self._verify_token = verify_token.encode()
         self._stop_words = frozenset(word.casefold() for word in stop_words)
@@ -61,7 +69,7 @@ class WhatsAppCallbacks:
             content = None
         if not isinstance(content, dict):
             raise CallbackRefused(400, "the body is not a JSON object")
-        return Reading(outcomes=tuple(self._outcomes(content)))
+        return Reading(outcomes=tuple(scoped(one, self._purposes) for one in self._outcomes(content)))
 
     def _verification(self, query: str) -> Reading:
         asked = {name: values[0] for name, values in parse_qs(query).items()}

@@ -1,5 +1,7 @@
 """Channels: whether a customer may be reached by a kind of action at all, whatever its purpose.
 
+Who unsubscribes from ``purposes`` alone closes no channel: those purposes are refused, on every channel.
+
 Two entries among the consents say no, each by itself:
 
 =================  ================================================  ========================================
@@ -30,6 +32,9 @@ ADDRESSES: Mapping[str, tuple[Kind, ...]] = {
     "email": (Kind.EMAIL,),
     "push_token": (Kind.PUSH,),
 }
+#: An outcome that names more is taken to mean the channel.
+PURPOSES_MAX = 20
+_OPT_OUTS = frozenset({UNSUBSCRIBED, RESUBSCRIBED})
 
 
 def closed(consents: Mapping[str, tuple[bool, int]], kind: str) -> tuple[str, int] | None:
@@ -52,8 +57,27 @@ def closing(consents: Mapping[str, tuple[bool, int]]) -> set[str]:
     return {name for name in names if (given := consents.get(name)) is not None and not given[0]}
 
 
-def changes(event: Event) -> dict[str, bool]:
-    """Return the entries that an outcome sets. One that names no kind of action sets none."""
+def changes(event: Event, consents: Mapping[str, tuple[bool, int]]) -> dict[str, bool]:
+    """Return the consents that an outcome sets: entries of its channel, or the purposes that it names instead.
+
+    One that names neither a purpose nor a kind of action sets none. What opens purposes opens the channel as well, and
+    of the purposes those in ``consents``: START is no consent to what the customer never had a word about.
+    """
+    named = _purposes(event)
+    if named and event.type == UNSUBSCRIBED:
+        return dict.fromkeys(named, False)
+    return {name: True for name in named if name in consents} | _entry_changes(event)
+
+
+def _purposes(event: Event) -> list[str]:
+    """Return the purposes that opting out or in is about; none when it is the channel, or is not understood."""
+    named = event.properties.get("purposes") if event.type in _OPT_OUTS else None
+    if not isinstance(named, list) or not 0 < len(named) <= PURPOSES_MAX:
+        return []
+    return named if all(isinstance(one, str) and one for one in named) else []
+
+
+def _entry_changes(event: Event) -> dict[str, bool]:
     kind = event.properties.get("kind")
     both = _ENTRIES.get(kind) if isinstance(kind, str) else None
     if both is None:

@@ -29,7 +29,7 @@ def learn(state: CustomerState, event: Event, at_ms: int) -> list[str]:
         if isinstance(granted, bool) and _set_consent(state, purpose, granted, at_ms) and not granted:
             withdrawn.append(purpose)
     if event.type in OUTCOMES:
-        for entry, granted in channel.changes(event).items():
+        for entry, granted in channel.changes(event, state.consents).items():
             if _set_consent(state, entry, granted, at_ms) and not granted:
                 withdrawn.append(entry)
     return withdrawn

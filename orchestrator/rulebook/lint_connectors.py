@@ -24,6 +24,7 @@ def lint_connectors(names: Names) -> None:
             message = f'type "{entry.type}" carries {", ".join(known.kinds)}, not {entry.kind}'
             names.report.error(at, "kind", message)
         _settings(names, name)
+        _opt_out(names, name)
     for source in names.journeys.values():
         for rule in source.rules:
             for send in sends_of(rule.do):
@@ -40,6 +41,27 @@ def _settings(names: Names, name: str) -> None:
     for problem in settings_problems(name, {"type": entry.type, **settings}, tuple(types_by_name().values())):
         inner = at.get("settings")
         names.report.error(inner if isinstance(inner, type(at)) else at, problem.subject, str(problem))
+
+
+#: The settings of a type whose links unsubscribe, and what that closes.
+_LINKS, _SCOPE = "unsubscribe_secret_env", "unsubscribes_from"
+
+
+def _opt_out(names: Names, name: str) -> None:
+    """Check what unsubscribing through a connector closes: purposes that there are, and something that was chosen."""
+    entry, at = names.connectors[name], names.connector_origins[name]
+    inner = at.get("settings")
+    place = inner if isinstance(inner, type(at)) else at
+    scope = entry.settings.get(_SCOPE)
+    if entry.settings.get(_LINKS) and scope is None:
+        message = (
+            f"who unsubscribes from a message of {name} gets no {entry.kind} at all any more, receipts included. Name "
+            f"what ends, such as {_SCOPE}: [marketing], or write {_SCOPE}: channel."
+        )
+        names.report.warning(place, _LINKS, message)
+    for purpose in scope if isinstance(scope, list) else ():
+        if isinstance(purpose, str):
+            names.known("consent", purpose, place, _SCOPE)
 
 
 def _params(names: Names, send: SendPart) -> None:

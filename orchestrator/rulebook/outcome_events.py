@@ -44,6 +44,7 @@ _WRITTEN = {
     "payload": Known("string", "What the button that they pressed stands for."),
     "in_reply_to": Known("string", "The provider's name for the message that they answered."),
 }
+_PURPOSES = Known("array", "Purposes of consent that it is about; without any it is about the channel.")
 _CATEGORY = Known("string", "What it is about, where the provider tells one kind of message from another.")
 
 EVENTS: Mapping[str, OutcomeEvent] = {
@@ -64,11 +65,12 @@ EVENTS: Mapping[str, OutcomeEvent] = {
     "link_clicked": OutcomeEvent("A link of it was followed.", {"url": Known("string", "The link.")}),
     "message_received": OutcomeEvent("The customer wrote back.", _WRITTEN),
     "unsubscribed": OutcomeEvent(
-        "STOP, one-click unsubscribing or a complaint. Closes the channel.",
-        {"reason": _REASON, "error_code": _CODE, "category": _CATEGORY, **_WRITTEN},
+        "STOP, one-click unsubscribing or a complaint. Closes the channel, or the purposes that it names.",
+        {"reason": _REASON, "error_code": _CODE, "category": _CATEGORY, "purposes": _PURPOSES, **_WRITTEN},
     ),
     "resubscribed": OutcomeEvent(
-        "START. Opens the channel again.", {"reason": _REASON, "category": _CATEGORY, **_WRITTEN}
+        "START. Opens the channel again, and the purposes that it names.",
+        {"reason": _REASON, "category": _CATEGORY, "purposes": _PURPOSES, **_WRITTEN},
     ),
     "call_answered": OutcomeEvent(
         "Somebody, or something, picked up.", {"answered_by": Known("string", "human, machine … where it is known.")}

@@ -33,6 +33,8 @@ SERVED = {"service": True}
 STOP = ("unsubscribed", {"connector": "sms", "kind": "sms"})
 BOUNCE = ("message_bounced", {"connector": "sms", "kind": "sms", "permanent": True})
 
+LEAVES = ("unsubscribed", {"connector": "mail", "kind": "sms", "purposes": ["marketing"]})
+
 Tell = Callable[..., Story]
 
 
@@ -46,6 +48,30 @@ Tell = Callable[..., Story]
         ("STOP without a channel does not", [("unsubscribed", {})], "triggered"),
         ("nor of a kind that does not exist", [("unsubscribed", {"kind": "pigeon"})], "triggered"),
         ("a consent may say so as well", [("consent_changed", {"kind:sms": False})], "channel_withdrawn"),
+        ("who leaves a newsletter still gets the bill", [LEAVES], "triggered"),
+        (
+            "but not what else they leave",
+            [("unsubscribed", {"kind": "sms", "purposes": ["service"]})],
+            "consent_missing",
+        ),
+        (
+            "whatever the channel they left by",
+            [("unsubscribed", {"kind": "email", "purposes": ["marketing", "service"]})],
+            "consent_missing",
+        ),
+        ("no purpose is the channel", [("unsubscribed", {"kind": "sms", "purposes": []})], "channel_withdrawn"),
+        ("so is what is not understood", [("unsubscribed", {"kind": "sms", "purposes": [1]})], "channel_withdrawn"),
+        ("or too much", [("unsubscribed", {"kind": "sms", "purposes": ["x"] * 21})], "channel_withdrawn"),
+        ("a bounce is about the address", [("message_bounced", {**LEAVES[1]})], "channel_withdrawn"),
+        (
+            "START gives the purposes back",
+            [
+                ("unsubscribed", {"kind": "sms", "purposes": ["service"]}),
+                ("resubscribed", {"kind": "sms", "purposes": ["service"]}),
+            ],
+            "triggered",
+        ),
+        ("and the channel", [STOP, ("resubscribed", {"kind": "sms", "purposes": ["marketing"]})], "triggered"),
         ("START opens it again", [STOP, ("resubscribed", {"kind": "sms"})], "triggered"),
         ("also after a bounce", [BOUNCE, ("resubscribed", {"kind": "sms"})], "triggered"),
         ("and so does a consent", [STOP, ("consent_changed", {"kind:sms": True})], "triggered"),
@@ -64,6 +90,13 @@ def test_a_channel_is_closed_by_what_the_customer_or_the_provider_says(
         story.happens(f"{number + 1}m", event_type, **properties)
     story.happens("10m", "payment_failed", amount=1)
     assert [row[2] for row in story.told("1h").table()] == [outcome], case
+
+
+def test_start_gives_no_consent_that_was_never_spoken_of(tell: Tell) -> None:
+    story = tell(REMINDER, consents={})
+    story.happens("0s", "resubscribed", kind="sms", purposes=["service"])
+    story.happens("1m", "payment_failed", amount=1)
+    assert [row[2] for row in story.told("1h").table()] == ["consent_missing"]
 
 
 def test_a_closed_channel_leaves_its_fallback_and_its_reason(tell: Tell) -> None:
@@ -92,6 +125,7 @@ def test_an_action_does_not_take_a_fallback_along_whose_channel_is_closed(tell: 
     [
         ("STOP", *STOP),
         ("a bounce", *BOUNCE),
+        ("the purpose by one click", "unsubscribed", {"kind": "email", "purposes": ["service"]}),
         ("the channel by consent", "consent_changed", {"kind:sms": False}),
         ("the purpose by consent", "consent_changed", {"service": False}),
         (

@@ -120,7 +120,7 @@ def finding_event(action: Action, finding: Finding, at_ms: int) -> Outgoing:
     Its id is made of the action's id and the type, so one that is written twice is applied once.
     """
     properties: dict[str, Any] = {"action_id": action.id, "connector": action.connector, "kind": action.kind}
-    found = {"reason": finding.reason, "error_code": finding.error_code}
+    found = {"reason": finding.reason, "error_code": finding.error_code, "purposes": list(finding.purposes)}
     event = {
         "id": f"{action.id}:{finding.type.value}",
         "type": finding.type.value,

@@ -323,6 +323,22 @@ def test_a_preference_set_in_whatsapp_itself_is_consent(word: str, expected: Out
     assert outcome.id == f"919812345678:preference:{word}:{NOW_MS}"
 
 
+def test_what_opting_out_closes_is_a_setting() -> None:
+    preference = {"wa_id": CUSTOMER[1:], "category": "marketing_messages", "value": "stop", "timestamp": 1772442000}
+    post = number().webhook(CALLBACK_URL, {"user_preferences": [preference]}, field="user_preferences")
+    for setting, closed in (("channel", None), (["marketing"], ["marketing"])):
+        [outcome] = reader(unsubscribes_from=setting).read(post.callback).outcomes
+        assert outcome.properties.get("purposes") == closed
+
+
+async def test_what_opting_out_closes_is_told_by_a_refusal_as_well() -> None:
+    answer = json.dumps(graph_error(400, 131050, "(#131050) Message to 919812345678").body).encode()
+    app, setting = Scripted(400, {}, answer), ["marketing"]
+    async with served(app) as base, opened("whatsapp", base, unsubscribes_from=setting) as connector:
+        receipt = await connector.send(delivery_for("whatsapp"))
+    assert receipt.finding is not None and receipt.finding.purposes == ("marketing",)
+
+
 def test_several_entries_are_read_in_their_order() -> None:
     first = {"id": "wamid.1", "status": "delivered"}
     second = {"id": "wamid.2", "status": "read"}

@@ -53,6 +53,23 @@ def test_a_list_keeps_its_order_and_an_empty_one_reports_nothing() -> None:
     assert reader().read(standard_report(SECRET, [])).outcomes == ()
 
 
+@pytest.mark.parametrize(
+    ("said", "closed"),
+    [
+        ({}, {"purposes": ["marketing"]}),
+        ({"purposes": ["service"]}, {"purposes": ["service"]}),
+        ({"purposes": []}, {"purposes": []}),
+    ],
+)
+def test_a_report_says_what_opting_out_closes_and_else_the_settings_do(
+    said: dict[str, Any], closed: dict[str, Any]
+) -> None:
+    report = {"id": "r-1", "type": "unsubscribed", "customer_id": "c1", "properties": said}
+    known = StandardCallbackReader(parse_secrets(SECRET), CALL_OUTCOMES, lambda: NOW_S, purposes=("marketing",))
+    assert known.read(standard_report(SECRET, report)).outcomes[0].properties == closed
+    assert reader().read(standard_report(SECRET, report)).outcomes[0].properties == said
+
+
 def changed(**changes: Any) -> dict[str, Any]:
     return {name: value for name, value in (ENDED | changes).items() if value is not ...}
 

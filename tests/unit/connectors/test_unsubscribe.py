@@ -25,8 +25,8 @@ def links(*keys: bytes) -> UnsubscribeLinks:
     return UnsubscribeLinks(URL, keys or (NEW,))
 
 
-def reader(*keys: bytes, at_s: float = NOW_S) -> UnsubscribeReader:
-    return UnsubscribeReader(links(*keys), "Zoë & Co", lambda: at_s)
+def reader(*keys: bytes, at_s: float = NOW_S, purposes: tuple[str, ...] = ()) -> UnsubscribeReader:
+    return UnsubscribeReader(links(*keys), "Zoë & Co", lambda: at_s, purposes)
 
 
 def click(link: str, body: bytes = b"List-Unsubscribe=One-Click") -> Callback:
@@ -62,6 +62,30 @@ def test_a_click_repeated_at_once_is_one_and_a_later_one_another() -> None:
     ids = [reader(at_s=NOW_S + later_s).read(click(link)).outcomes[0].id for later_s in (0, 5, 90)]
     assert ids[0] == ids[1] != ids[2]
     assert reader().read(click(links().link("c2", "a1"))).outcomes[0].id != ids[0]
+
+
+@pytest.mark.parametrize(
+    ("purposes", "closed", "told"),
+    [
+        ((), {}, "You will get no more e-mail from Zoë & Co."),
+        (
+            ("marketing", "product_news"),
+            {"purposes": ["marketing", "product_news"]},
+            "You will get no more messages from Zoë & Co for marketing or product news, by e-mail or otherwise. "
+            "Messages for other purposes still come.",
+        ),
+    ],
+)
+def test_a_click_closes_what_the_settings_say_and_the_page_tells_which(
+    purposes: tuple[str, ...], closed: dict[str, list[str]], told: str
+) -> None:
+    """The link is the same as ever, so that those in old mail close what the settings say now."""
+    callback = click(links().link("c1", "a1"))
+    asked = reader(purposes=purposes).read(replace(callback, method="GET"))
+    done = reader(purposes=purposes).read(callback)
+    assert done.outcomes[0].properties == {"channel": "email", "reason": "one_click", **closed}
+    assert f"If you unsubscribe: {told}" in Page(asked.body.decode()).text
+    assert told in Page(done.body.decode()).text
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

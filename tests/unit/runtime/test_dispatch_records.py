@@ -133,6 +133,12 @@ def test_what_a_refusal_says_of_the_recipient_is_told_as_a_callback_would_tell_i
     }
 
 
+def test_what_a_refusal_closes_is_told_with_it() -> None:
+    finding = Finding(type=OutcomeType.UNSUBSCRIBED, purposes=("marketing",))
+    told = msgspec.json.decode(finding_event(action(), finding, NOW).value)
+    assert told["properties"]["purposes"] == ["marketing"]
+
+
 def test_a_finding_without_a_word_or_a_code_brings_no_property_for_it() -> None:
     told = msgspec.json.decode(finding_event(action(), Finding(type=OutcomeType.MESSAGE_BOUNCED), NOW).value)
     assert told["properties"] == {"action_id": "a", "connector": "sms", "kind": "sms"}
