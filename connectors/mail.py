@@ -18,6 +18,7 @@ from connectors.connector_type import Surroundings, checked_params, environment_
 from connectors.errors import ConnectorMisconfigured, Problem
 from connectors.mail_message import Mail, message_bytes, needs_utf8
 from connectors.mail_parameters import EmailParameters, EmailParams
+from connectors.opt_out import OptOutWords
 from connectors.plain_text import plain_text
 from connectors.protocol import Delivery, Receipt, Result
 from connectors.signing_secret import signing_keys
@@ -191,9 +192,10 @@ def callbacks(name: str, parameters: EmailParameters, surroundings: Surroundings
     links = _links(name, parameters, surroundings)
     sender = parameters.from_name or parameters.from_address
     purposes = parameters.unsubscribes_from
+    words = OptOutWords(parameters.stop_words, parameters.start_words)
     reports: CallbackReader | None = None
     if variable := parameters.callback_secret_env:
         keys = signing_keys(name, "callback_secret_env", variable, surroundings)
-        reports = StandardCallbackReader(keys, REPORTS, surroundings.now_s, purposes=purposes)
+        reports = StandardCallbackReader(keys, REPORTS, surroundings.now_s, words=words, purposes=purposes)
     unsubscribes = UnsubscribeReader(links, sender, surroundings.now_s, purposes) if links else None
     return EmailCallbackReader(unsubscribes, reports)

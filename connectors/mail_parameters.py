@@ -13,7 +13,15 @@ from connectors.connector_type import ActionParams, ConnectorType, Parameters, o
 from connectors.http import HttpUrl
 from connectors.mail_message import BodyText, EmailAddress, OneLine
 from connectors.markup import Markup
-from connectors.opt_out import SCOPE_DESCRIPTION, Scope
+from connectors.opt_out import (
+    SCOPE_DESCRIPTION,
+    START_DESCRIPTION,
+    START_WORDS,
+    STOP_DESCRIPTION,
+    STOP_WORDS,
+    Scope,
+    Words,
+)
 from connectors.reach import Reach
 from connectors.standard_callback import CALLBACK_SECRET_DESCRIPTION
 
@@ -74,6 +82,8 @@ class EmailParameters(Parameters):
     unsubscribe_secret_env: str = Field(
         "", description="Environment variable with the secret, whsec_..., that signs unsubscribe links."
     )
+    stop_words: Words = Field(STOP_WORDS, description=STOP_DESCRIPTION)
+    start_words: Words = Field(START_WORDS, description=START_DESCRIPTION)
     unsubscribes_from: Scope = Field((), description=SCOPE_DESCRIPTION)
     unsubscribe_mailto: EmailAddress | None = Field(
         None, description="Address that takes unsubscribe requests by mail, offered beside the link."

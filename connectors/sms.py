@@ -7,6 +7,7 @@ message: ``on_unknown: drop`` never doubles one, ``on_unknown: retry`` (the engi
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -15,6 +16,7 @@ from connectors import clock
 from connectors.callback import Outcome, OutcomeType
 from connectors.connector_type import ActionParams, ConnectorType, Surroundings, checked_params
 from connectors.http import HttpUrl
+from connectors.opt_out import START_DESCRIPTION, START_WORDS, STOP_DESCRIPTION, STOP_WORDS, OptOutWords, Words
 from connectors.phone import E164
 from connectors.protocol import Delivery, Receipt, Result
 from connectors.twilio import (
@@ -32,9 +34,10 @@ TEXT_CHARS_MAX = 1_600
 VALIDITY_S_MAX = 36_000
 _SENDER = r"^(\+[1-9][0-9]{6,14}|[0-9]{3,8}|[0-9]?[A-Za-z][A-Za-z0-9 _&+-]{0,9}|[A-Za-z][A-Za-z0-9 _&+-]{10})?$"
 
-#: Words that Twilio itself blocks and unblocks a sender for; "YES" also answers other questions, so it is left out.
-STOP_WORDS = frozenset({"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"})
-START_WORDS = frozenset({"START", "UNSTOP"})
+#: Words that Twilio itself blocks and unblocks a sender for, whatever the settings say; "YES" also answers other
+#: questions, so it is left out.
+TWILIO_STOP_WORDS = ("stop", "stopall", "unsubscribe", "cancel", "end", "quit", "revoke", "optout")
+TWILIO_START_WORDS = ("start", "unstop")
 
 #: Why a message did not arrive, by Twilio's error code, where it may pass.
 _PASSING = {
@@ -62,6 +65,9 @@ class SmsParameters(TwilioParameters):
     validity_s: int | None = Field(
         None, ge=1, le=VALIDITY_S_MAX, description="Seconds that a message may wait at Twilio before it is given up."
     )
+
+    stop_words: Words = Field(STOP_WORDS, description=STOP_DESCRIPTION)
+    start_words: Words = Field(START_WORDS, description=START_DESCRIPTION)
 
     @model_validator(mode="after")
     def _one_sender(self) -> Self:
@@ -133,7 +139,7 @@ def validity_seconds(setting_s: int | None, delivery: Delivery) -> int | None:
     return max(1, min(left_s, setting_s or VALIDITY_S_MAX))
 
 
-def message_outcomes(report: TwilioReport) -> tuple[Outcome, ...]:
+def message_outcomes(report: TwilioReport, words: OptOutWords) -> tuple[Outcome, ...]:
     """Return what a callback of the Messages API, or an inbound message, reports."""
     fields = report.fields
     sid = fields.get("MessageSid") or fields.get("SmsSid", "")
@@ -141,7 +147,7 @@ def message_outcomes(report: TwilioReport) -> tuple[Outcome, ...]:
         return ()
     if status := fields.get("MessageStatus"):
         return _status_outcomes(report, sid, status)
-    return (_inbound_outcome(report, sid),) if "Body" in fields else ()
+    return (_inbound_outcome(report, sid, words),) if "Body" in fields else ()
 
 
 def _status_outcomes(report: TwilioReport, sid: str, status: str) -> tuple[Outcome, ...]:
@@ -170,23 +176,23 @@ def _status_outcomes(report: TwilioReport, sid: str, status: str) -> tuple[Outco
     return (outcome,)
 
 
-def _inbound_outcome(report: TwilioReport, sid: str) -> Outcome:
+def _inbound_outcome(report: TwilioReport, sid: str, words: OptOutWords) -> Outcome:
     fields = report.fields
     text = fields["Body"]
     properties: dict[str, object] = {"channel": "sms", "reference": sid, "text": text, "to": fields.get("To", "")}
     media = [fields[name] for number in range(10) if (name := f"MediaUrl{number}") in fields]
     properties |= {"media_urls": media} if media else {}
-    kind = _inbound_type(fields.get("OptOutType"), text.strip().upper())
+    # Twilio's own word for what it understood counts first; it is there when the service has Advanced Opt-Out.
+    kind = _OPT_OUT_TYPES.get(fields.get("OptOutType", "")) or words.type_of(text)
     return Outcome(id=f"{sid}:received", type=kind, address=fields.get("From", ""), properties=properties)
 
 
-def _inbound_type(opt_out: str | None, word: str) -> OutcomeType:
-    """Twilio's own word for what it understood counts first; it is there when the service has Advanced Opt-Out."""
-    if opt_out == "STOP" or (not opt_out and word in STOP_WORDS):
-        return OutcomeType.UNSUBSCRIBED
-    if opt_out == "START" or (not opt_out and word in START_WORDS):
-        return OutcomeType.RESUBSCRIBED
-    return OutcomeType.MESSAGE_RECEIVED
+#: HELP is a message: somebody wants an answer.
+_OPT_OUT_TYPES = {
+    "STOP": OutcomeType.UNSUBSCRIBED,
+    "START": OutcomeType.RESUBSCRIBED,
+    "HELP": OutcomeType.MESSAGE_RECEIVED,
+}
 
 
 def _failure_type(code: int | None) -> OutcomeType:
@@ -205,7 +211,9 @@ def _create(name: str, parameters: SmsParameters, surroundings: Surroundings) ->
 
 
 def _callbacks(name: str, parameters: SmsParameters, surroundings: Surroundings) -> TwilioCallbacks:
-    return TwilioCallbacks(parameters, auth_token(name, parameters, surroundings), message_outcomes)
+    words = OptOutWords((*parameters.stop_words, *TWILIO_STOP_WORDS), (*parameters.start_words, *TWILIO_START_WORDS))
+    outcomes = partial(message_outcomes, words=words)
+    return TwilioCallbacks(parameters, auth_token(name, parameters, surroundings), outcomes)
 
 
 SMS = ConnectorType(

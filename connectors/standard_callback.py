@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from connectors.callback import Callback, CallbackReader, CallbackRefused, Outcome, OutcomeType, Reading
 from connectors.connector_type import Surroundings
 from connectors.errors import ConnectorMisconfigured, Problem, model_problems, unknown_name
-from connectors.opt_out import Purpose, scoped
+from connectors.opt_out import OptOutWords, Purpose, scoped
 from connectors.signature import SignatureRefused, verify
 from connectors.signing_secret import signing_keys
 
@@ -86,6 +86,7 @@ PROPERTIES: Mapping[OutcomeType, type[BaseModel]] = {
 class StandardCallbackReader:
     """Reads reports of ``types`` that a holder of one of ``keys`` signed.
 
+    A message received whose ``text`` is one of ``words`` is an opt-out, or its end.
     ``purposes`` are what a report of unsubscribing closes that names none itself; without any it closes the channel.
     """
 
@@ -95,8 +96,10 @@ class StandardCallbackReader:
         types: Iterable[OutcomeType],
         now_s: Callable[[], float],
         *,
+        words: OptOutWords | None = None,
         purposes: Sequence[str] = (),
     ) -> None:
+        self._words = words
         self._purposes = tuple(purposes)
         self._keys = tuple(keys)
         self._types = {known.value: known for known in types}
@@ -124,6 +127,9 @@ class StandardCallbackReader:
             raise CallbackRefused(400, f"{where}it concerns nobody. Give action_id, customer_id or address.")
         if form := PROPERTIES.get(found):
             _checked(form, report.properties, "property", where)
+        text = report.properties.get("text")
+        if found is OutcomeType.MESSAGE_RECEIVED and self._words is not None and isinstance(text, str):
+            found = self._words.type_of(text)
         return scoped(Outcome(**report.model_dump(exclude={"type"}), type=found), self._purposes)
 
 
@@ -150,7 +156,8 @@ def standard_callbacks(
             raise ConnectorMisconfigured(name, [Problem("callback_secret_env", message, remedy)])
         keys = signing_keys(name, "callback_secret_env", variable, surroundings)
         purposes = getattr(parameters, "unsubscribes_from", ())
-        return StandardCallbackReader(keys, allowed, surroundings.now_s, purposes=purposes)
+        words = OptOutWords(getattr(parameters, "stop_words", ()), getattr(parameters, "start_words", ()))
+        return StandardCallbackReader(keys, allowed, surroundings.now_s, words=words, purposes=purposes)
 
     return reader
 

@@ -11,7 +11,15 @@ from connectors import clock
 from connectors.callback import OutcomeType
 from connectors.connector_type import KINDS, AnyParams, ConnectorType, Surroundings
 from connectors.http import HttpParameters, HttpSender, HttpUrl, json_request
-from connectors.opt_out import SCOPE_DESCRIPTION, Scope
+from connectors.opt_out import (
+    SCOPE_DESCRIPTION,
+    START_DESCRIPTION,
+    START_WORDS,
+    STOP_DESCRIPTION,
+    STOP_WORDS,
+    Scope,
+    Words,
+)
 from connectors.protocol import Delivery, Receipt
 from connectors.signature import signed_headers
 from connectors.signing_secret import signing_keys
@@ -27,6 +35,8 @@ class WebhookParameters(HttpParameters):
         "", description="Environment variable that holds the signing secret, whsec_...; empty sends unsigned."
     )
     callback_secret_env: str = Field("", description=CALLBACK_SECRET_DESCRIPTION)
+    stop_words: Words = Field(STOP_WORDS, description=STOP_DESCRIPTION)
+    start_words: Words = Field(START_WORDS, description=START_DESCRIPTION)
     unsubscribes_from: Scope = Field((), description=SCOPE_DESCRIPTION)
 
 

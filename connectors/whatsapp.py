@@ -45,7 +45,16 @@ from connectors.http import (
     json_request,
     retry_after_s,
 )
-from connectors.opt_out import SCOPE_DESCRIPTION, Scope
+from connectors.opt_out import (
+    SCOPE_DESCRIPTION,
+    START_DESCRIPTION,
+    START_WORDS,
+    STOP_DESCRIPTION,
+    STOP_WORDS,
+    OptOutWords,
+    Scope,
+    Words,
+)
 from connectors.phone import E164, without_numbers
 from connectors.protocol import Delivery, Finding, Receipt, Result
 from connectors.whatsapp_callbacks import CLOSING, REASONS, WhatsAppCallbacks
@@ -80,10 +89,8 @@ class WhatsAppParameters(HttpParameters):
         "", description="Environment variable with the verify token that the app's webhook was set up with."
     )
     language: str = Field("en", pattern=r"^[a-z]{2,3}(_[A-Z]{2})?$", description="Language of templates, as en_US.")
-    stop_words: tuple[str, ...] = Field(
-        ("stop", "unsubscribe", "stop promotions"), description="Messages and buttons that withdraw consent."
-    )
-    start_words: tuple[str, ...] = Field(("start",), description="Messages and buttons that give consent again.")
+    stop_words: Words = Field(STOP_WORDS, description=STOP_DESCRIPTION)
+    start_words: Words = Field(START_WORDS, description=START_DESCRIPTION)
     unsubscribes_from: Scope = Field((), description=SCOPE_DESCRIPTION)
 
 
@@ -267,9 +274,8 @@ def _callbacks(name: str, parameters: WhatsAppParameters, surroundings: Surround
     return WhatsAppCallbacks(
         app_secret=_secret(name, "app_secret_env", parameters.app_secret_env, surroundings),
         verify_token=_secret(name, "verify_token_env", parameters.verify_token_env, surroundings),
-        stop_words=parameters.stop_words,
+        words=OptOutWords(parameters.stop_words, parameters.start_words),
         purposes=parameters.unsubscribes_from,
-        start_words=parameters.start_words,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from connectors.callback import Callback, CallbackRefused, Outcome, OutcomeType, Reading
-from connectors.opt_out import scoped
+from connectors.opt_out import OptOutWords, scoped
 
 #: 131026: the number is not on WhatsApp, or its owner has not taken the terms. 131050: they stopped our marketing.
 UNDELIVERABLE, STOPPED = 131026, 131050
@@ -45,15 +45,13 @@ class WhatsAppCallbacks:
         *,
         app_secret: str,
         verify_token: str,
-        stop_words: tuple[str, ...] = (),
-        start_words: tuple[str, ...] = (),
+        words: OptOutWords,
         purposes: tuple[str, ...] = (),
     ) -> None:
         self._purposes = purposes
         self._app_secret = app_secret.encode()
         self._verify_token = verify_token.encode()
-        self._stop_words = frozenset(word.casefold() for word in stop_words)
-        self._start_words = frozenset(word.casefold() for word in start_words)
+        self._words = words
 
     def read(self, callback: Callback) -> Reading:
         """Return what is reported, or the answer to the address's verification (a GET).
@@ -115,17 +113,11 @@ class WhatsAppCallbacks:
         properties |= {key: value for key, value in optional.items() if value}
         return Outcome(
             id=f"{name}:received",
-            type=self._inbound_type(text, payload),
+            type=self._words.type_of(text, payload),
             address=_number(sender),
             at_ms=_moment_ms(message),
             properties=properties,
         )
-
-    def _inbound_type(self, text: str, payload: str) -> OutcomeType:
-        said = {text.strip().casefold(), payload.strip().casefold()}
-        if said & self._stop_words:
-            return OutcomeType.UNSUBSCRIBED
-        return OutcomeType.RESUBSCRIBED if said & self._start_words else OutcomeType.MESSAGE_RECEIVED
 
 
 def status_outcome(status: Object) -> Outcome | None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from connectors.callback import Outcome, OutcomeType
+from connectors.opt_out import START_WORDS, STOP_WORDS, OptOutWords
 from connectors.protocol import Finding, Receipt, Result
 from connectors.sms import SMS, message_outcomes, validity_seconds
 from connectors.twilio import TwilioReport
@@ -26,6 +27,7 @@ from tests.contract.connectors.servers import At, delivery_for, opened, served
 SERVICE = "MG" + "0123456789abcdef" * 2
 DELIVERED, READ = OutcomeType.MESSAGE_DELIVERED, OutcomeType.MESSAGE_READ
 BOUNCED, FAILED = OutcomeType.MESSAGE_BOUNCED, OutcomeType.MESSAGE_FAILED
+WORDS = OptOutWords(STOP_WORDS, START_WORDS)
 STOPPED, STARTED, RECEIVED = OutcomeType.UNSUBSCRIBED, OutcomeType.RESUBSCRIBED, OutcomeType.MESSAGE_RECEIVED
 
 
@@ -152,7 +154,7 @@ async def test_what_no_message_can_be_is_refused_unsent(changes: dict[str, Any],
 )
 def test_each_status_has_its_outcome(status: str, code: str, expected: tuple[OutcomeType, Any] | None) -> None:
     fields = {"MessageSid": "SM1", "MessageStatus": status, "To": CUSTOMER} | ({"ErrorCode": code} if code else {})
-    outcomes = message_outcomes(TwilioReport(fields, "7d0c41", "c1"))
+    outcomes = message_outcomes(TwilioReport(fields, "7d0c41", "c1"), WORDS)
     if expected is None:
         assert outcomes == ()
         return
@@ -175,6 +177,14 @@ def test_each_status_has_its_outcome(status: str, code: str, expected: tuple[Out
         ("STOP", "STOP", STOPPED),
         ("stop ", "", STOPPED),
         ("Unsubscribe", "", STOPPED),
+        ("Stop.", "", STOPPED),
+        ("STOP!", "", STOPPED),
+        ("opt out", "", STOPPED),
+        ("ARRET", "", STOPPED),
+        ("Arrêt", "", STOPPED),
+        ("cancel.", "", STOPPED),  # one of Twilio's own, which blocks the sender whatever we think of it
+        ("Start!", "", STARTED),
+        ("Please don't stop", "", RECEIVED),
         ("bas", "STOP", STOPPED),  # a word of the business's own, which Twilio knows from its settings
         ("START", "START", STARTED),
         ("unstop", "", STARTED),
@@ -196,7 +206,7 @@ def test_each_answer_of_a_customer_has_its_outcome(text: str, opt_out: str, expe
 
 def test_a_picture_of_a_customer_is_told() -> None:
     fields = {"MessageSid": "MM1", "From": CUSTOMER, "To": SENDER, "Body": "", "MediaUrl0": "https://twilio/m0"}
-    [outcome] = message_outcomes(TwilioReport(fields, "", ""))
+    [outcome] = message_outcomes(TwilioReport(fields, "", ""), WORDS)
     assert outcome.properties["media_urls"] == ["https://twilio/m0"]
 
 

@@ -58,7 +58,7 @@ def test_every_field_of_every_type_is_described() -> None:
             'connector "crm": setting "timeout_s": input should be greater than 0. '
             "It is: Deadline of one attempt, connecting included, in seconds.\n"
             'connector "crm": setting "urll" is unknown. Allowed: callback_secret_env, connections_max, headers, '
-            'method, secret_env, timeout_s, unsubscribes_from, url. Did you mean "url"?',
+            'method, secret_env, start_words, stop_words, timeout_s, unsubscribes_from, url. Did you mean "url"?',
         ),
         (
             {"type": "webhook", "url": "http://h/", "secret_env": "CRM_SECRET"},

@@ -16,6 +16,7 @@ from connectors.errors import ConnectorMisconfigured
 from connectors.signature import parse_secrets
 from connectors.standard_callback import StandardCallbackReader, standard_callbacks
 from connectors.voice import CALL_OUTCOMES, VoiceParameters
+from connectors.webhook import WebhookParameters
 
 SECRET = "whsec_" + base64.b64encode(bytes(32)).decode()
 ENDED = {
@@ -68,6 +69,27 @@ def test_a_report_says_what_opting_out_closes_and_else_the_settings_do(
     known = StandardCallbackReader(parse_secrets(SECRET), CALL_OUTCOMES, lambda: NOW_S, purposes=("marketing",))
     assert known.read(standard_report(SECRET, report)).outcomes[0].properties == closed
     assert reader().read(standard_report(SECRET, report)).outcomes[0].properties == said
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("Stop.", "unsubscribed"),
+        ("start", "resubscribed"),
+        ("Thanks", "message_received"),
+        (7, "message_received"),
+        (None, "message_received"),
+    ],
+)
+def test_a_message_that_is_a_word_for_it_is_an_opt_out(text: Any, meant: str) -> None:
+    entry = WebhookParameters(url="http://texts.example", callback_secret_env="BACK", unsubscribes_from=["marketing"])
+    surroundings = Surroundings(environ={"BACK": SECRET}, now_s=lambda: NOW_S)
+    known = standard_callbacks(OutcomeType)("texts", entry, surroundings)
+    properties = {} if text is None else {"text": text}
+    report = {"id": "r-1", "type": "message_received", "customer_id": "c1", "properties": properties}
+    [outcome] = known.read(standard_report(SECRET, report)).outcomes
+    assert outcome.type.value == meant
+    assert ("purposes" in outcome.properties) == (meant != "message_received")
 
 
 def changed(**changes: Any) -> dict[str, Any]:
