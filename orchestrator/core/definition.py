@@ -235,6 +235,15 @@ class SetTrait:
 
 
 @dataclass(frozen=True, slots=True)
+class SetConsent:
+    """Give or refuse consent for a purpose on the customer's behalf, as an event of theirs would."""
+
+    step: str
+    purpose: str
+    granted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SetStage:
     """Move the run to a stage."""
 
@@ -249,7 +258,7 @@ class Exit:
     step: str
 
 
-Step = Send | Wait | WaitFor | Branch | Jump | Split | Case | SetTrait | SetStage | Exit
+Step = Send | Wait | WaitFor | Branch | Jump | Split | Case | SetTrait | SetConsent | SetStage | Exit
 
 #: The arm of a split whose customers receive nothing, so that the effect of acting can be measured.
 HOLDOUT = "holdout"

@@ -21,6 +21,7 @@ from orchestrator.core.definition import (
     Jump,
     Rule,
     Send,
+    SetConsent,
     SetStage,
     SetTrait,
     Split,
@@ -33,8 +34,9 @@ from orchestrator.core.ending import forget_play
 from orchestrator.core.limit import zones_of
 from orchestrator.core.localtime import next_local_minute
 from orchestrator.core.moment import parse_moment
-from orchestrator.core.profile import set_trait
+from orchestrator.core.profile import set_consent, set_trait
 from orchestrator.core.reason import Outcome, Reason
+from orchestrator.core.receipt import withdraw_refused
 from orchestrator.core.state import Play
 from orchestrator.core.turn import Turn, timer_id
 from orchestrator.core.view import Properties
@@ -146,7 +148,7 @@ def first_outlook(turn: Turn, rule: Rule, run: str, facts: Properties) -> tuple[
                 return outlook_of(turn, rule, step, facts), variant
             case Jump() | Case() | Branch():
                 pc = _next_pc(turn, rule, run, facts, variant, pc)
-            case SetTrait() | SetStage():
+            case SetTrait() | SetConsent() | SetStage():
                 pc += 1
             case _:
                 return None, variant
@@ -218,9 +220,8 @@ def _perform(turn: Turn, progress: Progress, step: Step, reason: Reason) -> bool
                 _record_end(turn, progress, Reason.HOLDOUT)
                 return True
             progress.pc += 1
-        case SetTrait():
-            set_trait(turn.state, step.trait, step.value, turn.at_ms)
-            _record_step(turn, progress, step, Reason.TRAIT_SET, trait=step.trait)
+        case SetTrait() | SetConsent():
+            _set(turn, progress, step)
             progress.pc += 1
         case SetStage():
             _record_step(turn, progress, step, Reason.STAGE_SET, stage=step.stage)
@@ -234,6 +235,19 @@ def _perform(turn: Turn, progress: Progress, step: Step, reason: Reason) -> bool
         case _:
             assert_never(step)
     return False
+
+
+def _set(turn: Turn, progress: Progress, step: SetTrait | SetConsent) -> None:
+    """Set a trait, or a consent: what is pending and needs one that is refused now is taken back."""
+    if isinstance(step, SetTrait):
+        set_trait(turn.state, step.trait, step.value, turn.at_ms)
+        _record_step(turn, progress, step, Reason.TRAIT_SET, trait=step.trait)
+        return
+    changed = set_consent(turn.state, step.purpose, step.granted, turn.at_ms)
+    word = "given" if step.granted else "refused"
+    _record_step(turn, progress, step, Reason.CONSENT_SET, purpose=step.purpose, consent=word)
+    if changed and not step.granted:
+        withdraw_refused(turn, [step.purpose])
 
 
 def _wait(turn: Turn, progress: Progress, step: Wait | WaitFor) -> bool:

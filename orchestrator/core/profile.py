@@ -26,11 +26,11 @@ def learn(state: CustomerState, event: Event, at_ms: int) -> list[str]:
         return []
     withdrawn: list[str] = []
     for purpose, granted in _consents(event).items():
-        if isinstance(granted, bool) and _set_consent(state, purpose, granted, at_ms) and not granted:
+        if isinstance(granted, bool) and set_consent(state, purpose, granted, at_ms) and not granted:
             withdrawn.append(purpose)
     if event.type in OUTCOMES:
         for entry, granted in channel.changes(event, state.consents).items():
-            if _set_consent(state, entry, granted, at_ms) and not granted:
+            if set_consent(state, entry, granted, at_ms) and not granted:
                 withdrawn.append(entry)
     return withdrawn
 
@@ -56,7 +56,7 @@ def _readdress(state: CustomerState, trait: str, at_ms: int) -> None:
     for kind in channel.ADDRESSES[trait]:
         _, reachable = channel.entries(kind.value)
         if reachable in state.consents:
-            _set_consent(state, reachable, True, at_ms)
+            set_consent(state, reachable, True, at_ms)
 
 
 def _consents(event: Event) -> Mapping[str, Any]:
@@ -68,8 +68,8 @@ def _consents(event: Event) -> Mapping[str, Any]:
     return preferences if isinstance(preferences, dict) else {}
 
 
-def _set_consent(state: CustomerState, purpose: str, granted: bool, at_ms: int) -> bool:
-    """Return whether the consent in force changed."""
+def set_consent(state: CustomerState, purpose: str, granted: bool, at_ms: int) -> bool:
+    """Give or refuse consent unless a newer word is known; return whether the consent in force changed."""
     known = state.consents.get(purpose)
     if known is not None and (known[1] > at_ms or (known[1] == at_ms and not known[0])):
         return False

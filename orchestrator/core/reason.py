@@ -46,6 +46,7 @@ class Reason(Enum):
     RUN_ENDED = "run_ended"
     COMPLETED = "completed"
     TRAIT_SET = "trait_set"
+    CONSENT_SET = "consent_set"
     STAGE_SET = "stage_set"
     STEP_GONE = "step_gone"  # the version in force no longer has the step that the play would go on at
     CONSENT_WITHDRAWN = "consent_withdrawn"

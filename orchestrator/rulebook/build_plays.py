@@ -12,6 +12,7 @@ from orchestrator.core.definition import (
     Exit,
     Jump,
     Send,
+    SetConsent,
     SetStage,
     SetTrait,
     Split,
@@ -30,7 +31,7 @@ from orchestrator.rulebook.span import parsed_clock_min
 
 STEPS_MAX = 200
 
-_ACTIONS = ("send", "wait", "wait_for", "if", "do", "split", "set_trait", "set_stage", "exit")
+_ACTIONS = ("send", "wait", "wait_for", "if", "do", "split", "set_trait", "set_consent", "set_stage", "exit")
 _PERCENT_SLACK = 0.001
 
 
@@ -117,6 +118,10 @@ class PlayBuilder:
                 for name, value in part.set_trait.items():
                     if self._names.known("trait", name, part.origin["set_trait"], name):
                         self._emit(SetTrait(step, name, value))
+            case "set_consent" if part.set_consent:
+                for purpose, granted in part.set_consent.items():
+                    if self._names.known("consent", purpose, part.origin["set_consent"], purpose):
+                        self._emit(SetConsent(step, purpose, granted))
             case "set_stage" if part.set_stage is not None:
                 stages = self._names.journeys[self._journey].head.stages
                 if part.set_stage not in stages:

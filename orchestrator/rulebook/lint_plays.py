@@ -38,6 +38,7 @@ class _PlayLint:
 
     def check(self) -> None:
         self._consent()
+        self._refused(self._rule.do, frozenset())
         self._fallback()
         for step in _flat(self._rule.do):
             if step.send is not None:
@@ -64,6 +65,27 @@ class _PlayLint:
             " add `consent: [PURPOSE]` to its limits"
         )
         self._report.warning(at.origin, "consent" if own else "id", message)
+
+    def _refused(self, steps: Iterable[StepPart], refused: frozenset[str]) -> None:
+        """A send that needs what a step before it has refused is never sent, unless a wait lets the customer speak."""
+        for step in steps:
+            if step.wait is not None or step.wait_for is not None:
+                refused = frozenset()
+            if step.send is not None:
+                self._needs(step.send, refused)
+            inner = [] if step.wait_for is None else step.wait_for.else_
+            for block in (step.do, step.then, step.else_, inner):
+                self._refused(block, refused)
+            if step.case is None:
+                given = {name for name, granted in step.set_consent.items() if granted}
+                refused = (refused - given) | (step.set_consent.keys() - given)
+
+    def _needs(self, send: SendPart, refused: frozenset[str]) -> None:
+        needed = send.consent or [purpose for layer in self._layers for purpose in layer.consent]
+        for purpose in needed:
+            if purpose in refused:
+                message = f'is never sent: a step before it refuses consent for "{purpose}", which it needs'
+                self._report.warning(send.origin, "connector", message)
 
     def _kind(self, send: SendPart) -> str:
         entry = self._names.connectors.get(send.connector)

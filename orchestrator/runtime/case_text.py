@@ -16,6 +16,7 @@ from orchestrator.core.definition import (
     Exit,
     Jump,
     Send,
+    SetConsent,
     SetStage,
     SetTrait,
     Split,
@@ -175,6 +176,8 @@ def step_text(step: Step) -> str:
             return f"case {step.arm}"
         case SetTrait():
             return f"set trait {step.trait}"
+        case SetConsent():
+            return f"{'give' if step.granted else 'refuse'} consent for {step.purpose}"
         case SetStage():
             return f"set stage {step.stage}"
         case Exit():

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from orchestrator.core.action import Action
 from orchestrator.core.decision import DecisionRecord
-from orchestrator.core.definition import HOLDOUT, Rule, Send, SetStage, SetTrait, Split, Wait, WaitFor
+from orchestrator.core.definition import HOLDOUT, Rule, Send, SetConsent, SetStage, SetTrait, Split, Wait, WaitFor
 from orchestrator.core.event import Event
 from orchestrator.core.limit import zones_of
 from orchestrator.core.reason import Reason
@@ -233,7 +233,7 @@ def _branches(rule: Rule) -> Iterator[tuple[str, str]]:
     """Yield the branches of a rule: a name, and what people call it. A line of the ledger tells each."""
     for step in rule.program:
         match step:
-            case Send() | Wait() | WaitFor() | SetTrait() | SetStage():
+            case Send() | Wait() | WaitFor() | SetTrait() | SetConsent() | SetStage():
                 yield f"step {step.step}", f"{step_text(step)} (step {step.step})"
             case Split() if any(arm == HOLDOUT for arm, _ in step.arms):
                 yield f"arm {HOLDOUT}", f"arm {HOLDOUT}"

@@ -292,6 +292,7 @@ _REASONS: dict[Reason, Callable[[Detail], str]] = {
     Reason.RUN_ENDED: lambda detail: "the run ended",
     Reason.COMPLETED: lambda detail: "its program came to its end",
     Reason.TRAIT_SET: lambda detail: f"it set the trait {detail.get('trait')}",
+    Reason.CONSENT_SET: lambda detail: f"consent for {detail.get('purpose')} was {detail.get('consent')} by it",
     Reason.STAGE_SET: lambda detail: f"it moved the run to stage {detail.get('stage')}",
     Reason.CONSENT_WITHDRAWN: lambda detail: "consent was withdrawn",
     Reason.LATE_EVENT: lambda detail: "a late event would have prevented it",

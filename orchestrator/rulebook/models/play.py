@@ -132,6 +132,10 @@ class StepPart(Part):
     do: list[StepPart] = Field(default_factory=list, description="Several steps under one `case`.")
     split: SplitPart | None = Field(None, description="Assign the customer to an arm, for good; percentages make 100.")
     set_trait: dict[str, Scalar] = Field(default_factory=dict, description="Set traits of the profile.")
+    set_consent: dict[Name, bool] = Field(
+        default_factory=dict,
+        description="Give or refuse consent, by purposes; what is pending and needs one that is refused is taken back.",
+    )
     set_stage: Name | None = Field(None, description="Move the run to a stage.")
     exit: bool = Field(False, description="true ends the play.")
 

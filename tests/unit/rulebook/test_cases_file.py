@@ -76,6 +76,6 @@ cases:
         'got "2026-03-02T10:00:00"\n'
         'rules/a.cases.yaml:7  case "x"\n'
         '    unknown reason "becuase". Known: already_in_play, arbitration_lost, arrived_late, cap_reached, '
-        "channel_withdrawn, completed, consent_missing, consent_withdrawn, cooldown, duplicate_event, erased, "
-        f'execution_failed and {len(Reason) - 12} more. Did you mean "erased"?'
+        "channel_withdrawn, completed, consent_missing, consent_set, consent_withdrawn, cooldown, duplicate_event, "
+        f'erased and {len(Reason) - 12} more. Did you mean "erased"?'
     )

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from orchestrator.core.action import Action
+from orchestrator.core.definition import Send, Step
 from orchestrator.errors import ConfigurationError
 from orchestrator.rulebook.load import Loaded, load_rulebook
 from orchestrator.runtime import casebook
@@ -27,9 +28,14 @@ def loaded() -> Loaded:
     return found
 
 
+def is_send(step: Step) -> bool:
+    return isinstance(step, Send)
+
+
 @pytest.fixture(scope="module")
 def all_shown(loaded: Loaded) -> list[Preview]:
-    rules = sorted(rule.id for journey in loaded.journeys for rule in journey.rules)
+    senders = (rule for journey in loaded.journeys for rule in journey.rules if any(map(is_send, rule.program)))
+    rules = sorted(rule.id for rule in senders)
     return [one for rule in rules for one in previews(loaded, Wanted(rule=rule), Given())]
 
 
