@@ -23,8 +23,8 @@ class OutcomeType(Enum):
     MESSAGE_FAILED = "message_failed"  # it did not arrive, for a reason that may pass
     LINK_CLICKED = "link_clicked"  # a link of it was followed
     MESSAGE_RECEIVED = "message_received"  # the customer wrote back
-    UNSUBSCRIBED = "unsubscribed"  # STOP, list-unsubscribe, spam complaint: consent for the channel ends
-    RESUBSCRIBED = "resubscribed"  # START: consent for the channel stands again
+    UNSUBSCRIBED = "unsubscribed"  # STOP, list-unsubscribe, complaint: consent for the channel, or ``purposes``, ends
+    RESUBSCRIBED = "resubscribed"  # START: it stands again
     CALL_ANSWERED = "call_answered"  # somebody picked up
     CALL_MISSED = "call_missed"  # nobody did; ``reason`` is no_answer, busy, failed or canceled
     CALL_ENDED = "call_ended"  # the line is free; ``result`` may be qualified, booked, not_interested …

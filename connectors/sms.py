@@ -65,7 +65,6 @@ class SmsParameters(TwilioParameters):
     validity_s: int | None = Field(
         None, ge=1, le=VALIDITY_S_MAX, description="Seconds that a message may wait at Twilio before it is given up."
     )
-
     stop_words: Words = Field(STOP_WORDS, description=STOP_DESCRIPTION)
     start_words: Words = Field(START_WORDS, description=START_DESCRIPTION)
 

@@ -55,7 +55,7 @@ from orchestrator.rulebook.models.scalars import parsed_path
 from orchestrator.rulebook.names import JourneySource, Names
 from orchestrator.rulebook.problem import unknown
 from orchestrator.rulebook.send_templates import SendTemplates
-from orchestrator.rulebook.template import LiquidTemplate
+from orchestrator.rulebook.template import LiquidTemplate, Reads
 from orchestrator.rulebook.tracking_plan import FRICTION_SCORED
 
 
@@ -238,7 +238,9 @@ def _asks_local_time(limits: Limits, program: tuple[Step, ...]) -> bool:
 def _step_captures(step: Step) -> set[str]:
     match step:
         case Send():
-            own = {path[1] for path in _reads(step) if path[0] == Root.EVENT.value and len(path) > 1}
+            reads = step.template.reads if isinstance(step.template, LiquidTemplate) else Reads()
+            own = {path[1] for path in reads.paths if path[0] == Root.EVENT.value and len(path) > 1}
+            own |= _ZONE_FACTS if reads.local_time else frozenset()
             return own.union(*(_step_captures(one) for one in step.fallback))
         case Branch():
             return {path.parts[0] for path in condition_paths(step.when) if path.root is Root.EVENT}
@@ -246,10 +248,6 @@ def _step_captures(step: Step) -> set[str]:
             return {path.parts[0]}
         case _:
             return set()
-
-
-def _reads(send: Send) -> frozenset[tuple[str, ...]]:
-    return send.template.reads.paths if isinstance(send.template, LiquidTemplate) else frozenset()
 
 
 def condition_paths(condition: Condition | None) -> Iterator[Path]:

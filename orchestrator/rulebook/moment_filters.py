@@ -35,6 +35,8 @@ from orchestrator.core.localtime import zone_named, zones_told
 from orchestrator.rulebook.problem import unknown
 from orchestrator.rulebook.reader_locale import locale_of
 
+#: Those of here; what uses them asks for the customer's zone.
+MOMENT_FILTERS = frozenset({"date", "time"})
 #: The formats that a locale has of its own.
 FORMATS: tuple[Literal["short", "medium", "long", "full"], ...] = ("short", "medium", "long", "full")
 #: What to give as the zone for the clock where the moment was written.

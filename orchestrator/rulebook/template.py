@@ -23,11 +23,12 @@ from connectors.markup import Markup
 from orchestrator.core.definition import MissingTemplateValue
 from orchestrator.rulebook import liquid_dialect as dialect
 from orchestrator.rulebook.filter_arguments import arguments_fault
+from orchestrator.rulebook.moment_filters import MOMENT_FILTERS
 from orchestrator.rulebook.plain_text import PlainText, pieces_of
 from orchestrator.rulebook.problem import did_you_mean
 
 _LONE_PATH = re.compile(r"\s*\{\{-?\s*([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\s*-?\}\}\s*")
-_NOW = re.compile(r"""["'](?:now|today)["']\s*\|\s*date""")
+_NOW = re.compile(r"""["'](?:now|today)["']\s*\|\s*(?:date|time)\b""")
 _ROOTS_WITH_NULLS = ("event", "profile")
 
 
@@ -37,16 +38,21 @@ class TemplateFault(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """What a template reads: paths such as ``("event", "total")``; ``optional`` are those with a default or an if."""
+    """What a template reads: paths such as ``("event", "total")``; ``optional`` are those with a default or an if.
+
+    ``local_time`` says that it writes moments by the customer's clock, whose zone the event may tell.
+    """
 
     paths: frozenset[tuple[str, ...]] = frozenset()
     optional: frozenset[tuple[str, ...]] = frozenset()
     dynamic: frozenset[str] = frozenset()  # roots that are read as a whole or by a computed key
+    local_time: bool = False
 
     def __or__(self, other: Reads) -> Reads:
         required = (self.paths - self.optional) | (other.paths - other.optional)
         paths = self.paths | other.paths
-        return Reads(paths, paths - required, self.dynamic | other.dynamic)
+        dynamic = self.dynamic | other.dynamic
+        return Reads(paths, paths - required, dynamic, self.local_time or other.local_time)
 
 
 class _Constant:
@@ -292,7 +298,7 @@ def _compiled_text(text: str, markup: Markup | None) -> tuple[_Node, Reads]:
             raise TemplateFault(f'unknown filter "{name}".{did_you_mean(name, filters)}')
     if fault := arguments_fault(compiled):
         raise TemplateFault(fault)
-    reads = _reads_of(analysis.globals, text)
+    reads = replace(_reads_of(analysis.globals, text), local_time=not MOMENT_FILTERS.isdisjoint(analysis.filters))
     if markup is not None:
         return _marked(_Text(compiled), markup, lone and _Lone(lone[1])), reads
     pieces = pieces_of(text)

@@ -112,6 +112,7 @@ def test_what_cannot_be_rendered_is_named(written: str, message: str) -> None:
     ("written", "message"),
     [
         ("{{ 'now' | date: '%Y' }}", '"now" has no meaning here: the same decision must always render the same text'),
+        ("{{ 'today' | time }}", '"now" has no meaning here: the same decision must always render the same text'),
         ("{{ event.total | upcas }}", 'unknown filter "upcas". Did you mean "upcase"?'),
         ("{% if event.total %}", "not valid Liquid: expected tag endif, found end of expression"),
         ("{% include 'secrets' %}", "not valid Liquid: unexpected tag 'include'"),
