@@ -16,7 +16,7 @@ from liquid.builtin.expressions.primitive import Literal
 from liquid.expression import Expression
 from liquid.template import BoundTemplate
 
-from orchestrator.rulebook.moment_filters import format_fault, zone_fault
+from orchestrator.rulebook.moment_filters import format_fault, locale_unused, zone_fault
 from orchestrator.rulebook.number_filters import currency_fault, decimals_fault
 from orchestrator.rulebook.problem import unknown
 from orchestrator.rulebook.reader_locale import locale_fault
@@ -62,6 +62,9 @@ def _fault(filter_: Filter) -> str:
             given[names[at]] = argument.value
     if "currency" in names and "currency" not in given:
         return currency_fault(None)
+    form = given.get("form")
+    if isinstance(form, Literal) and "locale" in given and (fault := locale_unused(str(form.value))):
+        return format_fault(str(form.value)) or fault
     found = (_FAULTS[name](value.value) for name, value in given.items() if isinstance(value, Literal))
     return next(filter(None, found), "")
 

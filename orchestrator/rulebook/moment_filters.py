@@ -64,14 +64,14 @@ def time(value: Any, form: Any = "short", zone: Any = None, locale: Any = None, 
 
 
 def _formatted(name: str, shown: Day | datetime, form: str, given: Any, facts: Mapping[str, object]) -> str:
-    try:
-        locale = locale_of(given, facts)
-        if fault := format_fault(form):
-            raise ValueError(fault)
-    except ValueError as fault:
-        raise FilterArgumentError(f"{name}: {fault}", token=None) from None
+    if fault := format_fault(form) or (locale_unused(form) if given is not None else ""):
+        raise FilterArgumentError(f"{name}: {fault}", token=None)
     if form not in FORMATS:
         return written(shown, form)
+    try:
+        locale = locale_of(given, facts)
+    except ValueError as fault:
+        raise FilterArgumentError(f"{name}: {fault}", token=None) from None
     if not isinstance(shown, datetime):
         return format_date(shown, form, locale)
     return format_time(shown, form, locale=locale) if name == "time" else format_date(shown.date(), form, locale)
@@ -98,6 +98,11 @@ def format_fault(form: str) -> str:
         if directive[2] not in _DIRECTIVES or not directive[2]:
             return f'the format "{form}" has "{directive[0]}", which means nothing. Write %% for a percent sign.'
     return ""
+
+
+def locale_unused(form: str) -> str:
+    """Return why a locale may not be given with a format, or nothing."""
+    return "" if form in FORMATS else f'"{form}" is in English whatever the locale; name one of {", ".join(FORMATS)}'
 
 
 def zone_fault(zone: str) -> str:

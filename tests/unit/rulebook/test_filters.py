@@ -101,6 +101,10 @@ def test_a_value_is_written_for_its_reader(text: str, profile: dict[str, Any], m
             'date: unknown format "lnog". Known: full, long, medium, short. Did you mean "long"?'
             ' Or write one with %, such as "%d %b".',
         ),
+        (
+            "date: '%d %B', locale: 'de'",
+            'date: "%d %B" is in English whatever the locale; name one of short, medium, long, full',
+        ),
         ("date: '%d %Q'", 'date: the format "%d %Q" has "%Q", which means nothing. Write %% for a percent sign.'),
         ("time: '100%'", 'time: the format "100%" has "%", which means nothing. Write %% for a percent sign.'),
         (
@@ -137,6 +141,7 @@ def test_a_literal_argument_that_can_never_be_right_is_refused_when_it_is_loaded
         ("percent", float("inf"), "percent: the number is too large: it must be below 10^18"),
         ("percent", float("nan"), "percent: NaN is not a number that can be shown"),
         ("money: event.x", "gold", 'money: no currency is called "gold". Write a code of ISO 4217 such as EUR.'),
+        ("date: event.form, locale: 'de'", "2026-03-14", 'date: "%B" is in English whatever the locale; name one of'),
         ("time", "2026-03-14", "time: 2026-03-14 is a day and has no time"),
         ("number: 2, event.x", "xx", 'number: no locale is called "xx". Write a language such as de, or a language'),
         ("money: event.gone", 1, "event.gone is undefined"),
@@ -144,5 +149,5 @@ def test_a_literal_argument_that_can_never_be_right_is_refused_when_it_is_loaded
 )
 def test_a_value_that_cannot_be_written_is_named_when_it_is_rendered(text: str, x: Any, message: str) -> None:
     with pytest.raises(MissingTemplateValue) as missing:
-        rendered(f"{{{{ event.x | {text} }}}}", x=x)
+        rendered(f"{{{{ event.x | {text} }}}}", x=x, form="%B")
     assert str(missing.value).startswith(f"template t, param p: {message}")
