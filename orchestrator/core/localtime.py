@@ -15,7 +15,8 @@ from zoneinfo import ZoneInfo
 from phonenumbers import NumberParseException, parse
 from phonenumbers.timezone import time_zones_for_number
 
-_MINUTE_MS = 60_000
+#: A weekday comes once a week; a zone may leave one out, and the first may be past its minute.
+_DAYS_AHEAD = 22
 
 
 @lru_cache(maxsize=1024)
@@ -126,8 +127,17 @@ def weekday(moment_ms: int, zone: ZoneInfo) -> int:
 
 
 def next_local_time(moment_ms: int, minute: int, days: tuple[int, ...], zone: ZoneInfo) -> int:
-    """Return the next moment at which the local clock shows ``minute`` on one of the weekdays."""
-    candidate = next_local_minute(moment_ms, minute, zone)
-    while weekday(candidate, zone) not in days:
-        candidate = next_local_minute(candidate, minute, zone)
-    return candidate
+    """Return the next moment at which the local clock shows ``minute`` on one of the weekdays: once a local day.
+
+    A day that has the minute twice has it the first time only. One whose clocks jump over it has it right after the
+    jump, unless the jump leads into the next day: then, and where a zone leaves out the whole day, it has none.
+    """
+    today = local_date(moment_ms, zone)
+    for ahead in range(_DAYS_AHEAD):
+        day = today + timedelta(days=ahead)
+        if day.weekday() not in days:
+            continue
+        instant_ms = local_instant_ms(day, minute, zone)
+        if instant_ms > moment_ms and local_date(instant_ms, zone) == day:
+            return instant_ms
+    raise AssertionError("every weekday comes within a fortnight")
