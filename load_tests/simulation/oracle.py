@@ -268,6 +268,38 @@ def plays(
     return effects
 
 
+def sends_in_run(
+    log: Sequence[Arrival],
+    stages: Sequence[OracleStage],
+    reentry_ms: int | None,
+    trigger: str,
+    lateness_ms: int,
+    until_ms: int,
+) -> list[Effect]:
+    """What a rule sends on every event of a type that finds the run open; the end of that run takes it back.
+
+    The event may be the one that opens the run, or the one that ends it; the latter's end takes nothing back.
+    """
+    effects: list[Effect] = []
+    place_of = {one.id: place for place, one in enumerate(log)}
+    _, walk = stages_walked(log, stages, reentry_ms, until_ms)
+    finals = {one.name for one in stages if one.final}
+    for place, one in enumerate(log):
+        if one.type != trigger or one.late_ms > lateness_ms:
+            continue
+        run, entries = stages_walked(log[: place + 1], stages, reentry_ms, one.stamp_ms)
+        closes = any(entry.cause == one.id and entry.what in finals for entry in entries)
+        if run is None or (run.ended and not closes):
+            continue
+        effects.append(Effect(one.stamp_ms, "fire", one.id))
+        for entry in () if closes else walk:
+            later = place_of[entry.cause] > place if entry.cause else entry.at_ms > one.stamp_ms
+            if entry.what in finals and later:
+                effects.append(Effect(entry.at_ms, "withdraw", one.id))
+                break
+    return effects
+
+
 # ----------------------------------------------------------------------------------------------- limits
 
 

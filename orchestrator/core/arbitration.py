@@ -26,6 +26,7 @@ class Candidate:
     run: str
     facts: Properties
     cause: str  # id of the event or timer behind it
+    armed_at: int = 0  # event time at which an absence began; 0 for every other trigger
 
 
 @dataclass(frozen=True, slots=True)

@@ -357,7 +357,8 @@ class Rule:
     """A trigger, a condition, a program and the limits it must respect.
 
     ``captures`` are the top-level event properties that anything in the rule reads; a play or an armed
-    absence keeps just these of the event that started it.
+    absence keeps just these of the event that started it. ``anytime`` says that it does not live by a run of its
+    journey: it acts whether one is open or not, and goes on when one ends.
     """
 
     id: str
@@ -371,6 +372,7 @@ class Rule:
     arbitrate: Arbitrate | None = None
     lateness_ms: int = LATENESS_DEFAULT_MS
     captures: tuple[str, ...] = ()
+    anytime: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ class Reason(Enum):
     HOLDOUT = "holdout"
     ARBITRATION_LOST = "arbitration_lost"
     ALREADY_IN_PLAY = "already_in_play"
+    RUN_NOT_OPEN = "run_not_open"  # the rule acts while its run is open, and none is
     TOO_LATE = "too_late"  # the event came later than the rule tolerates
     TEMPLATE_VALUE_MISSING = "template_value_missing"
     STEP_CEILING = "step_ceiling"

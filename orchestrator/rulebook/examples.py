@@ -42,6 +42,7 @@ PARTS_BY_HAND: Mapping[type[Part], str] = {
         exit_when: {event: order_completed}
         limits: {use: polite, consent: [marketing]}
         arbitrate: {slot: contact, value: 5}
+        acts: anytime
         lateness: 2h
         """,
     trigger.DwellTrigger: "dwell: {stage: checkout, for: 1d}",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.core.condition import Op, Path, Root
+from orchestrator.core.event import OUTCOMES, RECEIPTS
 from orchestrator.rulebook.build_conditions import SCORES_TRAIT
 from orchestrator.rulebook.condition_size import leaves
 from orchestrator.rulebook.lint_templates import EventTypes, TemplateLint
@@ -66,8 +67,12 @@ class _PlanLint:
             self._event(stage.on.event, stage.on, "event")
             self.condition(stage.on.where, (stage.on.event,))
             for key, owner, path in (("key", head, head.key), ("value", stage, stage.value)):
-                if path is not None:
+                if path is not None and not (key == "key" and self._tells_its_run(stage.on.event, path)):
                     self._property_of(path, owner, key, stage.on.event)
+
+    def _tells_its_run(self, event: str, key: str) -> bool:
+        """Return whether an event without the journey's key belongs to a run: that of the action that it tells of."""
+        return event in OUTCOMES | RECEIPTS and self._plan.lacks(event, parsed_path(key).parts)
 
     def rule(self, head: JourneyHead, rule: RulePart) -> None:
         events = self._trigger(head, rule.on)
@@ -112,7 +117,9 @@ class _PlanLint:
             self.condition(where, (event,))
             if absence.same is not None:
                 self._property_of(absence.same, absence, "same", event)
-            elif head.key is not None and self._plan.lacks(event, parsed_path(head.key).parts):
+            elif head.key is None or self._tells_its_run(event, head.key):
+                continue
+            elif self._plan.lacks(event, parsed_path(head.key).parts):
                 message = f'{event} has no {head.key}, which ties it to a run; name another property with "same"'
                 self._report.error(absence.origin, key, message)
 

@@ -17,15 +17,25 @@ from orchestrator.core.definition import (
 )
 from orchestrator.core.event import Event
 from orchestrator.core.rulebook import Rulebook, Watch
+from orchestrator.core.run import again_from, last_of
 from orchestrator.core.state import Arm, CustomerState
 from orchestrator.runtime.explanation import TriggerLine
-from orchestrator.runtime.wording import moment_text, trigger_text
+from orchestrator.runtime.wording import ended_text, moment_text, trigger_text
 
 
 def trigger_line(rulebook: Rulebook, rule: Rule, state: CustomerState, events: Sequence[Event]) -> TriggerLine:
     """Return the trigger of a rule in words; ``events`` are those that are known, in log order."""
     state_text, due_at_ms = _progress(rulebook, rule, state, events)
-    return TriggerLine(trigger_text(rule.trigger), state_text, due_at_ms)
+    return TriggerLine(trigger_text(rule.trigger), state_text + _shut(rulebook, rule, state), due_at_ms)
+
+
+def _shut(rulebook: Rulebook, rule: Rule, state: CustomerState) -> str:
+    """Return that the rule cannot act since its run has ended; '' when one is open, or the rule acts anytime."""
+    journey = rulebook.journeys.get(rule.journey)
+    run = last_of(journey, state, f"{rule.journey}/")
+    if rule.anytime or run is None or not run.ended_at:
+        return ""
+    return f"; {ended_text(run.ended_at, again_from(journey, run))}"
 
 
 Progress = tuple[str, int | None]

@@ -251,6 +251,20 @@ def _wait(detail: Detail) -> str:
     return "waiting for a moment" if until is None else f"waiting until {moment_text(until)}"
 
 
+def _not_open(detail: Detail) -> str:
+    if "started_at" in detail:
+        return f"the run began only at {moment_text(detail['started_at'])}"
+    if "ended_at" not in detail:
+        return "no run was open"
+    return f"no run was open: {ended_text(detail['ended_at'], detail.get('again_from'))}"
+
+
+def ended_text(ended_ms: int, again_ms: int | None) -> str:
+    """Return when a run ended, and from when it may start anew."""
+    anew = "never starts anew" if again_ms is None else f"may start anew from {moment_text(again_ms)}"
+    return f"the run ended at {moment_text(ended_ms)} and {anew}"
+
+
 _REASONS: dict[Reason, Callable[[Detail], str]] = {
     Reason.TRIGGERED: lambda detail: "nothing stood in the way",
     Reason.RESUMED: lambda detail: "its wait was over",
@@ -268,6 +282,7 @@ _REASONS: dict[Reason, Callable[[Detail], str]] = {
     Reason.HOLDOUT: lambda detail: "the customer is in the experiment's holdout",
     Reason.ARBITRATION_LOST: _lost,
     Reason.ALREADY_IN_PLAY: lambda detail: "an earlier play of it was still open",
+    Reason.RUN_NOT_OPEN: _not_open,
     Reason.TOO_LATE: lambda detail: (
         f"the event came {shown_span(detail['late_ms'])} late and {shown_span(detail['lateness_ms'])} is tolerated"
         if {"late_ms", "lateness_ms"} <= detail.keys()

@@ -131,7 +131,7 @@ def test_the_failing_condition_is_named_with_its_value(tell):
             lambda story: (basket(story), story.happens("29m", "order_completed", cart_id="k1", total=80)),
             "1h",
             "cart-recovery was not triggered: cart_updated at 2026-03-02 04:30:10 UTC was followed by order_completed "
-            "at 2026-03-02 04:59:00 UTC.",
+            "at 2026-03-02 04:59:00 UTC; the run ended at 2026-03-02 04:59:00 UTC and never starts anew.",
         ),
         (
             "too little was seen",

@@ -25,6 +25,7 @@ RULES = """
       - id: offer
         title: At most one offer a week
         on: {event: product_viewed}
+        acts: anytime
         do:
           - send: {connector: email, template: mail}
         limits:
@@ -33,6 +34,7 @@ RULES = """
       - id: failures
         title: Help after three failures
         on: {event: payment_failed}
+        acts: anytime
         when:
           {count: payment_failed, within: 1h, op: gte, value: 3}
         do:

@@ -97,7 +97,7 @@ SERVICE = {"service": True}
     ],
 )
 def test_a_sequence_of_events(tell, case, events, sent):
-    story = tell(SEQUENCE, consents=SERVICE)
+    story = tell(SEQUENCE.replace("do: [", "acts: anytime\n        do: ["), consents=SERVICE)
     for after, event_type, arrives in events:
         story.happens(after, event_type, arrives=arrives, cart_id="k1")
     assert [when for when, _ in story.told("2h").sent()] == sent, case

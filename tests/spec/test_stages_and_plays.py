@@ -240,6 +240,7 @@ KEYED = """
       - id: failed
         title: A payment failed
         on: {event: payment_failed}
+        acts: anytime
         when: {not: {in_stage: [ordered]}}
         do: [{send: {connector: sms, template: text}}]
         limits: {consent: [service]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, WithJsonSchema
 
@@ -91,6 +91,13 @@ class RulePart(Part):
     exit_when: Exits = Field(default_factory=list, description="Events that end the play at once, even in a wait.")
     limits: LimitsPart | None = Field(None, description="What may hold an action back.")
     arbitrate: ArbitratePart | None = Field(None, description="How the rule competes with others for a slot.")
+    acts: Literal["in_run", "anytime"] = Field(
+        "in_run",
+        description=(
+            "When the rule acts: while its run is open, the event that opens or closes it included (in_run), or whether"
+            " a run is open or not, and beyond its end (anytime)."
+        ),
+    )
     lateness: SpanOrZero | None = Field(None, description="How late an event may come and still decide; 1h by default.")
 
 
