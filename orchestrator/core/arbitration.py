@@ -104,7 +104,9 @@ def settled(turn: Turn, candidates: Sequence[Candidate]) -> list[Candidate]:
 def _collect(turn: Turn, candidate: Candidate, terms: Arbitrate) -> None:
     """Keep a candidate until its slot's window closes; the first one opens it."""
     bids = turn.state.bids.get(terms.slot, [])
-    if any(bid.rule == candidate.rule.id and bid.run == candidate.run for bid in bids):
+    if candidate.rule.restart:
+        bids = [bid for bid in bids if (bid.rule, bid.run) != (candidate.rule.id, candidate.run)]
+    elif any(bid.rule == candidate.rule.id and bid.run == candidate.run for bid in bids):
         turn.record(candidate.rule, candidate.run, Outcome.BLOCKED, Reason.ALREADY_IN_PLAY)
         return
     if len(bids) >= BIDS_MAX:

@@ -347,10 +347,10 @@ def _start(turn: Turn, winner: Candidate) -> None:
 
 def _eligible(turn: Turn, candidate: Candidate) -> bool:
     rule, key = candidate.rule, candidate.run
-    if play.play_key(rule, key) in turn.state.plays:
+    if not play.may_start(turn, rule, key, candidate.cause):
         turn.record(rule, key, Outcome.BLOCKED, Reason.ALREADY_IN_PLAY)
         return False
-    left_ms = cooldown_left_ms(turn, rule)
+    left_ms = cooldown_left_ms(turn, rule, key)
     if left_ms:
         turn.record(rule, key, Outcome.BLOCKED, Reason.COOLDOWN, left_ms=left_ms)
         return False

@@ -358,7 +358,8 @@ class Rule:
 
     ``captures`` are the top-level event properties that anything in the rule reads; a play or an armed
     absence keeps just these of the event that started it. ``anytime`` says that it does not live by a run of its
-    journey: it acts whether one is open or not, and goes on when one ends.
+    journey: it acts whether one is open or not, and goes on when one ends. ``restart`` says that its newest trigger
+    replaces the open play of the same run.
     """
 
     id: str
@@ -373,6 +374,7 @@ class Rule:
     lateness_ms: int = LATENESS_DEFAULT_MS
     captures: tuple[str, ...] = ()
     anytime: bool = False
+    restart: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ def end_plays(turn: Turn, wanted: Callable[[Play], bool], reason: Reason) -> Non
     for key, play in list(turn.state.plays.items()):
         if wanted(play):
             forget_play(turn, key)
-            turn.record(_rule_of(turn, play), play.run, Outcome.ENDED, reason, variant=play.variant)
+            turn.record(rule_of(turn, play), play.run, Outcome.ENDED, reason, variant=play.variant)
 
 
 def end_run(turn: Turn, key: str, reason: Reason) -> None:
@@ -30,7 +30,7 @@ def end_run(turn: Turn, key: str, reason: Reason) -> None:
     What the same decision has sent, it has sent: a play may say good-bye and then end the run.
     """
     runs, rules = ends_with(turn, key), turn.rulebook.rules
-    end_plays(turn, lambda play: play.run in runs and not _rule_of(turn, play).anytime, reason)
+    end_plays(turn, lambda play: play.run in runs and not rule_of(turn, play).anytime, reason)
     drop_timers(turn, key, _SCHEDULE)
     for name, arm in list(turn.state.arms.items()):
         watch = turn.rulebook.watches.get(name.partition("|")[0])
@@ -73,7 +73,7 @@ def drop_timers(turn: Turn, key: str, kinds: Collection[str]) -> None:
             del turn.state.timers[timer]
 
 
-def _rule_of(turn: Turn, play: Play) -> Rule:
+def rule_of(turn: Turn, play: Play) -> Rule:
     """Return a play's rule; of one that no version here knows any more, as much as the play itself remembers."""
     rule = turn.rulebook.rules.get(play.rule)
     if rule is None and (earlier := turn.rulebook.earlier.get(play.version)) is not None:

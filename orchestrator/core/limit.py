@@ -76,11 +76,15 @@ def missing_consent(state: CustomerState, needed: Iterable[str]) -> str:
     return ""
 
 
-def cooldown_left_ms(turn: Turn, rule: Rule) -> int:
-    """Return how long the rule must still rest; an action of it that waits for the end of quiet hours counts."""
+def cooldown_left_ms(turn: Turn, rule: Rule, run: str) -> int:
+    """Return how long the rule must still rest before it acts for a run.
+
+    An action of it that waits for the end of quiet hours counts, unless it belongs to the play that begins anew.
+    """
     if not rule.limits.cooldown_ms:
         return 0
-    if any(play.rule == rule.id and play.deferred for play in turn.state.plays.values()):
+    held = (play for play in turn.state.plays.values() if play.rule == rule.id and play.deferred)
+    if any(not (rule.restart and play.run == run) for play in held):
         return rule.limits.cooldown_ms
     stamps = turn.state.sent.get(_cooldown_key(rule))
     return 0 if not stamps else max(0, stamps[-1] + rule.limits.cooldown_ms - turn.now_ms)

@@ -28,13 +28,14 @@ from orchestrator.core.definition import (
     Wait,
     WaitFor,
 )
-from orchestrator.core.emission import Outlook, deliver, outlook_of
-from orchestrator.core.ending import forget_play
+from orchestrator.core.emission import Outlook, deliver, emitted_by, outlook_of
+from orchestrator.core.ending import end_plays, forget_play, rule_of
 from orchestrator.core.limit import zones_of
 from orchestrator.core.localtime import next_local_minute
 from orchestrator.core.moment import parse_moment
 from orchestrator.core.profile import set_trait
 from orchestrator.core.reason import Outcome, Reason
+from orchestrator.core.receipt import withdraw
 from orchestrator.core.state import Play
 from orchestrator.core.turn import Turn, timer_id
 from orchestrator.core.view import Properties
@@ -54,6 +55,7 @@ class Progress:
     started_at: int
     variant: str = ""
     pc: int = 0
+    triggered_at: int = 0  # event time of the trigger
 
     @property
     def key(self) -> str:
@@ -67,9 +69,28 @@ def play_key(rule: Rule, run: str) -> str:
 
 
 def start(turn: Turn, rule: Rule, run: str, facts: Properties, cause: str) -> None:
-    """Start the rule's program. The caller has checked that no play of this rule and run is open."""
+    """Start the rule's program, in place of an open play of this rule and run where there is one."""
+    _replace(turn, rule, run)
     kept = {name: facts[name] for name in rule.captures if name in facts}
-    _carry_on(turn, Progress(rule, run, cause, kept, turn.now_ms))
+    _carry_on(turn, Progress(rule, run, cause, kept, turn.now_ms, triggered_at=turn.at_ms))
+
+
+def may_start(turn: Turn, rule: Rule, run: str, cause: str) -> bool:
+    """Return whether no play of the rule and run is open, or a newer trigger may replace it."""
+    open_play = turn.state.plays.get(play_key(rule, run))
+    if open_play is None:
+        return True
+    return rule.restart and open_play.cause != cause and open_play.triggered_at <= turn.at_ms
+
+
+def _replace(turn: Turn, rule: Rule, run: str) -> None:
+    """End the open play of a rule that begins anew, and take back what it sent and was not delivered yet."""
+    replaced = turn.state.plays.get(play_key(rule, run))
+    if replaced is None:
+        return
+    end_plays(turn, lambda play: play is replaced, Reason.RESTARTED)
+    sent = emitted_by(turn, rule_of(turn, replaced), run, replaced.cause)
+    withdraw(turn, lambda action_id, _: action_id in sent, Reason.RESTARTED)
 
 
 def wake(turn: Turn, key: str) -> None:
@@ -122,7 +143,7 @@ def under(turn: Turn, version: str) -> Iterator[None]:
 def _resumed(turn: Turn, play: Play) -> Progress:
     """Return the play's progress. An edit that leaves it no place has ended it before (see ``edit``)."""
     rule = turn.rulebook.rules[play.rule]
-    return Progress(rule, play.run, play.cause, play.facts, play.started_at, play.variant, play.pc)
+    return Progress(rule, play.run, play.cause, play.facts, play.started_at, play.variant, play.pc, play.triggered_at)
 
 
 def first_outlook(turn: Turn, rule: Rule, run: str, facts: Properties) -> tuple[Outlook | None, str]:
@@ -265,5 +286,6 @@ def _park(turn: Turn, progress: Progress, until_ms: int, *, deferred: bool = Fal
         variant=progress.variant,
         deferred=deferred,
         step=progress.rule.program[progress.pc].step,
+        triggered_at=progress.triggered_at,
     )
     turn.state.timers[timer_id("play", "", progress.key)] = until_ms

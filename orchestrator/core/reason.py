@@ -45,6 +45,7 @@ class Reason(Enum):
     EXITED = "exited"  # exit_when happened
     GOAL_REACHED = "goal_reached"
     RUN_ENDED = "run_ended"
+    RESTARTED = "restarted"  # a newer trigger of the same rule and run took its place
     COMPLETED = "completed"
     STEP_GONE = "step_gone"  # the version in force no longer has the step that the play would go on at
     CONSENT_WITHDRAWN = "consent_withdrawn"

@@ -69,6 +69,7 @@ class Play(msgspec.Struct, array_like=True, gc=False):
     deferred: bool = False  # an action is held back at ``pc`` and will be re-validated
     visits: int = 0
     step: str = ""  # id of the step at ``pc``, by which a play finds its place in another version
+    triggered_at: int = 0  # event time of what started it; 0 of plays that an earlier release started
 
 
 class Standby(msgspec.Struct, array_like=True, gc=False):

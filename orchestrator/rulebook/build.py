@@ -137,6 +137,7 @@ class _RuleBuilder:
             lateness_ms=LATENESS_DEFAULT_MS if part.lateness is None else part.lateness,
             captures=self._captures(trigger, (when, *context), program, limits),
             anytime=part.acts == "anytime",
+            restart=part.restart,
         )
 
     # ------------------------------------------------------------------------------------------ trigger

@@ -43,6 +43,7 @@ PARTS_BY_HAND: Mapping[type[Part], str] = {
         limits: {use: polite, consent: [marketing]}
         arbitrate: {slot: contact, value: 5}
         acts: anytime
+        restart: true
         lateness: 2h
         """,
     trigger.DwellTrigger: "dwell: {stage: checkout, for: 1d}",

@@ -39,6 +39,7 @@ class _PlayLint:
     def check(self) -> None:
         self._consent()
         self._fallback()
+        self._restart()
         self._trigger_window()
         self._waits(self._rule.do)
         arms = {arm for step in _flat(self._rule.do) for arm in step.split or {} if arm != "id"}
@@ -77,6 +78,15 @@ class _PlayLint:
                 continue
             message = "has no fallback, so that nothing is sent in quiet hours; give it one, or write `then: drop`"
             self._report.warning(send.origin, "connector", message)
+
+    def _restart(self) -> None:
+        """What rests does not begin anew either, and the open play goes on with the trigger of before."""
+        if self._rule.restart and any(layer.cooldown for layer in self._layers):
+            message = (
+                "its cooldown holds a newer trigger back as well, so that the open play goes on with the one before;"
+                " a cap limits what is sent and lets it begin anew"
+            )
+            self._report.warning(self._rule.origin, "restart", message)
 
     # -------------------------------------------------------------------------------------- goal window
 

@@ -296,6 +296,7 @@ _REASONS: dict[Reason, Callable[[Detail], str]] = {
     Reason.EXITED: lambda detail: "its exit event happened",
     Reason.GOAL_REACHED: lambda detail: "the journey's goal was reached",
     Reason.RUN_ENDED: lambda detail: "the run ended",
+    Reason.RESTARTED: lambda detail: "a newer trigger took its place",
     Reason.COMPLETED: lambda detail: "its program came to its end",
     Reason.CONSENT_WITHDRAWN: lambda detail: "consent was withdrawn",
     Reason.LATE_EVENT: lambda detail: "a late event would have prevented it",

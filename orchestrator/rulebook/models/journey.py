@@ -98,6 +98,13 @@ class RulePart(Part):
             " a run is open or not, and beyond its end (anytime)."
         ),
     )
+    restart: bool = Field(
+        False,
+        description=(
+            "true lets the newest trigger replace the open play of the same run: its wait ends, and what it sent and"
+            " was not delivered is taken back. Otherwise the open play goes on and the trigger is dropped."
+        ),
+    )
     lateness: SpanOrZero | None = Field(None, description="How late an event may come and still decide; 1h by default.")
 
 

@@ -32,7 +32,7 @@ FULL = CustomerState(
     runs={"j/k": Run("open", 1, 2, 3, ["open"])},
     aggregates={"n": [1, 2], "s": [[1, 2.5]], "t": [1, 2, 3], "q|": [0, [[1, 2, 0]]]},
     arms={"w|k": Arm(1, "e1", 2, 3, {"total": 4.5}, ["a1"], "j/k", "t@3", [Firing(1, "t@2", ["a0"])])},
-    plays={"r|j/k": Play("r", "v", "j/k", 2, "e1", 1, {"x": [1]}, "nudge", True, 4)},
+    plays={"r|j/k": Play("r", "v", "j/k", 2, "e1", 1, {"x": [1]}, "nudge", True, 4, "2", 1)},
     timers={"play||r|j/k": 9, "absence|w|k": 7},
     sent={"kind:sms/7d": [1, 2]},
     pending={
@@ -57,7 +57,7 @@ LAYOUT = {
     Run: "stage started_at entered_at ended_at visited",
     Arm: "armed_at cause prevented_at due_at facts actions run fired_by earlier",
     Firing: "armed_at timer actions",
-    Play: "rule version run pc cause started_at facts variant deferred visits",
+    Play: "rule version run pc cause started_at facts variant deferred visits step triggered_at",
     Pending: "rule run decided_at until counted consent delivered withdrawn kind standbys",
     Standby: "id kind counted consent withdrawn",
     Trial: "rule run action segment",
