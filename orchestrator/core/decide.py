@@ -10,7 +10,7 @@ eligibility and limits, experiment and arbitration, and the winners act.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -109,12 +109,22 @@ def _decide_event(rulebook: Rulebook, state: CustomerState, event: Event, now_ms
     fork.seen = with_mark(fork.seen, mark)
     turn = Turn(rulebook, fork, event.customer_id, now_ms, at_ms, event.id, event.properties, event.context, model)
     if (answer := _ANSWERS.get(event.type)) is not None:
-        return answer(turn, event)
+        return _answered(turn, event, answer)
     fork.frontier_ms = at_ms if at_ms > fork.frontier_ms else fork.frontier_ms
     fork.first_seen_ms = fork.first_seen_ms or now_ms
     _apply(turn, event, rulebook.plan(event.type))
     events = identity.ask(turn, event) if event.type in _NAMING else []
     return Decision(fork, turn.actions, turn.records, False, turn.lessons, events)
+
+
+def _answered(turn: Turn, event: Event, answer: Callable[[Turn, Event], Decision]) -> Decision:
+    """Return the answer to an event about the customer as a whole; a merge may have changed what plays wait for."""
+    decision = answer(turn, event)
+    if not turn.traits_changed or not turn.state.plays:
+        return decision
+    edit.catch_up(turn)
+    _follow_traits(turn)
+    return Decision(turn.state, turn.actions, turn.records, lessons=turn.lessons)
 
 
 def _apply(turn: Turn, event: Event, plan: EventPlan) -> None:
@@ -141,6 +151,17 @@ def _apply(turn: Turn, event: Event, plan: EventPlan) -> None:
         absence.arm(turn, watch, event, view)
     if candidates := _candidates(turn, plan, event, view):
         _act(turn, candidates)
+    if turn.traits_changed:
+        _follow_traits(turn)
+
+
+def _follow_traits(turn: Turn) -> None:
+    """Let waits follow the traits that they last until, and rules the runs that are moved by it."""
+    for _ in range(ROUNDS_MAX):
+        play.follow_traits(turn)
+        if not turn.moves:
+            return
+        _act(turn, _moved_candidates(turn))
 
 
 def _be_told(turn: Turn, event: Event) -> None:
@@ -149,8 +170,10 @@ def _be_told(turn: Turn, event: Event) -> None:
     settle(turn, event)
     if withdrawn:
         withdraw_refused(turn, withdrawn)
-    if event.type == IDENTIFY and turn.state.runs:
-        stage.follow_profile(turn)
+    if event.type == IDENTIFY:
+        turn.traits_changed = True
+        if turn.state.runs:
+            stage.follow_profile(turn)
 
 
 def _candidates(turn: Turn, plan: EventPlan, event: Event, view: View) -> list[Candidate]:
@@ -284,6 +307,8 @@ def _decide_timer(rulebook: Rulebook, state: CustomerState, due: TimerDue, model
             _slot_due(turn, name)
         case _:
             raise AssertionError(f"a timer of unknown kind: {due.timer}")
+    if turn.traits_changed:
+        _follow_traits(turn)
     return Decision(fork, turn.actions, turn.records, lessons=turn.lessons)
 
 

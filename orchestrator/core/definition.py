@@ -164,15 +164,28 @@ class Send:
     consent: tuple[str, ...] = ()
 
 
+class IfPast(Enum):
+    """What becomes of a play that is to wait until a moment that has passed."""
+
+    GO = "go"  # it goes on at once
+    SKIP = "skip"  # it leaves out the step that the wait was for
+    END = "end"  # it ends
+
+
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Wait a span, or until a local time, or until the moment in a property plus an offset."""
+    """Wait a span, or until a local time, or until the moment in a property plus an offset.
+
+    ``skip_pc`` is where a play goes on that skips the step which the wait was for.
+    """
 
     step: str
     for_ms: int = 0
     until_min: int | None = None
     until_path: Path | None = None
     zone: str = "profile"
+    if_past: IfPast = IfPast.END
+    skip_pc: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,7 @@ def absorb(turn: Turn, event: Event) -> Decision:
     if refused:
         withdraw_refused(turn, refused)
     turn.records.append(_line(turn, previous_id=previous_id))
+    turn.traits_changed = True
     return Decision(turn.state, turn.actions, turn.records)
 
 

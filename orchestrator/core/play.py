@@ -13,11 +13,13 @@ from typing import assert_never
 
 from orchestrator.core import stage
 from orchestrator.core.chance import choose_arm
+from orchestrator.core.condition import Root
 from orchestrator.core.definition import (
     HOLDOUT,
     Branch,
     Case,
     Exit,
+    IfPast,
     Jump,
     Rule,
     Send,
@@ -224,7 +226,7 @@ def _perform(turn: Turn, progress: Progress, step: Step, reason: Reason) -> bool
                 return True
             progress.pc += 1
         case SetTrait():
-            set_trait(turn.state, step.trait, step.value, turn.at_ms)
+            turn.traits_changed |= set_trait(turn.state, step.trait, step.value, turn.at_ms)
             progress.pc += 1
         case SetStage():
             if (ended := stage.place(turn, progress.run, step.stage)) is not None:
@@ -249,12 +251,70 @@ def _wait(turn: Turn, progress: Progress, step: Wait | WaitFor) -> bool:
     if isinstance(until_ms, Reason):
         _record_end(turn, progress, until_ms)
         return True
+    if until_ms < turn.now_ms and step.until_path is not None:
+        return _is_past(turn, progress, step, until_ms)
     if until_ms <= turn.now_ms:
         progress.pc += 1
         return False
     _park(turn, progress, until_ms)
     turn.record(progress.rule, progress.run, Outcome.WAITING, Reason.WAITING_FOR_TIME, step=step.step, until=until_ms)
     return True
+
+
+def _is_past(turn: Turn, progress: Progress, step: Wait, until_ms: int) -> bool:
+    """Do what a wait says of a moment that has passed, on record."""
+    outcome = Outcome.ENDED if step.if_past is IfPast.END else Outcome.NOTED
+    turn.record(
+        progress.rule,
+        progress.run,
+        outcome,
+        Reason.MOMENT_PASSED,
+        step=step.step,
+        variant=progress.variant,
+        cause=progress.cause,
+        until=until_ms,
+        then=step.if_past.value,
+    )
+    match step.if_past:
+        case IfPast.GO:
+            progress.pc += 1
+        case IfPast.SKIP:
+            progress.pc = step.skip_pc
+        case IfPast.END:
+            return True
+        case _:
+            assert_never(step.if_past)
+    return False
+
+
+def follow_traits(turn: Turn) -> None:
+    """Ask again the waits that last until a trait, where it has changed; one that has moved is begun anew.
+
+    A play that goes on by it may set traits itself, so this is repeated while any does. It comes to an end: a play is
+    only asked where it waits, and goes forward from there.
+    """
+    while turn.traits_changed:
+        turn.traits_changed = False
+        for version in versions(turn):
+            with under(turn, version):
+                for key, play in list(turn.state.plays.items()):
+                    if turn.state.plays.get(key) is play and play.version == version:
+                        _follow_trait(turn, key, play)
+
+
+def _follow_trait(turn: Turn, key: str, play: Play) -> None:
+    progress = _resumed(turn, play)
+    step = progress.rule.program[play.pc]
+    if (
+        play.deferred
+        or not isinstance(step, Wait)
+        or step.until_path is None
+        or step.until_path.root is not Root.PROFILE
+    ):
+        return
+    if _wait_until(turn, progress, step) != turn.state.timers.get(timer_id("play", "", key)):
+        forget_play(turn, key)
+        _carry_on(turn, progress, Reason.RESUMED)
 
 
 def _wait_until(turn: Turn, progress: Progress, step: Wait) -> int | Reason:

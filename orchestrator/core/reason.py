@@ -32,6 +32,7 @@ class Reason(Enum):
     QUIET_HOURS = "quiet_hours"
     ZONE_UNKNOWN = "zone_unknown"  # what goes by local time fails closed
     MOMENT_UNKNOWN = "moment_unknown"  # what a wait is to last until is missing or no moment
+    MOMENT_PASSED = "moment_passed"  # what a wait is to last until has passed; its ``if_past`` says what follows
     HOLDOUT = "holdout"
     ARBITRATION_LOST = "arbitration_lost"
     ALREADY_IN_PLAY = "already_in_play"

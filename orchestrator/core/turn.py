@@ -62,7 +62,7 @@ class Turn(msgspec.Struct, gc=False):
     ``now_ms`` is log time, the ``now`` of limits and deadlines. ``at_ms`` is the stimulus's own event time and
     ``cause`` its id. ``event`` and ``context`` are what conditions and templates read. ``sender`` is the run whose
     action the event tells of, '' for every other stimulus. ``moves`` are those of runs that no rule has seen yet,
-    ``closed`` the runs that the stimulus has ended.
+    ``closed`` the runs that the stimulus has ended. ``traits_changed`` says that waits until a trait are to follow it.
     """
 
     rulebook: Rulebook
@@ -80,6 +80,7 @@ class Turn(msgspec.Struct, gc=False):
     moves: list[Transition] = []
     sender: str = ""
     closed: set[str] = set()
+    traits_changed: bool = False
 
     def view(self, event: Properties | None = None, pinned: str = "") -> View:
         """Return what conditions read now: aggregates as of the customer's frontier."""

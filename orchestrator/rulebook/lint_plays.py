@@ -9,7 +9,8 @@ from orchestrator.rulebook.build_limits import limit_layers
 from orchestrator.rulebook.lint_connectors import sends_of
 from orchestrator.rulebook.models.journey import JourneyHead, RulePart
 from orchestrator.rulebook.models.part import Part
-from orchestrator.rulebook.models.play import SendPart, StepPart
+from orchestrator.rulebook.models.play import SendPart, StepPart, WaitUntil
+from orchestrator.rulebook.models.scalars import is_path
 from orchestrator.rulebook.models.trigger import AbsenceTrigger, DwellTrigger
 from orchestrator.rulebook.names import Names
 from orchestrator.rulebook.span import shown_span
@@ -103,6 +104,12 @@ class _PlayLint:
         for step in _flat(steps):
             if isinstance(step.wait, int):
                 self._within_goal(step.wait, step, "wait", "goes on")
+            if isinstance(step.wait, WaitUntil) and is_path(step.wait.until) and step.wait.if_past is None:
+                message = (
+                    f"{step.wait.until} may have passed, and the play ends then; say what is meant:"
+                    " `if_past: go`, `skip` or `end`"
+                )
+                self._report.warning(step.wait.origin, "until", message)
             if step.wait_for is not None:
                 self._within_goal(step.wait_for.within, step.wait_for, "within", "goes on")
 

@@ -265,6 +265,20 @@ def ended_text(ended_ms: int, again_ms: int | None) -> str:
     return f"the run ended at {moment_text(ended_ms)} and {anew}"
 
 
+_IF_PAST = {
+    "go": "it went on at once",
+    "skip": "the step that it was to wait for was left out",
+    "end": "the play ended",
+}
+
+
+def _past(detail: Detail) -> str:
+    if "until" not in detail:
+        return "the moment that it was to wait for had passed"
+    then = _IF_PAST.get(detail.get("then", ""), "the play ended")
+    return f"the moment that it was to wait for had passed at {moment_text(detail['until'])}, so {then}"
+
+
 _REASONS: dict[Reason, Callable[[Detail], str]] = {
     Reason.TRIGGERED: lambda detail: "nothing stood in the way",
     Reason.RESUMED: lambda detail: "its wait was over",
@@ -279,6 +293,7 @@ _REASONS: dict[Reason, Callable[[Detail], str]] = {
     Reason.QUIET_HOURS: _quiet,
     Reason.ZONE_UNKNOWN: lambda detail: "nobody knows the customer's time zone",
     Reason.MOMENT_UNKNOWN: lambda detail: "nobody knows the moment that it was to wait for",
+    Reason.MOMENT_PASSED: _past,
     Reason.HOLDOUT: lambda detail: "the customer is in the experiment's holdout",
     Reason.ARBITRATION_LOST: _lost,
     Reason.ALREADY_IN_PLAY: lambda detail: "an earlier play of it was still open",

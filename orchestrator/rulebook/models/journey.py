@@ -86,11 +86,6 @@ class RulePart(Part):
     id: Name = Field(description="Unique in the rulebook; it names the rule in every report.")
     title: str = Field("", description="For people.")
     on: Trigger = Field(description="What sets the rule off; exactly one trigger.")
-    when: Condition | None = Field(None, description="What must be true then.")
-    do: list[StepPart] = Field(min_length=1, description="The steps of the play.")
-    exit_when: Exits = Field(default_factory=list, description="Events that end the play at once, even in a wait.")
-    limits: LimitsPart | None = Field(None, description="What may hold an action back.")
-    arbitrate: ArbitratePart | None = Field(None, description="How the rule competes with others for a slot.")
     acts: Literal["in_run", "anytime"] = Field(
         "in_run",
         description=(
@@ -105,6 +100,11 @@ class RulePart(Part):
             " was not delivered is taken back. Otherwise the open play goes on and the trigger is dropped."
         ),
     )
+    when: Condition | None = Field(None, description="What must be true then.")
+    do: list[StepPart] = Field(min_length=1, description="The steps of the play.")
+    exit_when: Exits = Field(default_factory=list, description="Events that end the play at once, even in a wait.")
+    limits: LimitsPart | None = Field(None, description="What may hold an action back.")
+    arbitrate: ArbitratePart | None = Field(None, description="How the rule competes with others for a slot.")
     lateness: SpanOrZero | None = Field(None, description="How late an event may come and still decide; 1h by default.")
 
 

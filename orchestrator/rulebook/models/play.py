@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, ValidationInfo, WithJsonSchema
 
@@ -41,6 +41,13 @@ class WaitUntil(Part):
     until: str = Field(description='A time of day such as "09:00", or a field that holds a moment.')
     offset: SignedSpan = Field(0, description="Added to the moment of the field, for example -2h.")
     zone: str = Field("profile", description="profile for the customer's own zone, or an IANA name.")
+    if_past: Literal["go", "skip", "end"] | None = Field(
+        None,
+        description=(
+            "What happens when the moment of the field has passed already: go on at once (go), leave out the step that"
+            " follows the wait (skip), or end the play (end); end by default."
+        ),
+    )
 
 
 def _wait(value: Any, info: ValidationInfo) -> Any:
@@ -65,6 +72,7 @@ Waiting = Annotated[
                         "until": {"type": "string"},
                         "offset": {"type": "string"},
                         "zone": {"type": "string"},
+                        "if_past": {"enum": ["go", "skip", "end"]},
                     },
                     "required": ["until"],
                     "additionalProperties": False,
