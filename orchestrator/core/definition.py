@@ -141,7 +141,7 @@ class Template(Protocol):
     def render(self, facts: dict[str, Any]) -> dict[str, Any]:
         """Return the action's params; raise ``MissingTemplateValue`` naming a variable that is not there.
 
-        ``facts`` has ``event``, ``profile``, ``context``, ``journey`` and ``run`` (see the language reference).
+        ``facts`` has ``event``, ``profile``, ``customer``, ``journey`` and ``run`` (see the language reference).
         """
         ...
 

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from orchestrator.core import channel
 from orchestrator.core.definition import Cap, QuietHours, QuietThen, Rule, Send
-from orchestrator.core.localtime import period_start_ms, quiet_until, zone_named, zones_of_phone
+from orchestrator.core.localtime import period_start_ms, quiet_until, shared_zone, zone_named, zones_of_phone
 from orchestrator.core.reason import Reason
 from orchestrator.core.state import CustomerState
 from orchestrator.core.turn import Turn
@@ -184,6 +184,12 @@ def zones_of(state: CustomerState, zone: str, facts: Properties) -> tuple[ZoneIn
     if not isinstance(phone, str):
         return ()
     return tuple(one for name in zones_of_phone(phone) if (one := zone_named(name)) is not None)
+
+
+def customer_facts(state: CustomerState, facts: Properties, now_ms: int) -> dict[str, Any]:
+    """Return what templates read as ``customer.``: the ``timezone`` of the customer's clock, where that is known."""
+    zone = shared_zone(zones_of(state, "profile", facts), now_ms)
+    return {} if zone is None else {"timezone": zone.key}
 
 
 def _fact(state: CustomerState, facts: Properties, name: str) -> Any:

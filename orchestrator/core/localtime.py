@@ -7,7 +7,7 @@ whoever asks must fail closed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
@@ -17,6 +17,7 @@ from phonenumbers.timezone import time_zones_for_number
 
 #: A weekday comes once a week; a zone may leave one out, and the first may be past its minute.
 _DAYS_AHEAD = 22
+_HALF_YEAR_MS = 182 * 86_400_000
 
 
 @lru_cache(maxsize=1024)
@@ -104,6 +105,21 @@ def period_start_ms(moment_ms: int, period: str, zone: ZoneInfo) -> int:
     elif period == "month":
         day = day.replace(day=1)
     return _instant_ms(datetime(day.year, day.month, day.day, tzinfo=zone))
+
+
+def shared_zone(zones: Sequence[ZoneInfo], moment_ms: int) -> ZoneInfo | None:
+    """Return a zone whose clocks show what those of all ``zones`` show, in summer and in winter; None without one.
+
+    A telephone prefix may span several zones. Those of one clock, such as London and Jersey, are as good as one; of
+    others nobody can say what time it is for the customer.
+    """
+    clocks = {
+        tuple(
+            datetime.fromtimestamp(at_ms / 1000, zone).utcoffset() for at_ms in (moment_ms, moment_ms + _HALF_YEAR_MS)
+        )
+        for zone in zones
+    }
+    return zones[0] if len(clocks) == 1 else None
 
 
 def quiet_until(moment_ms: int, start_min: int, end_min: int, zones: Iterable[ZoneInfo]) -> int | None:

@@ -241,6 +241,7 @@ def _step_captures(step: Step) -> set[str]:
     match step:
         case Send():
             own = {path[1] for path in _reads(step) if path[0] == Root.EVENT.value and len(path) > 1}
+            own |= _ZONE_FACTS if any(path[0] == "customer" for path in _reads(step)) else frozenset()
             return own.union(*(_step_captures(one) for one in step.fallback))
         case Branch():
             return {path.parts[0] for path in condition_paths(step.when) if path.root is Root.EVENT}

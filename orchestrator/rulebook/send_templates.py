@@ -13,8 +13,10 @@ from orchestrator.rulebook.problem import did_you_mean, listed, unknown
 from orchestrator.rulebook.template import LiquidTemplate, Reads, TemplateFault, compiled_template
 
 #: What the params of a send may read; a template may read ``params``, those of its send, as well.
-ROOTS = ("event", "profile", "journey", "run")
+ROOTS = ("event", "profile", "customer", "journey", "run")
 TEMPLATE_ROOTS = (*ROOTS, "params")
+#: The one fact of ``customer.``: the zone that quiet hours go by, as far as its clock is known.
+_ZONE = "timezone"
 _RUN_FACTS = (*RUN_FACTS, "key")
 
 
@@ -64,6 +66,10 @@ class SendTemplates:
                 report.error(at, param, f'{param}: "{path[0]}" is not known here. Known: {listed(roots)}.{hint}')
             elif path[0] == "run" and path[1:] and path[1] not in _RUN_FACTS:
                 report.error(at, param, f"{param}: {unknown('fact of the run', path[1], _RUN_FACTS)}")
+            elif path[0] == "customer" and path != ("customer", _ZONE):
+                name = path[1] if path[1:] else ""
+                fault = unknown("fact of the customer", name, (_ZONE,))
+                report.error(at, param, f"{param}: {fault} Traits are read as profile.NAME.")
             elif path[0] == "journey" and path[1:]:
                 report.error(at, param, f"{param}: journey is the name of the journey and has no {path[1]}")
         if "event" in reads.dynamic:

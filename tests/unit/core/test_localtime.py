@@ -17,6 +17,7 @@ from orchestrator.core.localtime import (
     next_local_time,
     period_start_ms,
     quiet_until,
+    shared_zone,
     weekday,
     zone_named,
     zones_of_phone,
@@ -146,6 +147,28 @@ def test_a_phone_prefix_tells_one_zone_or_several(phone, contains, several):
 @pytest.mark.parametrize("phone", ["", "12345", "0151 23456789", "+999123456", "call me", "+"])
 def test_a_number_that_tells_nothing_has_no_zone(phone):
     assert zones_of_phone(phone) == ()
+
+
+@pytest.mark.parametrize(
+    ("phone", "zone"),
+    [
+        ("+919812345678", "Asia/Calcutta"),
+        ("+447911123456", "Europe/Guernsey"),  # as in London
+        ("+18005550100", None),
+        ("+79161234567", None),
+        ("+999123456", None),
+    ],
+)
+@pytest.mark.parametrize("at", ["2026-01-10T12:00:00Z", "2026-07-10T12:00:00Z"])
+def test_the_zone_of_a_number_is_one_whose_clock_all_of_its_zones_share(phone, zone, at):
+    shared = shared_zone([ZoneInfo(name) for name in zones_of_phone(phone)], ms(at))
+    assert (None if shared is None else shared.key) == zone
+
+
+def test_zones_that_share_a_clock_only_in_winter_share_none():
+    """Phoenix has no summer time, Denver has."""
+    zones = [ZoneInfo("America/Phoenix"), ZoneInfo("America/Denver")]
+    assert shared_zone(zones, ms("2026-01-10T12:00:00Z")) is None
 
 
 @pytest.mark.parametrize("name", ["", "Mars/Phobos", "../etc/passwd", "Europe", "Etc/Unknown"])
