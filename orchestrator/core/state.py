@@ -31,6 +31,8 @@ class Run(msgspec.Struct, array_like=True, gc=False):
     entered_at: int  # event time of the current stage
     ended_at: int = 0  # 0 while open
     visited: list[str] = []
+    since: int = 0  # event time from which on it may have begun; what happened before is of the run before it
+    placed: bool = False  # a clock or a play put it into its stage, so that no late event tells of an earlier entry
 
 
 class Firing(msgspec.Struct, array_like=True, gc=False):
