@@ -131,7 +131,7 @@ def _apply(turn: Turn, event: Event, plan: EventPlan) -> None:
     state = turn.state
     if state.plays or state.edition != turn.rulebook.edition:
         edit.catch_up(turn)
-    if state.pending:
+    if state.pending and "action_id" in event.properties:
         turn.sender = sender_of(state, event.properties)
     if event.type in _TELLING or "consent" in event.context:
         _be_told(turn, event)
@@ -171,7 +171,7 @@ def _be_told(turn: Turn, event: Event) -> None:
     if withdrawn:
         withdraw_refused(turn, withdrawn)
     if event.type == IDENTIFY:
-        turn.traits_changed = True
+        turn.traits_changed = bool(turn.state.plays)
         if turn.state.runs:
             stage.follow_profile(turn)
 

@@ -8,7 +8,7 @@ from orchestrator.core.definition import OnEvent, Rule
 from orchestrator.core.reason import Outcome, Reason
 from orchestrator.core.receipt import withdraw
 from orchestrator.core.run import ends_with
-from orchestrator.core.state import Bid, Play
+from orchestrator.core.state import Bid, Pending, Play
 from orchestrator.core.turn import Turn, timer_id, timer_parts
 
 #: Kinds of timers that a run's standing still sets.
@@ -36,14 +36,15 @@ def end_run(turn: Turn, key: str, reason: Reason) -> None:
         watch = turn.rulebook.watches.get(name.partition("|")[0])
         if arm.run in runs and (watch is None or not watch.anytime):
             turn.state.timers.pop(f"absence|{name}", None)
-    _end_bids(turn, lambda bid: bid.run in runs and bid.rule in rules and not rules[bid.rule].anytime, reason)
+    if turn.state.bids:
+        _end_bids(turn, lambda bid: bid.run in runs and bid.rule in rules and not rules[bid.rule].anytime, reason)
     sent = {action.id for action in turn.actions}
-    anytime = {rule.id for rule in rules.values() if rule.anytime}
-    withdraw(
-        turn,
-        lambda action_id, entry: entry.run in runs and entry.rule not in anytime and action_id not in sent,
-        reason,
-    )
+
+    def lives_by_it(action_id: str, entry: Pending) -> bool:
+        rule = rules.get(entry.rule)
+        return entry.run in runs and action_id not in sent and (rule is None or not rule.anytime)
+
+    withdraw(turn, lives_by_it, reason)
 
 
 def _end_bids(turn: Turn, wanted: Callable[[Bid], bool], reason: Reason) -> None:

@@ -113,6 +113,8 @@ def shared_zone(zones: Sequence[ZoneInfo], moment_ms: int) -> ZoneInfo | None:
     A telephone prefix may span several zones. Those of one clock, such as London and Jersey, are as good as one; of
     others nobody can say what time it is for the customer.
     """
+    if len(zones) < 2:
+        return zones[0] if zones else None
     clocks = {
         tuple(
             datetime.fromtimestamp(at_ms / 1000, zone).utcoffset() for at_ms in (moment_ms, moment_ms + _HALF_YEAR_MS)

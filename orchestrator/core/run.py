@@ -30,6 +30,9 @@ def is_open_for(turn: Turn, rule: Rule, run: str, since_ms: int = 0) -> bool:
     """Return whether a rule may act for a run now; ``since_ms`` is when the run must have begun already, 0 anytime."""
     if rule.anytime:
         return True
+    held = turn.state.runs.get(run)
+    if held is not None and not held.ended_at and not since_ms:
+        return True
     meant = _meant(turn.rulebook.journeys.get(rule.journey), turn.state, run)
     return any(
         (not held.ended_at or key in turn.closed) and (not since_ms or held.started_at <= since_ms)

@@ -158,7 +158,7 @@ def _move(turn: Turn, journey: Journey, key: str, run: Run | None, stage: Stage,
     if run is not None and at_ms < turn.now_ms:
         _take_back(turn, journey, key, run)
     if ends is not None:
-        turn.closed.add(key)
+        turn.closed += (key,)
         end_run(turn, key, ends)
     else:
         _set_dwell_timers(turn, journey, key, stage)

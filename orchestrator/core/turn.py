@@ -79,7 +79,7 @@ class Turn(msgspec.Struct, gc=False):
     lessons: list[Lesson] = []
     moves: list[Transition] = []
     sender: str = ""
-    closed: set[str] = set()
+    closed: tuple[str, ...] = ()
     traits_changed: bool = False
 
     def view(self, event: Properties | None = None, pinned: str = "") -> View:
