@@ -289,9 +289,9 @@ def sends_in_run(
     lateness_ms: int,
     until_ms: int,
 ) -> list[Effect]:
-    """What a rule sends on every event of a type that finds the run open; the end of that run takes it back.
+    """What a rule sends on every event of a type that finds the run open; the next end of a run takes it back.
 
-    The event may be the one that opens the run, or the one that ends it; the latter's end takes nothing back.
+    The event may be the one that opens the run, or the one that ends it: that end does not take it back.
     """
     effects: list[Effect] = []
     place_of = {one.id: place for place, one in enumerate(log)}
@@ -305,7 +305,7 @@ def sends_in_run(
         if run is None or (run.ended and not closes):
             continue
         effects.append(Effect(one.stamp_ms, "fire", one.id))
-        for entry in () if closes else walk:
+        for entry in walk:
             later = place_of[entry.cause] > place if entry.cause else entry.at_ms > one.stamp_ms
             if entry.what in finals and later:
                 effects.append(Effect(entry.at_ms, "withdraw", one.id))

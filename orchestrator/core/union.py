@@ -33,6 +33,7 @@ from orchestrator.core.state import (
     STAMPS_MAX,
     TRIALS_MAX,
     CustomerState,
+    Play,
     Run,
 )
 from orchestrator.core.turn import Turn, timer_parts
@@ -60,7 +61,7 @@ def unite(turn: Turn, other: CustomerState) -> set[str]:
     for counter, stamps in other.sent.items():
         state.sent[counter] = sorted([*state.sent.get(counter, ()), *stamps])[-STAMPS_MAX:]
     _adopt(state.pending, other.pending, PENDING_MAX)
-    _adopt_clocks(state, other, moved)
+    _adopt_clocks(turn, other, moved)
     return refused | closing(state.consents)
 
 
@@ -141,13 +142,15 @@ def _united(aggregate: Aggregate, own: Sequence[Any], stored: Sequence[Any]) -> 
             return [min(own[0], stored[0]), max(own[1], stored[1]), own[2] + stored[2]]
 
 
-def _adopt_clocks(state: CustomerState, other: CustomerState, moved: set[str]) -> None:
-    """Take over what is under way, each with its timer; a run that the customer has ended starts nothing more."""
+def _adopt_clocks(turn: Turn, other: CustomerState, moved: set[str]) -> None:
+    """Take over what is under way, each with its timer; a run that has ended keeps only what lives by none."""
+    state, rules = turn.state, turn.rulebook.rules
 
-    def open_run(run: str) -> bool:
-        return run not in state.runs or not state.runs[run].ended_at
+    def goes_on(play: Play) -> bool:
+        anytime = play.rule in rules and rules[play.rule].anytime
+        return anytime or play.run not in state.runs or not state.runs[play.run].ended_at
 
-    plays = {key: play for key, play in other.plays.items() if open_run(play.run)}
+    plays = {key: play for key, play in other.plays.items() if goes_on(play)}
     owners = {
         "absence": _adopt(state.arms, _with_room(state.arms, other.arms)),
         "play": {f"|{key}" for key in _adopt(state.plays, plays)},
