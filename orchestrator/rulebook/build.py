@@ -55,6 +55,7 @@ from orchestrator.rulebook.models.scalars import parsed_path
 from orchestrator.rulebook.names import JourneySource, Names
 from orchestrator.rulebook.problem import unknown
 from orchestrator.rulebook.send_templates import SendTemplates
+from orchestrator.rulebook.span import WEEKDAYS
 from orchestrator.rulebook.template import LiquidTemplate
 from orchestrator.rulebook.tracking_plan import FRICTION_SCORED
 
@@ -157,7 +158,7 @@ class _RuleBuilder:
                 return self._sequence(sequence)
             case written.ScheduleTrigger(schedule=schedule):
                 check_zone(self._names, schedule, schedule.zone)
-                days = sorted({written.WEEKDAYS.index(day) for day in schedule.days})
+                days = sorted({WEEKDAYS.index(day) for day in schedule.days})
                 return OnSchedule(schedule.at, tuple(days), schedule.zone)
             case written.FrictionTrigger(friction=friction):
                 return self._friction(friction)

@@ -100,8 +100,15 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     left = _compared_left.get()
     if left is not None:
         _compared_left.set(left - len(names))
-    close = get_close_matches(word, names, n=1, cutoff=0.6)
+    letters = _letters(word)
+    close = [name for name in names if letters and _letters(name) == letters][:1]
+    close = close or get_close_matches(word, names, n=1, cutoff=0.6)
     return f' Did you mean "{close[0]}"?' if close else ""
+
+
+def _letters(word: str) -> str:
+    """Return a word without case and marks: ``firstName`` and ``first_name`` are spelt alike."""
+    return "".join(one for one in word.casefold() if one.isalnum())
 
 
 def listed(words: Iterable[str], *, most: int = 12) -> str:

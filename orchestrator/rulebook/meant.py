@@ -1,0 +1,432 @@
+"""What authors mean who come from elsewhere: the words of other systems and of everyday speech, in this language.
+
+``and`` is ``all`` here, ``>=`` is ``gte``, "2 weeks" is ``2w``, 9am is ``"09:00"``. Whoever finds something that it
+does not know asks here before it looks for a word that is merely spelt alike. Every function returns what to write,
+or nothing where it cannot tell.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+from orchestrator.rulebook.span import SPAN_MAX_MS, UNITS_MS, WEEKDAYS, parsed_clock_min, shown_clock, shown_span
+
+
+def _by_word(table: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Return each word of the table's lists with the words of ours that it may stand for, likeliest first."""
+    found: dict[str, tuple[str, ...]] = {}
+    for ours, words in table.items():
+        for word in words.split(", "):
+            found[word] = (*found.get(word, ()), ours)
+    return found
+
+
+#: Operators, by ours.
+_OPERATORS = _by_word(
+    {
+        "eq": "=, ==, ===, is, equal, equals, equal to, is equal to, equals to, exactly, is exactly",
+        "ne": "!=, !==, <>, ≠, not, neq, not eq, is not, isnt, not equal, not equals, does not equal, not equal to, "
+        "is not equal to, is different from, different from",
+        "gte": ">=, =>, ≥, ge, at least, min, minimum, from, not less than, greater or equal, greater than or equal, "
+        "greater than equal, greater than or equal to, greater than equals, greater or equal to, "
+        "is greater than or equal to, is at least, more than or equal to, on or after",
+        "gt": ">, greater, greater than, is greater than, more, more than, is more than, above, over, exceeds, after, "
+        "is after, later than, larger than, bigger than, higher than",
+        "lte": "<=, =<, ≤, le, at most, max, maximum, up to, not more than, less or equal, less than or equal, "
+        "less than equal, less than or equal to, less than equals, less or equal to, is less than or equal to, "
+        "is at most, fewer than or equal to, on or before",
+        "lt": "<, less, less than, is less than, lesser, fewer, fewer than, below, under, before, is before, "
+        "earlier than, smaller than, lower than",
+        "in": "one of, is one of, any of, is any of, is in, in list, equals any, equals any of, is equal to any of",
+        "not_in": "nin, none of, is none of, not one of, is not any of, is not one of, is not in, not any of, notin",
+        "contains": "contain, include, includes, has, like, is like, ~, contains text, contains any, contains any of",
+        "starts_with": "starts, startswith, begins, begins with, prefix, has prefix, start with",
+        "matches": "=~, regex, regexp, re, match, matches regex, pattern, matches pattern, rlike",
+        "exists": "exist, is set, set, is known, known, present, is present, has value, has any value, any value, "
+        "is not empty, not empty, is not null, not null, is defined, defined, is not blank, not blank, has a value",
+        "missing": "is missing, is not set, not set, unset, is unknown, unknown, is empty, empty, is null, null, nil, "
+        "not exists, does not exist, doesnt exist, not exist, has no value, undefined, is blank, blank, absent, "
+        "has never been set, is not known, not known, not present, is undefined",
+        "between": "range, in range, is between, within, within range",
+    }
+)
+
+#: Operators that are a condition of another shape here.
+_SHAPES = {
+    **dict.fromkeys(
+        ("not contains", "does not contain", "doesnt contain", "notcontains", "not like", "excludes", "not includes"),
+        "`not: {field: …, op: contains, value: …}`",
+    ),
+    **dict.fromkeys(("ends with", "endswith", "suffix", "ends"), '`op: matches` with a value that ends in "$"'),
+    **dict.fromkeys(("not starts with", "does not start with"), "`not: {field: …, op: starts_with, value: …}`"),
+    **dict.fromkeys(("not between", "is not between", "outside"), "`not: {field: …, op: between, value: [low, high]}`"),
+    **dict.fromkeys(
+        ("true", "is true", "istrue", "yes"),
+        "`op: eq` with `value: true`",
+    ),
+    **dict.fromkeys(("false", "is false", "isfalse", "no"), "`op: eq` with `value: false`"),
+}
+
+#: Keys, by ours.
+_KEYS = _by_word(
+    {
+        "all": "and, both, every, all of, match all, must, &&",
+        "any": "or, either, any of, match any, one of, some, ||",
+        "not": "none, nor, neither, none of, unless, not any, must not, exclude",
+        "field": "property, attribute, trait, attr, prop, path, variable, fact, profile attribute, custom attribute, "
+        "user property, event property, key",
+        "op": "operator, operation, comparison, comparator, compare, is",
+        "value": "values, val, threshold, equals, than, to",
+        "on": "trigger, triggers, triggered by, trigger event, start, starts, starts when, start when, entry, "
+        "entry event, enrollment, enroll when, entered by",
+        "when": "condition, conditions, filter, filters, criteria, if, audience, eligibility, rules, where, "
+        "entry conditions, only if",
+        "where": "condition, conditions, filter, filters, criteria, if, when, property filters, only if",
+        "do": "action, actions, steps, step, then, play, flow, path, run, tasks",
+        "id": "name, key, rule, rule id",
+        "title": "name, label, display name, description",
+        "exit_when": "exit, exits, exit on, exit if, exit criteria, exit conditions, exit event, exit events, "
+        "end when, stop when, stop on, stop if, unenroll when, until",
+        "wait": "delay, pause, sleep, time delay, wait until, hold, after",
+        "wait_for": "wait for event, await, wait until event, listen",
+        "send": "message, notify, deliver, action",
+        "connector": "channel, via, provider, integration, by, kind, through",
+        "template": "message, content, template id, template name, creative, template key",
+        "params": "parameters, variables, vars, data, args, arguments, merge fields, personalization, values, fields",
+        "priority": "importance, urgency",
+        "deadline": "expires, expires in, expire after, ttl, expiry, valid for, timeout",
+        "cap": "frequency cap, frequency capping, frequency, caps, capping, rate limit, max sends, message limit",
+        "cooldown": "cool down, suppress for, resend after, min interval",
+        "quiet_hours": "quiet, quiet time, do not disturb, dnd, sending hours, send window, silent hours",
+        "consent": "consents, opt in, optin, subscription, subscriptions, purpose, purposes, permission",
+        "use": "uses, extends, include, includes, inherit, set, sets",
+        "within": "window, in last, in the last, timeframe, time frame, period, during, timespan, span, for, timeout, "
+        "last, over",
+        "event": "event name, event type, events, type, name, track, metric",
+        "in_segment": "segment, in list, list, audience, cohort, member of, segments, segment id",
+        "in_stage": "stage, stages, current stage",
+        "stage": "in stage, stages",
+        "count": "event count, has done, did, performed, done, happened, times",
+        "since_last": "last, time since, since, last done, time since last",
+        "since_first": "time since first, first done",
+        "first": "first time, is first",
+        "split": "ab test, abtest, experiment, variants, branches, random split, test",
+        "case": "variant, arm, branch, cohort",
+        "else": "otherwise, no, false, else do",
+        "then": "yes, true, do",
+        "set_trait": "update profile, set attribute, update trait, set property, update user, set, set traits, "
+        "update property, set profile",
+        "set_stage": "move to, stage, go to, move",
+        "exit": "end, stop, end play, unenroll",
+        "from": "start, begin, starts, begins, start time, after",
+        "to": "end, ends, until, end time, till, before",
+        "zone": "timezone, tz, time zone",
+        "max": "limit, maximum, count, times, most, at most, messages",
+        "per": "interval, every, period, within, window, in",
+        "for": "duration, period, within, span, after, wait, timeout",
+        "after": "since, then, following",
+        "of": "without, not, missing, no, event",
+        "at": "time, hour, when, time of day",
+        "days": "day, weekdays, weekday, on",
+        "goal": "conversion, converts, success, conversion event",
+        "final": "end, terminal, last, ends",
+        "goal_window": "conversion window, attribution window, goal within",
+        "reentry": "re entry, re enter, reenter, allow reentry, re enrollment, reenrollment",
+        "fallback": "otherwise, alternative, backup, else",
+        "fallbacks": "fallback",
+        "if_never": "never, default, if none, if missing",
+        "default": "fallback, if missing, otherwise, else",
+        "same": "key, tie, matching, correlate, join",
+        "over": "threshold, above, score, value",
+        "steps": "events, sequence",
+        "enum": "values, options, allowed, allowed values, choices, one of",
+        "type": "datatype, data type, kind",
+        "properties": "attributes, fields, props, parameters, params",
+        "arbitrate": "arbitration, priority, compete, slot",
+        "lateness": "late, grace, allowed lateness",
+    }
+)
+
+#: Words of closed lists, by ours.
+_WORDS = _by_word(
+    {
+        "string": "text, str, varchar, char, date, datetime, timestamp, time, moment, uuid, email, phone, url, enum",
+        "number": "float, double, decimal, numeric, money, currency, amount, price",
+        "integer": "int, long, bigint, whole number, count",
+        "boolean": "bool, flag, yes/no, true/false",
+        "array": "list, set, tuple, collection",
+        "object": "dict, map, mapping, hash, json, struct",
+        "defer": "delay, hold, wait, later, postpone, send later, queue, reschedule, send when available",
+        "drop": "skip, cancel, discard, suppress, ignore, abort, do not send, never",
+        "fallback": "alternative, backup, other",
+        "call": "voice, phone, phone call, telephone, ivr, calls",
+        "sms": "text, text message, texts, mms",
+        "email": "mail, e-mail, emails, e mail",
+        "push": "notification, push notification, mobile push, web push, app push, in app",
+        "chat": "slack, teams, message",
+        "whatsapp": "wa, whats app",
+        "latest": "last, newest, recent, restart",
+        "first": "earliest, oldest, initial",
+        "retry": "again, resend, repeat",
+    }
+)
+
+_PERIODS = _by_word(
+    {
+        "day": "daily, 1 day, one day, a day, calendar day, each day, every day, days",
+        "week": "weekly, 1 week, one week, a week, calendar week, each week, every week, weeks",
+        "month": "monthly, 1 month, one month, a month, calendar month, each month, every month, months",
+    }
+)
+
+
+def _plain(word: str) -> str:
+    """Return a word as people say it: without case, apostrophes, and the marks between its parts."""
+    spaced = (
+        re.sub(r"(?<=[a-z])(?=[A-Z])", " ", word.strip())
+        .replace("'", "")
+        .replace("\N{RIGHT SINGLE QUOTATION MARK}", "")
+    )
+    return re.sub(r"[\s_-]+", " ", spaced).strip().lower()
+
+
+def _first_of(table: Mapping[str, tuple[str, ...]], word: str, allowed: Collection[str]) -> str:
+    return next((ours for ours in table.get(_plain(word), ()) if ours in allowed), "")
+
+
+def meant_key(word: str, allowed: Collection[str]) -> str:
+    """Return the key of ours among those allowed that a word of another system stands for."""
+    return _first_of(_KEYS, word, allowed)
+
+
+def meant_word(word: str, allowed: Collection[str]) -> str:
+    """Return how to write what a word outside of a closed list stands for: an operator, a kind, a weekday, a type."""
+    if set(WEEKDAYS) <= set(allowed):
+        return meant_days(word)
+    if "gte" in allowed:
+        return _first_of(_OPERATORS, word, allowed) or (_SHAPES.get(_plain(word), "") if "contains" in allowed else "")
+    return _first_of(_WORDS, word, allowed)
+
+
+#: What other systems call the customer and the event, in paths.
+_ROOTS = _by_word(
+    {
+        "profile": "customer, contact, user, person, recipient, subscriber, lead, member, trait, traits, profiles, "
+        "attributes, attribute, user attributes, custom attribute, custom attributes, user properties, people, "
+        "individual, client, account, patient, student, buyer, audience, userattribute",
+        "event": "event properties, properties, property, trigger, trigger properties, api trigger properties, "
+        "event attributes, eventattribute, order, cart, payload, track, message event",
+    }
+)
+
+
+def meant_root(word: str) -> str:
+    """Return ``profile`` or ``event`` for what another system calls the customer or the event in its paths."""
+    return _first_of(_ROOTS, word, ("profile", "event"))
+
+
+# ------------------------------------------------------------------------------------------------------ weekdays
+
+_DAY_SETS = {
+    **dict.fromkeys(("weekday", "weekdays", "workdays", "working days", "business days"), WEEKDAYS[:5]),
+    **dict.fromkeys(("weekend", "weekends"), WEEKDAYS[5:]),
+    **dict.fromkeys(("daily", "every day", "everyday", "all", "all days", "any", "always"), WEEKDAYS),
+}
+
+
+def meant_days(text: object) -> str:
+    """Return how to write weekdays such as "Monday", "mon-fri" or "weekends"."""
+    if not isinstance(text, str):
+        return ""
+    word = _plain(text.replace("\N{EN DASH}", "-"))
+    if word in _DAY_SETS:
+        return f"[{', '.join(_DAY_SETS[word])}]"
+    if span := re.fullmatch(r"(\w+?)\.?(?: to | through | until | till | )(\w+?)\.?", word):
+        first, last = _day(span[1]), _day(span[2])
+        if first is not None and last is not None:
+            days = WEEKDAYS[first : last + 1] if first <= last else WEEKDAYS[first:] + WEEKDAYS[: last + 1]
+            return f"[{', '.join(days)}]"
+    found = [_day(part) for part in re.split(r"\s*(?:,|;|/|&|\band\b)\s*", word)]
+    named = [WEEKDAYS[day] for day in found if day is not None]
+    if not named or len(named) < len(found):
+        return ""
+    return named[0] if len(named) == 1 else f"[{', '.join(named)}]"
+
+
+def _day(word: str) -> int | None:
+    name = word.strip().rstrip(".")
+    full = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+    return next(
+        (at for at, day in enumerate(full) if len(name) >= 3 and (day.startswith(name) or name == f"{day}s")), None
+    )
+
+
+# --------------------------------------------------------------------------------------------- spans and times
+
+_UNITS = {
+    **dict.fromkeys(("w", "wk", "wks", "week", "weeks"), ("w", 1)),
+    **dict.fromkeys(("d", "day", "days"), ("d", 1)),
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), ("h", 1)),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), ("m", 1)),
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), ("s", 1)),
+    **dict.fromkeys(("ms", "msec", "millisecond", "milliseconds"), ("ms", 1)),
+    **dict.fromkeys(("fortnight", "fortnights"), ("d", 14)),
+    **dict.fromkeys(("mo", "mos", "month", "months"), ("d", 30)),
+    **dict.fromkeys(("q", "quarter", "quarters"), ("d", 90)),
+    **dict.fromkeys(("y", "yr", "yrs", "year", "years"), ("d", 365)),
+}
+_NUMBERS = {
+    **{"a": 1.0, "an": 1.0, "one": 1.0, "half a": 0.5, "half an": 0.5, "two": 2.0, "three": 3.0, "four": 4.0},
+    **{"five": 5.0, "six": 6.0, "seven": 7.0, "ten": 10.0, "twelve": 12.0, "fourteen": 14.0, "thirty": 30.0},
+}
+_AMOUNT = rf"(\d{{1,9}}(?:[.,]\d{{1,3}})?|{'|'.join(sorted(_NUMBERS, key=len, reverse=True))})"
+_PIECE = re.compile(rf"{_AMOUNT}\s*({'|'.join(sorted(_UNITS, key=len, reverse=True))})\b\.?")
+_JOINT = re.compile(r"[\s,]*(?:and\b|&)?\s*")
+_ISO = re.compile(r"p(?:(\d+)y)?(?:(\d+)m)?(?:(\d+)w)?(?:(\d+)d)?(?:t(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?)?")
+_ISO_UNITS = ("y", "mo", "w", "d", "h", "m", "s")
+
+
+def meant_span(value: object) -> str:
+    """Return how to write a span such as "2 weeks", "30 min", "24hrs", "P1D" or a bare number."""
+    if isinstance(value, bool):
+        return ""
+    if isinstance(value, int):
+        return f"{value}d, {value}h or {value}m" if 0 < value < 1_000 else ""
+    if not isinstance(value, str) or len(value) > 60:
+        return ""
+    text = re.sub(r"(?<=[a-z])(?=\d)", " ", re.sub(r"[_\s-]+", " ", value.strip().lower()))
+    if text.isdigit():
+        return meant_span(int(text))
+    text = re.sub(r"^(?:(?:for|in|after|within|last|every|each)\s+)+", "", text)
+    text = re.sub(r"\s+(?:ago|later|long)$", "", text)
+    if text in _UNITS and len(text) > 2:
+        text = f"one {text}"
+    iso = _ISO.fullmatch(value.strip().lower())
+    pieces = (
+        [(float(number), unit) for number, unit in zip(iso.groups(), _ISO_UNITS, strict=True) if number]
+        if iso
+        else _pieces(text)
+    )
+    return _written(pieces)
+
+
+def _pieces(text: str) -> list[tuple[float, str]]:
+    pieces: list[tuple[float, str]] = []
+    at = 0
+    while at < len(text):
+        piece = _PIECE.match(text, at)
+        if piece is None:
+            return []
+        number = _NUMBERS.get(piece[1])
+        pieces.append((float(piece[1].replace(",", ".")) if number is None else number, piece[2]))
+        joint = _JOINT.match(text, piece.end())
+        at = piece.end() if joint is None else joint.end()
+    return pieces
+
+
+def _written(pieces: Iterable[tuple[float, str]]) -> str:
+    words: list[str] = []
+    total_ms = 0.0
+    whole = True
+    for number, name in pieces:
+        unit, times = _UNITS[name]
+        total_ms += number * times * UNITS_MS[unit]
+        whole = whole and (number * times).is_integer()
+        words.append(f"{int(number * times)}{unit}")
+    if not 0 < total_ms <= SPAN_MAX_MS:
+        return ""
+    return "".join(words) if whole else shown_span(round(total_ms))
+
+
+def meant_period(value: object) -> str:
+    """Return how to write the span of a cap: a calendar period such as "daily", or a span."""
+    word = _plain(value) if isinstance(value, str) else ""
+    return next(iter(_PERIODS.get(word, ())), "") or meant_span(value)
+
+
+_TIME = re.compile(r"(\d{1,2})(?:\s*[:.h]\s*(\d{2}))?(?::\d{2})?\s*(am|pm|h|hrs|hours|uhr|oclock)?")
+_TIMES = {"noon": "12:00", "midday": "12:00", "midnight": "00:00", "24:00": "00:00"}
+
+
+def meant_clock(value: object) -> str:
+    """Return how to write a time of day such as "9am", "9:30 pm", "noon", 9 or 2100, in its quotes."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return ""
+    text = f"{value:.2f}" if isinstance(value, float) else str(value).strip().lower()
+    text = re.sub(r"\bo'?\s?clock", "oclock", re.sub(r"([ap])\.?\s?m\.?$", r"\1m", text)).removeprefix("at ")
+    if text in _TIMES:
+        return f'"{_TIMES[text]}"'
+    if re.fullmatch(r"\d{3,4}", text):
+        text = f"{text[:-2]}:{text[-2:]}"
+    time = _TIME.fullmatch(text)
+    if time is None:
+        return ""
+    hour, minute, half = int(time[1]), int(time[2] or 0), time[3]
+    if half in ("am", "pm"):
+        if not 1 <= hour <= 12:
+            return ""
+        hour = hour % 12 + (12 if half == "pm" else 0)
+    return f'"{shown_clock(hour * 60 + minute)}"' if hour < 24 and minute < 60 else ""
+
+
+def meant_hours(value: object) -> str:
+    """Return how to write hours such as "21:00-08:00" or "9pm to 8am" as a mapping with their begin and end."""
+    parts = re.split(r"\s*(?:-|\u2013|\bto\b|\buntil\b)\s*", value.strip()) if isinstance(value, str) else []
+    clocks = [f'"{part}"' if parsed_clock_min(part) is not None else meant_clock(part) for part in parts]
+    return f"{{from: {clocks[0]}, to: {clocks[1]}}}" if len(clocks) == 2 and all(clocks) else ""
+
+
+# ------------------------------------------------------------------------------------------------------ numbers
+
+_NUMERAL = re.compile(r"[+-]?(?:\d{1,3}(?:[, _]\d{3})+|\d+)(?:\.\d+)?")
+
+
+def meant_number(value: object) -> str:
+    """Return how to write a number such as "80.00", "45%" or "$1,000"."""
+    if not isinstance(value, str):
+        return ""
+    text = re.sub(r"^(?:[$€£₹]|[A-Z]{3}\s)\s*|\s*(?:[$€£₹%]|\s[A-Z]{3})$", "", value.strip())
+    return re.sub(r"[, _]", "", text) if _NUMERAL.fullmatch(text) else ""
+
+
+def hint(written: str, *, lead: str = "; write ") -> str:
+    """Return what to add to a message: nothing where nobody can tell what was meant."""
+    return f"{lead}{written}" if written else ""
+
+
+# ------------------------------------------------------------------------------------------------ whole conditions
+
+_EXPRESSION = re.compile(
+    r"(?P<field>(?:event|profile|context|run)\.[\w.]+)\s*(?P<op>[<>=!~]{1,3}|[a-z_ ]+?)\s*(?P<value>[-\w.\"' ]+)?"
+)
+_BARE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+
+
+def meant_condition(value: object) -> str:
+    """Return how to write a condition that is given as a sentence, such as "event.total >= 40", or as a list."""
+    if isinstance(value, list):
+        return "`all:` above the list"
+    if not isinstance(value, str):
+        return ""
+    text = value.strip()
+    if _BARE.fullmatch(text):
+        return f"{{in_segment: {text}}}"
+    found = _EXPRESSION.fullmatch(text)
+    op = _first_of(_OPERATORS, found["op"], _ALL_OPERATORS) or found["op"].strip() if found else ""
+    if found is None or op not in _ALL_OPERATORS:
+        return ""
+    right = "" if found["value"] is None else f", value: {found['value'].strip()}"
+    return f"{{field: {found['field']}, op: {op}{right}}}"
+
+
+_ALL_OPERATORS = frozenset(one for row in _OPERATORS.values() for one in row)
+
+
+def named(form: str) -> Callable[[object], str]:
+    """Return what fills a form such as ``{event: …}`` in with a name that stands alone."""
+
+    def filled(value: object) -> str:
+        return form.replace("…", value) if isinstance(value, str) and _BARE.fullmatch(value) else ""
+
+    return filled
