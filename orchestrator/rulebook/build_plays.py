@@ -21,7 +21,9 @@ from orchestrator.core.definition import (
 )
 from orchestrator.rulebook.build_conditions import ConditionBuilder
 from orchestrator.rulebook.build_limits import check_consents, check_zone
-from orchestrator.rulebook.models.play import SendPart, StepPart, WaitForPart, WaitUntil
+from orchestrator.rulebook.meant import hint, meant_span
+from orchestrator.rulebook.models.part import shown
+from orchestrator.rulebook.models.play import SendPart, StepPart, WaitForPart, WaitUntil, meant_until
 from orchestrator.rulebook.models.scalars import is_path, parsed_path
 from orchestrator.rulebook.names import Names
 from orchestrator.rulebook.problem import unknown
@@ -162,10 +164,19 @@ class PlayBuilder:
         elif is_path(waiting.until):
             self._emit(Wait(step, waiting.offset, until_path=parsed_path(waiting.until), zone=waiting.zone))
         else:
-            message = (
-                f'expected a time of day such as "09:00" or a field such as event.starts_at, got "{waiting.until}"'
-            )
-            self._error(waiting, "until", message)
+            self._error(waiting, "until", self._no_moment(waiting.until))
+
+    def _no_moment(self, until: str) -> str:
+        """Return what to say of a text that is neither a time of day nor a field, with what was likely meant."""
+        message = f'expected a time of day such as "09:00" or a field such as event.starts_at, got {shown(until)}'
+        remedy = meant_until(until)
+        if not remedy and (span := meant_span(until)):
+            remedy = f"`wait: {span}` in place of `until`"
+        if not remedy and any(until in declared.properties for declared in self._names.plan.described.values()):
+            remedy = f"event.{until}"
+        if not remedy and until in self._names.plan.traits:
+            remedy = f"profile.{until}"
+        return message + hint(remedy)
 
     def _wait_for(self, part: WaitForPart, step: str) -> None:
         where = self._conditions.where(part, "where", part.where)

@@ -73,7 +73,8 @@ _KEYS = _by_word(
     {
         "all": "and, both, every, all of, match all, must, &&",
         "any": "or, either, any of, match any, one of, some, ||",
-        "not": "none, nor, neither, none of, unless, not any, must not, exclude",
+        "not": "none, nor, neither, none of, unless, not any, must not, exclude, not in segment, "
+        "not in list, not in stage",
         "field": "property, attribute, trait, attr, prop, path, variable, fact, profile attribute, custom attribute, "
         "user property, event property, key",
         "op": "operator, operation, comparison, comparator, compare, is",
@@ -345,7 +346,7 @@ def meant_period(value: object) -> str:
     return next(iter(_PERIODS.get(word, ())), "") or meant_span(value)
 
 
-_TIME = re.compile(r"(\d{1,2})(?:\s*[:.h]\s*(\d{2}))?(?::\d{2})?\s*(am|pm|h|hrs|hours|uhr|oclock)?")
+_TIME = re.compile(r"(\d{1,2})(?:\s*[:.h]\s*(\d{2}))?(?::\d{2})?\s*(am|pm|h|uhr|oclock)?")
 _TIMES = {"noon": "12:00", "midday": "12:00", "midnight": "00:00", "24:00": "00:00"}
 
 

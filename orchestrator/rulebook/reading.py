@@ -69,11 +69,9 @@ def _note(error: ErrorDetails, source: Map, report: Report) -> None:
     if error["type"] == "missing":
         report.error(at, key, f'the key "{names[-1]}" is missing')
         return
-    if (
-        isinstance(inner := at.get(key) if isinstance(at, Map) else None, Map)
-        and error.get("ctx", {}).get("at") in inner
-    ):
-        at, key = inner, error["ctx"]["at"]
+    wrong, inner = error.get("ctx", {}).get("at"), at.get(str(key)) if isinstance(at, Map) else None
+    if isinstance(inner, Map) and wrong in inner:
+        at, key = inner, wrong
     last = next((name for name in reversed(names[:-1] if of_key else names) if isinstance(name, str)), "")
     report.error(at, key, f"{last}: {_message(error)}" if last else _message(error))
 
@@ -113,7 +111,7 @@ def _meant(kind: str, got: Any) -> str:
     """Return how to write a value that is of the wrong kind, or nothing where nobody can tell."""
     match kind:
         case "bool_type":
-            return _BOOLEAN_WORDS.get(str(got).lower(), "") if isinstance(got, (str, int)) else ""
+            return _BOOLEAN_WORDS.get(str(got).lower(), "")
         case "int_type" | "int_from_float" | "float_type":
             return meant_number(got) or _LEVELS.get(got, "") if isinstance(got, str) else ""
         case "list_type" if isinstance(got, (str, int, float)):

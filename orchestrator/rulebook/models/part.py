@@ -201,7 +201,7 @@ class OneOrMore:
 
     @staticmethod
     def _as_list(value: Any) -> Any:
-        return [value] if isinstance(value, (dict, str)) else value
+        return [value] if isinstance(value, (dict, str, int, float)) else value
 
 
 class ShortForm:

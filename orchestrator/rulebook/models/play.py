@@ -39,10 +39,19 @@ class SendPart(Part):
     )
 
 
+def _until(value: Any) -> str:
+    if not isinstance(value, str):
+        raise expected('a time of day such as "09:00", or a field', value, meant_clock(value))
+    return value
+
+
+Until = Annotated[str, PlainValidator(_until), WithJsonSchema({"type": "string"})]
+
+
 class WaitUntil(Part):
     """A moment to wait for."""
 
-    until: str = Field(description='A time of day such as "09:00", or a field that holds a moment.')
+    until: Until = Field(description='A time of day such as "09:00", or a field that holds a moment.')
     offset: SignedSpan = Field(0, description="Added to the moment of the field, for example -2h.")
     zone: str = Field("profile", description="profile for the customer's own zone, or an IANA name.")
 
@@ -64,7 +73,8 @@ def meant_until(text: str) -> str:
     if braced and is_path(path):
         return path
     if re.match(r"tomorrow\b|next\b", text.strip().lower()):
-        return meant_clock(re.sub(r"^\s*(?:tomorrow|next \w+)\s*(?:at)?\s*", "", text.lower())) or '"09:00"'
+        clock = meant_clock(re.sub(r"^\s*(?:tomorrow|next \w+)\s*(?:at)?\s*", "", text.lower()))
+        return clock or '"09:00", which is the next time that it is nine'
     return meant_clock(text)
 
 

@@ -77,6 +77,11 @@ def _clock(value: Any) -> int:
     return minute
 
 
+def is_name(text: str) -> bool:
+    """Return whether a text may be the name of a thing."""
+    return _NAME.fullmatch(text) is not None
+
+
 def checked_name(value: Any) -> str:
     """Return a name, or raise what pydantic reports."""
     if not isinstance(value, str) or not _NAME.fullmatch(value):
