@@ -49,9 +49,11 @@ def _params(names: Names, send: SendPart) -> None:
         return
     own = names.templates[send.template].params if send.template else {}
     given = set(own) if send.template else set(send.params)
+    shared = names.templates[send.template].origin if send.template else send.origin
     for problem in known.param_name_problems(given):
-        key = "template" if send.template else "params"
-        names.report.error(send.origin, key, f'connector "{send.connector}": {problem}')
+        # What is there is wrong in its own line, what is missing in that of the params.
+        at, key = (shared["params"], problem.subject) if problem.subject in given else (shared, "params")
+        names.report.error(at, key, f'connector "{send.connector}": {problem}')
 
 
 def sends_of(steps: list[StepPart]) -> Iterator[SendPart]:

@@ -8,6 +8,7 @@ from orchestrator.core.action import Kind
 from orchestrator.rulebook.build_limits import limit_layers
 from orchestrator.rulebook.lint_connectors import sends_of
 from orchestrator.rulebook.models.journey import JourneyHead, RulePart
+from orchestrator.rulebook.models.limit import QuietPart
 from orchestrator.rulebook.models.part import Part
 from orchestrator.rulebook.models.play import SendPart, StepPart
 from orchestrator.rulebook.models.trigger import AbsenceTrigger, DwellTrigger
@@ -73,10 +74,21 @@ class _PlayLint:
             return
         for step in _flat(self._rule.do):
             send = step.send
-            if send is None or send.fallback or (quiet.kinds and self._kind(send) not in quiet.kinds):
+            if send is None or (quiet.kinds and self._kind(send) not in quiet.kinds):
+                continue
+            if send.fallback:
+                self._quiet_fallbacks(send, quiet)
                 continue
             message = "has no fallback, so that nothing is sent in quiet hours; give it one, or write `then: drop`"
             self._report.warning(send.origin, "connector", message)
+
+    def _quiet_fallbacks(self, send: SendPart, quiet: QuietPart) -> None:
+        """A fallback keeps the quiet hours of its own kind."""
+        kinds = {self._kind(one) for one in send.fallback}
+        if not quiet.kinds or kinds <= set(quiet.kinds):
+            own = f"write `kinds: [{self._kind(send)}]` for hours of that kind alone"
+            message = f"a fallback by {_listed(kinds)} keeps these quiet hours too, so that nothing is sent; {own}"
+            self._report.warning(send.fallback[0].origin, "connector", message)
 
     # -------------------------------------------------------------------------------------- goal window
 

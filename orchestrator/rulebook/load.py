@@ -16,6 +16,7 @@ from orchestrator.rulebook.connector_entry import ConnectorEntry
 from orchestrator.rulebook.gather import gathered, role_of
 from orchestrator.rulebook.lint import lint
 from orchestrator.rulebook.lint_cases import lint_cases
+from orchestrator.rulebook.lint_unused import lint_unused
 from orchestrator.rulebook.problem import Problem, Report, bounded_comparing
 from orchestrator.rulebook.reading import parsed
 from orchestrator.rulebook.send_templates import SendTemplates
@@ -108,6 +109,7 @@ def _load(files: Mapping[str, bytes], shown_as: str) -> Loaded:
     for case in cases:
         if case is not None:
             lint_cases(case, names)
+    lint_unused(names)
     return Loaded(
         ok=not report.failed,
         problems=report.sorted(),
