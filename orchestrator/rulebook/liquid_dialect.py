@@ -49,16 +49,24 @@ def length_fault(text: str) -> str:
     """Return why a text must not even be parsed, or nothing. Takes time in proportion to the text."""
     if len(text) > TEXT_CHARS_MAX:
         return f"the text has {len(text)} characters; at most {TEXT_CHARS_MAX} are allowed"
+    if (at := unclosed_at(text)) is not None:
+        opening = text[at : at + 2]
+        line, closing = text.count("\n", 0, at) + 1, "}}" if opening == "{{" else "%}"
+        return f"{opening} in line {line} of the text has no {closing} within {EXPRESSION_CHARS_MAX} characters"
+    if len(_RAW.findall(text)) > RAW_MAX:
+        return f"at most {RAW_MAX} raw and doc tags are allowed"
+    return ""
+
+
+def unclosed_at(text: str) -> int | None:
+    """Return where the first tag or output begins that is not closed, or None. Takes time in proportion to the text."""
     at = 0
     while opening := _OPENING.search(text, at):
         closing = "}}" if opening[0] == "{{" else "%}"
         at = text.find(closing, opening.end(), opening.start() + EXPRESSION_CHARS_MAX)
         if at < 0:
-            line = text.count("\n", 0, opening.start()) + 1
-            return f"{opening[0]} in line {line} of the text has no {closing} within {EXPRESSION_CHARS_MAX} characters"
-    if len(_RAW.findall(text)) > RAW_MAX:
-        return f"at most {RAW_MAX} raw and doc tags are allowed"
-    return ""
+            return opening.start()
+    return None
 
 
 class Undefined(FalsyStrictUndefined):

@@ -66,10 +66,10 @@ class Names:
         if noun not in self.broken:
             # Of events only the declared ones are listed; the engine's own would crowd them out.
             shown = self.plan.events if noun == "event type" else names
-            self.report.error(at, key, unknown(noun, name, shown) + self._declare(noun, at.file))
+            self.report.error(at, key, unknown(noun, name, shown) + self.declare(noun, at.file))
         return False
 
-    def _declare(self, noun: str, file: str) -> str:
+    def declare(self, noun: str, file: str) -> str:
         """Return how to declare an event, a trait or a consent: in the tracking plan that is nearest to the file."""
         if noun not in _DECLARED or not self.plan_files:
             return ""

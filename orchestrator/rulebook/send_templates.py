@@ -2,20 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 from orchestrator.core.view import RUN_FACTS
 from orchestrator.rulebook.connector_entry import html_params
 from orchestrator.rulebook.models.companion import TemplatePart
 from orchestrator.rulebook.models.play import SendPart
 from orchestrator.rulebook.names import Names
-from orchestrator.rulebook.problem import did_you_mean, listed, unknown
+from orchestrator.rulebook.placeholders import Vocabulary, explained, expression_at, sent_as_they_stand
+from orchestrator.rulebook.problem import Report, did_you_mean, listed, unknown
+from orchestrator.rulebook.source import Map, Seq
 from orchestrator.rulebook.template import LiquidTemplate, Reads, TemplateFault, compiled_template
 
 #: What the params of a send may read; a template may read ``params``, those of its send, as well.
 ROOTS = ("event", "profile", "journey", "run")
 TEMPLATE_ROOTS = (*ROOTS, "params")
 _RUN_FACTS = (*RUN_FACTS, "key")
+
+
+@dataclass(frozen=True, slots=True)
+class ParamText:
+    """A text of a param, which may lie deep inside of it, and its place in the source."""
+
+    param: str
+    text: str
+    at: Map | Seq
+    key: str | int
+
+    def error(self, report: Report, path: tuple[str, ...], reads: Reads, message: str) -> None:
+        """Report what is wrong with a path that the text reads, in the line in which it is read first."""
+        report.error(self.at, self.key, message, offset=reads.places.get(path, 0))
+
+
+def param_texts(part: TemplatePart | SendPart) -> Iterator[ParamText]:
+    """Yield every text in the params of a template or a send."""
+    params = part.origin.get("params")
+    for param in part.params:
+        if isinstance(params, Map) and param in params:
+            yield from _texts_in(param, params[param], params, param)
+
+
+def _texts_in(param: str, value: Any, at: Map | Seq, key: str | int) -> Iterator[ParamText]:
+    if isinstance(value, str):
+        yield ParamText(param, value, at, key)
+    elif isinstance(value, (dict, list)):
+        inner = value if isinstance(value, (Map, Seq)) else None
+        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _texts_in(param, item, at if inner is None else inner, key if inner is None else name)
 
 
 class SendTemplates:
@@ -25,6 +60,8 @@ class SendTemplates:
         self._names = names
         self._reads: dict[str, Reads] = {}
         self._compiled: dict[tuple[str, frozenset[str]], LiquidTemplate] = {}
+        properties = {name for declared in names.plan.described.values() for name in declared.properties}
+        self.vocabulary = Vocabulary(names.plan.traits, properties)
         for name, part in names.templates.items():
             if self._is_good(part, TEMPLATE_ROOTS):
                 self._reads[name] = compiled_template(name, part.params).reads
@@ -34,41 +71,60 @@ class SendTemplates:
         return self._reads.get(name)
 
     @staticmethod
-    def param_reads(part: TemplatePart | SendPart) -> Mapping[str, Reads]:
-        """Return what each param reads that is valid."""
-        found = {}
-        for param, value in part.params.items():
+    def param_reads(part: TemplatePart | SendPart) -> Iterator[tuple[ParamText, Reads]]:
+        """Yield each text of the params that is valid, with what it reads."""
+        for text in param_texts(part):
             try:
-                found[param] = compiled_template("", {param: value}).reads
+                yield text, compiled_template("", {text.param: text.text}).reads
             except TemplateFault:
                 # It has been reported where the template or the send is built.
                 continue
-        return found
 
     def _is_good(self, part: TemplatePart | SendPart, roots: tuple[str, ...]) -> bool:
         """Return whether every param is valid, after reporting those that are not."""
         good = True
-        for param, value in part.params.items():
+        for text in param_texts(part):
             try:
-                self._check_paths(part, param, compiled_template("", {param: value}).reads, roots)
+                reads = compiled_template("", {text.param: text.text}).reads
             except TemplateFault as fault:
                 good = False
-                self._names.report.error(part.origin["params"], param, f"{param}: {fault}")
+                message = f"{text.param}: {self._explained(fault, text.text)}"
+                self._names.report.error(text.at, text.key, message, offset=fault.offset)
+                continue
+            self._check_paths(text, reads, roots)
+            for offset, message in sent_as_they_stand(text.text, self.vocabulary):
+                self._names.report.warning(text.at, text.key, f"{text.param}: {message}", offset=offset)
         return good
 
-    def _check_paths(self, part: TemplatePart | SendPart, param: str, reads: Reads, roots: tuple[str, ...]) -> None:
-        at, report = part.origin["params"], self._names.report
+    def _explained(self, fault: TemplateFault, text: str) -> str:
+        """Return a fault with what to write for what another system would have understood."""
+        said = str(fault)
+        remedy = "" if said.endswith("?") else explained(expression_at(text, fault.offset), self.vocabulary)
+        if not remedy or " Write " in said:
+            return said
+        return f"{said} {remedy[0].upper()}{remedy[1:]}" if said.endswith(".") else f"{said}; {remedy}"
+
+    def _check_paths(self, text: ParamText, reads: Reads, roots: tuple[str, ...]) -> None:
         for path in sorted(reads.paths):
             if path[0] not in roots:
-                hint = did_you_mean(path[0], roots)
-                report.error(at, param, f'{param}: "{path[0]}" is not known here. Known: {listed(roots)}.{hint}')
+                message = f'"{path[0]}" is not known here. Known: {listed(roots)}.{self._meant(path, roots)}'
             elif path[0] == "run" and path[1:] and path[1] not in _RUN_FACTS:
-                report.error(at, param, f"{param}: {unknown('fact of the run', path[1], _RUN_FACTS)}")
+                message = unknown("fact of the run", path[1], _RUN_FACTS)
             elif path[0] == "journey" and path[1:]:
-                report.error(at, param, f"{param}: journey is the name of the journey and has no {path[1]}")
+                message = f"journey is the name of the journey and has no {path[1]}"
+            else:
+                continue
+            text.error(self._names.report, path, reads, f"{text.param}: {message}")
         if "event" in reads.dynamic:
-            message = f"{param}: name the properties of the event one by one; it is not kept as a whole"
-            report.error(at, param, message)
+            message = f"{text.param}: name the properties of the event one by one; it is not kept as a whole"
+            text.error(self._names.report, ("event",), reads, message)
+
+    def _meant(self, path: tuple[str, ...], roots: tuple[str, ...]) -> str:
+        """Return what to write for a path that begins with nothing known here."""
+        if path[0] in ("params", "context"):
+            return ""
+        hint = did_you_mean(path[0], roots) if path[1:] else ""
+        return hint or f" Write {self.vocabulary.placeholder_of('.'.join(path))}"
 
     def built(self, part: SendPart) -> LiquidTemplate | None:
         """Return the template of a send, or None after reporting why there is none."""

@@ -20,8 +20,8 @@ from liquid.template import BoundTemplate
 
 from orchestrator.core.definition import MissingTemplateValue
 from orchestrator.rulebook import liquid_dialect as dialect
+from orchestrator.rulebook.liquid_faults import filter_fault, liquid_fault, looped_paths, opening_of, silent_fault
 from orchestrator.rulebook.plain_text import PlainText, pieces_of
-from orchestrator.rulebook.problem import did_you_mean
 
 _LONE_PATH = re.compile(r"\s*\{\{-?\s*([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\s*-?\}\}\s*")
 _NOW = re.compile(r"""["'](?:now|today)["']\s*\|\s*date""")
@@ -29,21 +29,31 @@ _ROOTS_WITH_NULLS = ("event", "profile")
 
 
 class TemplateFault(Exception):
-    """A text is not valid Liquid; the message says what is wrong."""
+    """A text is not valid Liquid; the message says what is wrong, ``offset`` where in the text."""
+
+    def __init__(self, message: str, offset: int = 0) -> None:
+        super().__init__(message)
+        self.offset = offset
 
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """What a template reads: paths such as ``("event", "total")``; ``optional`` are those with a default or an if."""
+    """What a template reads: paths such as ``("event", "total")``; ``optional`` are those with a default or an if.
+
+    ``loops`` are those whose items it goes through. ``places`` has where in its text each path is read first.
+    """
 
     paths: frozenset[tuple[str, ...]] = frozenset()
     optional: frozenset[tuple[str, ...]] = frozenset()
     dynamic: frozenset[str] = frozenset()  # roots that are read as a whole or by a computed key
+    loops: frozenset[tuple[str, ...]] = frozenset()
+    places: Mapping[tuple[str, ...], int] = field(default_factory=dict, compare=False)
 
     def __or__(self, other: Reads) -> Reads:
         required = (self.paths - self.optional) | (other.paths - other.optional)
         paths = self.paths | other.paths
-        return Reads(paths, paths - required, self.dynamic | other.dynamic)
+        places = {**other.places, **self.places}
+        return Reads(paths, paths - required, self.dynamic | other.dynamic, self.loops | other.loops, places)
 
 
 class _Constant:
@@ -67,10 +77,19 @@ class _Lone:
     def render(self, facts: Mapping[str, Any]) -> Any:
         here: Any = facts
         for part in self.parts:
-            here = here.get(part) if isinstance(here, Mapping) else None
+            here = here.get(part) if isinstance(here, Mapping) else _of_list(here, part)
         if here is None:
             raise MissingTemplateValue(".".join(self.parts))
         return here
+
+
+def _of_list(value: Any, name: str) -> Any:
+    """Return what Liquid says of a list, or of the size of a text; None where there is no such thing."""
+    if name == "size" and isinstance(value, (list, str)):
+        return len(value)
+    if isinstance(value, list) and value and name in ("first", "last"):
+        return value[0 if name == "first" else -1]
+    return None
 
 
 class _Text:
@@ -226,24 +245,25 @@ def _plain(value: Any) -> Any:
 @lru_cache(maxsize=4096)
 def _compiled_text(text: str, html: bool) -> tuple[_Node, Reads]:
     if fault := dialect.length_fault(text):
-        raise TemplateFault(fault)
+        raise TemplateFault(fault, dialect.unclosed_at(text) or 0)
     if "{{" not in text and "{%" not in text:
         return _Constant(text), Reads()
     lone = _LONE_PATH.fullmatch(text)
     if lone and not html:
         node = _Lone(lone[1])
         whole = frozenset({node.parts[0]}) if len(node.parts) == 1 else frozenset()
-        return node, Reads(frozenset({node.parts}), frozenset(), whole)
-    if _NOW.search(text):
-        raise TemplateFault('"now" has no meaning here: the same decision must always render the same text')
+        places = {node.parts: max(text.find("{{"), 0)}
+        return node, Reads(frozenset({node.parts}), frozenset(), whole, places=places)
+    if now := _NOW.search(text):
+        message = '"now" has no meaning here: the same decision must always render the same text'
+        raise TemplateFault(message, now.start())
+    if silent := silent_fault(text):
+        raise TemplateFault(*silent)
     compiled, analysis = _parsed(text, html)
-    filters = dialect.TEXT.filters
-    for name in analysis.filters:
-        if name == "safe":
-            raise TemplateFault('there is no filter "safe": in HTML every value is escaped, in other texts none is')
-        if name not in filters:
-            raise TemplateFault(f'unknown filter "{name}".{did_you_mean(name, filters)}')
-    reads = _reads_of(analysis.globals, text)
+    for name, spans in analysis.filters.items():
+        if fault := filter_fault(name, dialect.TEXT.filters):
+            raise TemplateFault(fault, opening_of(text, spans[0].index))
+    reads = replace(_reads_of(analysis.globals, text), loops=frozenset(looped_paths(compiled)))
     pieces = None if html else pieces_of(text)
     return (_Text(compiled) if pieces is None else PlainText(pieces, compiled)), reads
 
@@ -253,7 +273,8 @@ def _parsed(text: str, html: bool) -> tuple[BoundTemplate, TemplateAnalysis]:
         compiled = (dialect.HTML if html else dialect.TEXT).from_string(text)
         return compiled, compiled.analyze()
     except LiquidError as fault:
-        raise TemplateFault(f"not valid Liquid: {fault.message}") from None
+        message, offset = liquid_fault(text, fault)
+        raise TemplateFault(message, offset) from None
     except RecursionError:
         raise TemplateFault("not valid Liquid: its brackets are nested too deep") from None
     except Exception as fault:  # Whatever the library raises for a text is that text's fault.
@@ -261,17 +282,18 @@ def _parsed(text: str, html: bool) -> tuple[BoundTemplate, TemplateAnalysis]:
 
 
 def _reads_of(variables_by_root: Mapping[str, list[Variable]], text: str) -> Reads:
-    paths: set[tuple[str, ...]] = set()
+    paths: dict[tuple[str, ...], int] = {}
     dynamic: set[str] = set()
     for root, variables in variables_by_root.items():
         for variable in variables:
             names = [segment for segment in variable.segments if isinstance(segment, str)]
             if len(names) < min(2, len(variable.segments)) or len(variable.segments) == 1:
                 dynamic.add(root)
-            paths.add(tuple(names))
+            paths.setdefault(tuple(names), opening_of(text, variable.span.index))
     if len(paths) > dialect.PATHS_MAX:
         raise TemplateFault(f"the text reads {len(paths)} different values; at most {dialect.PATHS_MAX} are allowed")
-    return Reads(frozenset(paths), frozenset(path for path in paths if _is_guarded(path, text)), frozenset(dynamic))
+    guarded = frozenset(path for path in paths if _is_guarded(path, text))
+    return Reads(frozenset(paths), guarded, frozenset(dynamic), places=paths)
 
 
 def _is_guarded(path: tuple[str, ...], text: str) -> bool:
