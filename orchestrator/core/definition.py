@@ -223,11 +223,12 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class SetTrait:
-    """Set a trait of the profile."""
+    """Set a trait of the profile, to ``value`` or to what ``text`` renders under the trait's name."""
 
     step: str
     trait: str
     value: Any
+    text: Template | None = None
 
 
 @dataclass(frozen=True, slots=True)

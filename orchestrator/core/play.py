@@ -19,6 +19,7 @@ from orchestrator.core.definition import (
     Case,
     Exit,
     Jump,
+    MissingTemplateValue,
     Rule,
     Send,
     SetStage,
@@ -203,7 +204,7 @@ def _perform(turn: Turn, progress: Progress, step: Step, reason: Reason) -> bool
                 return True
             progress.pc += 1
         case SetTrait():
-            set_trait(turn.state, step.trait, step.value, turn.at_ms)
+            _set_trait(turn, progress, step)
             progress.pc += 1
         case SetStage():
             if (ended := stage.place(turn, progress.run, step.stage)) is not None:
@@ -216,6 +217,29 @@ def _perform(turn: Turn, progress: Progress, step: Step, reason: Reason) -> bool
         case _:
             assert_never(step)
     return False
+
+
+def _set_trait(turn: Turn, progress: Progress, step: SetTrait) -> None:
+    """Set the trait; where its text needs what is not there, the trait stays as it is and the record says so."""
+    value = step.value
+    if step.text is not None:
+        facts = turn.view(progress.facts, progress.run).template_facts(progress.rule.journey)
+        try:
+            value = step.text.render(facts)[step.trait]
+        except MissingTemplateValue as missing:
+            turn.record(
+                progress.rule,
+                progress.run,
+                Outcome.BLOCKED,
+                Reason.TEMPLATE_VALUE_MISSING,
+                step=step.step,
+                cause=progress.cause,
+                variant=progress.variant,
+                template=step.text.name,
+                variable=str(missing),
+            )
+            return
+    set_trait(turn.state, step.trait, value, turn.at_ms)
 
 
 def _wait(turn: Turn, progress: Progress, step: Wait | WaitFor) -> bool:

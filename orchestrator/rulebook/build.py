@@ -37,6 +37,7 @@ from orchestrator.core.definition import (
     Rule,
     Send,
     SequenceStep,
+    SetTrait,
     Stage,
     StageOn,
     Step,
@@ -58,6 +59,7 @@ from orchestrator.rulebook.send_templates import SendTemplates
 from orchestrator.rulebook.span import WEEKDAYS
 from orchestrator.rulebook.template import LiquidTemplate
 from orchestrator.rulebook.tracking_plan import FRICTION_SCORED
+from orchestrator.rulebook.trait_template import TraitTemplate
 
 
 def built_journeys(names: Names, templates: SendTemplates) -> tuple[Journey, ...]:
@@ -241,6 +243,8 @@ def _step_captures(step: Step) -> set[str]:
         case Send():
             own = {path[1] for path in _reads(step) if path[0] == Root.EVENT.value and len(path) > 1}
             return own.union(*(_step_captures(one) for one in step.fallback))
+        case SetTrait(text=TraitTemplate(text=text)):
+            return {path[1] for path in text.reads.paths if path[0] == Root.EVENT.value and len(path) > 1}
         case Branch():
             return {path.parts[0] for path in condition_paths(step.when) if path.root is Root.EVENT}
         case Wait(until_path=Path(root=Root.EVENT) as path):

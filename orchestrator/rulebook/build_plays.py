@@ -118,7 +118,7 @@ class PlayBuilder:
             case "set_trait":
                 for name, value in part.set_trait.items():
                     if self._names.known("trait", name, part.origin["set_trait"], name):
-                        self._emit(SetTrait(step, name, value))
+                        self._emit(SetTrait(step, name, value, self._templates.trait(part, name)))
             case "set_stage" if part.set_stage is not None:
                 stages = self._names.journeys[self._journey].head.stages
                 if part.set_stage not in stages:

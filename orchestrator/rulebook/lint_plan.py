@@ -18,6 +18,7 @@ from orchestrator.rulebook.models.scalars import is_path, parsed_path
 from orchestrator.rulebook.names import Names
 from orchestrator.rulebook.problem import listed, unknown
 from orchestrator.rulebook.send_templates import SendTemplates
+from orchestrator.rulebook.template import is_template
 from orchestrator.rulebook.tracking_plan import Property
 from orchestrator.rulebook.value_fault import ORDERINGS, TYPE_WORDS, order_fault, path_in, value_fault
 
@@ -139,7 +140,7 @@ class _PlanLint:
                 self.condition(step.wait_for.where, (step.wait_for.event,))
                 self._steps(step.wait_for.else_, events)
             if step.set_trait:
-                self._set_traits(step)
+                self._set_traits(step, events)
             for block in (step.do, step.then, step.else_):
                 self._steps(block, events)
             for send in (step.send, *step.send.fallback) if step.send is not None else ():
@@ -155,10 +156,13 @@ class _PlanLint:
                 waiting.origin, "until", f"{waiting.until} is {declared.type}; a moment is text or a number"
             )
 
-    def _set_traits(self, step: StepPart) -> None:
+    def _set_traits(self, step: StepPart, events: EventTypes) -> None:
+        self.templates.set_traits(step, events)
         at = step.origin["set_trait"]
         for name, value in step.set_trait.items():
             declared = self._plan.traits.get(name)
+            if isinstance(value, str) and is_template(value):
+                continue  # Its type is known when it is rendered.
             if declared is not None and (fault := value_fault(declared, f"profile.{name}", value)):
                 self._report.error(at, name, fault)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from orchestrator.core.condition import Root
 from orchestrator.rulebook.models.companion import TemplatePart
-from orchestrator.rulebook.models.play import SendPart
+from orchestrator.rulebook.models.play import SendPart, StepPart
 from orchestrator.rulebook.names import Names
 from orchestrator.rulebook.problem import unknown
 from orchestrator.rulebook.send_templates import ParamText, SendTemplates
@@ -30,7 +32,10 @@ class TemplateLint:
         """Report traits that are not declared."""
         if "trait" in self._names.broken:
             return
-        for text, reads in self._templates.param_reads(part):
+        self._traits(self._templates.param_reads(part))
+
+    def _traits(self, texts: Iterable[tuple[ParamText, Reads]]) -> None:
+        for text, reads in texts:
             for path in sorted(reads.paths):
                 if path[0] == Root.PROFILE.value and path[1:] and path[1] not in self._plan.traits:
                     text.error(self._report, path, reads, self._unknown_trait(path, text.at.file))
@@ -71,7 +76,17 @@ class TemplateLint:
             for path, message in self._faults(reads, events):
                 if not events or not self._nowhere(path, send.template, message):
                     self._report.error(send.origin, "template", f'template "{send.template}" reads {message}')
-        for text, own in self._templates.param_reads(send):
+        self._own(self._templates.param_reads(send), events)
+
+    def set_traits(self, step: StepPart, events: EventTypes) -> None:
+        """Report what the texts of a ``set_trait`` read that is not there."""
+        if "trait" not in self._names.broken:
+            self._traits(self._templates.trait_reads(step))
+        if events is not None:
+            self._own(self._templates.trait_reads(step), events)
+
+    def _own(self, texts: Iterable[tuple[ParamText, Reads]], events: tuple[str, ...]) -> None:
+        for text, own in texts:
             for path, message in self._faults(own, events):
                 text.error(self._report, path, own, f"{text.param} reads {message}")
             self._loops(text, own, events)

@@ -104,7 +104,8 @@ def liquid_fault(text: str, fault: LiquidError) -> tuple[str, int]:
 
 def opening_of(text: str, offset: int) -> int:
     """Return where the tag or output begins that a place is in."""
-    return max(text.rfind("{{", 0, offset + 1), text.rfind("{%", 0, offset + 1), 0)
+    place = max(text.rfind("{{", 0, offset + 1), text.rfind("{%", 0, offset + 1), 0)
+    return place - 1 if text[max(place - 1, 0) : place + 2] == "{{{" else place
 
 
 def _tag_fault(tag: str, text: str, offset: int) -> tuple[str, int]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.core.view import RUN_FACTS
 from orchestrator.rulebook.connector_entry import html_params
 from orchestrator.rulebook.models.companion import TemplatePart
-from orchestrator.rulebook.models.play import SendPart
+from orchestrator.rulebook.models.play import SendPart, StepPart
 from orchestrator.rulebook.names import Names
 from orchestrator.rulebook.placeholders import Vocabulary, explained, expression_at, sent_as_they_stand
 from orchestrator.rulebook.problem import Report, did_you_mean, listed, unknown
 from orchestrator.rulebook.source import Map, Seq
-from orchestrator.rulebook.template import LiquidTemplate, Reads, TemplateFault, compiled_template
+from orchestrator.rulebook.template import LiquidTemplate, Reads, TemplateFault, compiled_template, is_template
+from orchestrator.rulebook.trait_template import TraitTemplate
 
 #: What the params of a send may read; a template may read ``params``, those of its send, as well.
 ROOTS = ("event", "profile", "journey", "run")
@@ -82,19 +84,20 @@ class SendTemplates:
 
     def _is_good(self, part: TemplatePart | SendPart, roots: tuple[str, ...]) -> bool:
         """Return whether every param is valid, after reporting those that are not."""
-        good = True
-        for text in param_texts(part):
-            try:
-                reads = compiled_template("", {text.param: text.text}).reads
-            except TemplateFault as fault:
-                good = False
-                message = f"{text.param}: {self._explained(fault, text.text)}"
-                self._names.report.error(text.at, text.key, message, offset=fault.offset)
-                continue
-            self._check_paths(text, reads, roots)
-            for offset, message in sent_as_they_stand(text.text, self.vocabulary):
-                self._names.report.warning(text.at, text.key, f"{text.param}: {message}", offset=offset)
-        return good
+        faultless = [self._is_good_text(text, roots) for text in param_texts(part)]
+        return all(faultless)
+
+    def _is_good_text(self, text: ParamText, roots: tuple[str, ...]) -> bool:
+        try:
+            reads = compiled_template("", {text.param: text.text}).reads
+        except TemplateFault as fault:
+            message = f"{text.param}: {self._explained(fault, text.text)}"
+            self._names.report.error(text.at, text.key, message, offset=fault.offset)
+            return False
+        self._check_paths(text, reads, roots)
+        for offset, message in sent_as_they_stand(text.text, self.vocabulary):
+            self._names.report.warning(text.at, text.key, f"{text.param}: {message}", offset=offset)
+        return True
 
     def _explained(self, fault: TemplateFault, text: str) -> str:
         """Return a fault with what to write for what another system would have understood."""
@@ -141,6 +144,24 @@ class SendTemplates:
         self._check_kind(part, "" if entry is None else entry.kind)
         self._check_params(part, shared)
         return self._filled(part, part.template, html) if good else None
+
+    def trait(self, step: StepPart, name: str) -> TraitTemplate | None:
+        """Return what renders the value of a trait that a step sets, or None for one that stands as it is."""
+        value, declared = step.set_trait[name], self._names.plan.traits.get(name)
+        if not isinstance(value, str) or declared is None or not is_template(value):
+            return None
+        if not self._is_good_text(ParamText(name, value, step.origin["set_trait"], name), ROOTS):
+            return None
+        return TraitTemplate(name, declared, compiled_template("set_trait", {name: value}))
+
+    @staticmethod
+    def trait_reads(step: StepPart) -> Iterator[tuple[ParamText, Reads]]:
+        """Yield each valid text that a step sets a trait to, with what it reads."""
+        for name, value in step.set_trait.items():
+            if not isinstance(value, str) or not is_template(value):
+                continue
+            with suppress(TemplateFault):  # It has been reported where the step is built.
+                yield ParamText(name, value, step.origin["set_trait"], name), compiled_template("", {name: value}).reads
 
     def _bare(self, part: SendPart, html: frozenset[str]) -> LiquidTemplate | None:
         if not part.params:

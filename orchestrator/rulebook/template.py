@@ -214,6 +214,11 @@ def compiled_template(
     return LiquidTemplate(name, reads, html.intersection(params), nodes[0], nodes[1])
 
 
+def is_template(text: str) -> bool:
+    """Return whether a text has anything to render."""
+    return "{{" in text or "{%" in text
+
+
 def _compiled(value: Any, html: bool) -> tuple[_Node, Reads]:
     if isinstance(value, str):
         return _compiled_text(value, html)
@@ -246,7 +251,7 @@ def _plain(value: Any) -> Any:
 def _compiled_text(text: str, html: bool) -> tuple[_Node, Reads]:
     if fault := dialect.length_fault(text):
         raise TemplateFault(fault, dialect.unclosed_at(text) or 0)
-    if "{{" not in text and "{%" not in text:
+    if not is_template(text):
         return _Constant(text), Reads()
     lone = _LONE_PATH.fullmatch(text)
     if lone and not html:

@@ -163,7 +163,10 @@ class StepPart(Part):
     )
     do: list[StepPart] = Field(default_factory=list, description="Several steps under one `case`.")
     split: SplitPart | None = Field(None, description="Assign the customer to an arm, for good; percentages make 100.")
-    set_trait: dict[str, Scalar] = Field(default_factory=dict, description="Set traits of the profile.")
+    set_trait: dict[str, Scalar] = Field(
+        default_factory=dict,
+        description="Set traits of the profile; {{ fields }} in a text are filled in, and the trait keeps its declared type.",
+    )
     set_stage: Name | None = Field(None, description="Move the run to a stage.")
     exit: bool = Field(False, description="true ends the play.")
 
