@@ -128,7 +128,7 @@ class LimitsBuilder:
             if name in _KINDS:
                 return True
             meant = meant_word(name, _KINDS)
-            remedy = hint(f"kind:{meant}", lead=" Write ") if meant else ""
+            remedy = hint(f'"kind:{meant}".', lead=" Write ") if meant else ""
             self._names.report.error(part.origin, "of", unknown("kind", name, _KINDS) + remedy)
             return False
         if scope == "connector" and colon:

@@ -176,7 +176,7 @@ class PlayBuilder:
             remedy = f"event.{until}"
         if not remedy and until in self._names.plan.traits:
             remedy = f"profile.{until}"
-        return message + hint(remedy)
+        return message + hint(f"{remedy} for the next morning" if until.strip().lower() == "tomorrow" else remedy)
 
     def _wait_for(self, part: WaitForPart, step: str) -> None:
         where = self._conditions.where(part, "where", part.where)

@@ -59,7 +59,15 @@ class Claims:
     """What must hold together: claims, and alternatives of which one must hold."""
 
     single: list[Claim] = field(default_factory=list)
-    alternatives: list[list[Claims]] = field(default_factory=list)
+    alternatives: list[Alternatives] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Alternatives:
+    """Ways for a condition to be true, of which one must hold. ``written`` says that the rule has them as ``any``."""
+
+    ways: list[Claims]
+    written: bool
 
 
 def claims_of(part: written.Condition, segments: Mapping[str, SegmentPart]) -> Claims:
@@ -91,7 +99,7 @@ def _take(
             ways = [Claims() for _ in parts]
             for one, way in zip(parts, ways, strict=True):
                 _take(one, wanted, via, segments, way)
-            into.alternatives.append(ways)
+            into.alternatives.append(Alternatives(ways, wanted and via is None))
         case written.SegmentCondition():
             into.single.append(_membership(part, wanted, via))
             segment = segments.get(part.in_segment)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from orchestrator.rulebook.claims import STAGE, Claim, Claims, claims_of
+from orchestrator.rulebook.claims import STAGE, Alternatives, Claim, Claims, claims_of
 from orchestrator.rulebook.event_count import EventCount
 from orchestrator.rulebook.models import condition as written
 from orchestrator.rulebook.models.journey import JourneyHead, RulePart
@@ -103,16 +103,18 @@ class _RuleLogic:
                 self._checker.report.error(part.origin, "in_stage", f"can never be true: {message}")
 
 
-def stage_conditions(part: written.Condition) -> Iterator[written.StageCondition]:
-    """Yield what asks for a stage of the rule's own journey, and does not stand under a ``not``."""
+def stage_conditions(part: written.Condition, *, wanted: bool = True) -> Iterator[written.StageCondition]:
+    """Yield what asks for a stage of the rule's own journey; what a ``not`` turns round does not ask for it."""
     match part:
         case written.AllCondition():
             for one in part.all:
-                yield from stage_conditions(one)
+                yield from stage_conditions(one, wanted=wanted)
         case written.AnyCondition():
             for one in part.any:
-                yield from stage_conditions(one)
-        case written.StageCondition() if part.journey is None:
+                yield from stage_conditions(one, wanted=wanted)
+        case written.NotCondition():
+            yield from stage_conditions(part.not_, wanted=not wanted)
+        case written.StageCondition() if part.journey is None and wanted:
             yield part
         case _:
             return
@@ -150,23 +152,49 @@ class _Checker:
 
     def check(self, condition: written.Condition, known: _Known) -> _Known:
         """Report what can never be true in a condition; return all that holds where it does."""
-        return self._checked(claims_of(condition, self._segments), known)
+        claims = claims_of(condition, self._segments)
+        for conflict in _conflicts(claims, known):
+            _contradiction(self.report, conflict)
+        return _Known(claims.single, known)
 
-    def _checked(self, claims: Claims, outer: _Known) -> _Known:
-        known = _Known(claims.single, outer)
-        for subject, own in known.by_subject.items():
-            self._subject(outer.about(subject), own)
-        for ways in claims.alternatives:
-            for way in ways:
-                self._checked(way, known)
-        return known
 
-    def _subject(self, outer: list[Claim], own: list[Claim]) -> None:
-        counts = isinstance(own[0].says, EventCount)
-        found = _crowded(outer, own) if counts else _contradictory(outer, own)
-        for claim, others in found:
-            if not _of_one_segment(claim, others):
-                _contradiction(self.report, claim, others)
+@dataclass(frozen=True, slots=True)
+class _Conflict:
+    """A claim that cannot hold with others. ``partly`` says that the condition has another way to be true."""
+
+    claim: Claim
+    others: tuple[Claim, ...]
+    partly: bool = False
+
+
+def _conflicts(claims: Claims, outer: _Known) -> list[_Conflict]:
+    known = _Known(claims.single, outer)
+    found = [one for subject, own in known.by_subject.items() for one in _of_subject(outer.about(subject), own)]
+    for alternatives in claims.alternatives:
+        found += _of_alternatives(alternatives, known)
+    return found
+
+
+def _of_subject(outer: list[Claim], own: list[Claim]) -> Iterator[_Conflict]:
+    found = _crowded(outer, own) if isinstance(own[0].says, EventCount) else _contradictory(outer, own)
+    for claim, others in found:
+        if not _of_one_segment(claim, others):
+            yield _Conflict(claim, tuple(others))
+
+
+def _of_alternatives(alternatives: Alternatives, known: _Known) -> list[_Conflict]:
+    """Return the conflicts of all ways where none is left; else those of one way, where its author wrote it."""
+    by_way = [(way, _conflicts(way, known)) for way in alternatives.ways]
+    if all(any(not one.partly for one in found) for _, found in by_way):
+        return [one for _, found in by_way for one in found]
+    kept: list[_Conflict] = []
+    for way, found in by_way:
+        for one in found:
+            if one.partly or all(any(other is own for own in way.single) for other in one.others):
+                kept.append(one)
+            elif alternatives.written:
+                kept.append(replace(one, partly=True))
+    return kept
 
 
 def _of_one_segment(claim: Claim, others: list[Claim]) -> bool:
@@ -208,13 +236,18 @@ def _excludes(one: Claim, other: Claim) -> bool:
     return isinstance(one.says, EventCount) and isinstance(other.says, EventCount) and one.says.excludes(other.says)
 
 
-def _contradiction(report: Report, claim: Claim, others: list[Claim]) -> None:
+def _contradiction(report: Report, conflict: _Conflict) -> None:
+    claim = conflict.claim
     at, key = (claim.at, claim.key) if claim.via is None else (claim.via.origin, "in_segment")
-    if not others:
+    if not conflict.others:
         report.error(at, key, f"can never be true: {claim.words}")
         return
-    named = [f"{one.words} ({_place(one, at.file)})" for one in others[-_NAMED_MAX:]]
-    report.error(at, key, f"can never be true together with {' and '.join(named)}")
+    named = [f"{one.words} ({_place(one, at.file)})" for one in conflict.others[-_NAMED_MAX:]]
+    message = f"can never be true together with {' and '.join(named)}"
+    if conflict.partly:
+        report.warning(at, key, f"this part of `any` {message}")
+    else:
+        report.error(at, key, message)
 
 
 def _place(claim: Claim, file: str) -> str:

@@ -49,7 +49,8 @@ class _PlayLint:
 
     def _consent(self) -> None:
         """An empty list of purposes is satisfied by everybody: the trap that mails those who refused."""
-        if any(layer.consent for layer in self._layers):
+        named = () if self._rule.limits is None else self._rule.limits.use
+        if any(layer.consent for layer in self._layers) or not set(named) <= self._names.limit_sets.keys():
             return
         kinds = {self._kind(send) for send in sends_of(self._rule.do) if not send.consent} & PERSONAL
         if not kinds:

@@ -13,10 +13,11 @@ from typing import Any
 
 from orchestrator.rulebook.connector_entry import types_by_name
 from orchestrator.rulebook.lint_connectors import sends_of
+from orchestrator.rulebook.meant import meant_param
 from orchestrator.rulebook.models.part import Part
 from orchestrator.rulebook.models.play import SendPart
 from orchestrator.rulebook.names import Names
-from orchestrator.rulebook.problem import did_you_mean
+from orchestrator.rulebook.problem import did_you_mean, letters
 
 _PHONE, _MAIL, _DEVICE = "phone number", "e-mail address", "device's token"
 #: Words in the names of fields and in values that tell an address of each sort.
@@ -48,31 +49,38 @@ class _Message:
 
 
 _MESSAGES: Mapping[str, _Message] = {
-    "sms": _Message("a text", "a phone number", _PHONE, ("to",), (("text",),), "{{ profile.phone }}"),
+    "sms": _Message("a text", "goes to a phone number", _PHONE, ("to",), (("text",),), "{{ profile.phone }}"),
     "whatsapp": _Message(
-        "a WhatsApp message", "a phone number", _PHONE, ("to",), (("text", "template"),), "{{ profile.phone }}"
+        "a WhatsApp message", "goes to a phone number", _PHONE, ("to",), (("text", "template"),), "{{ profile.phone }}"
     ),
     "call": _Message(
         "a call",
-        "a phone number",
+        "goes to a phone number",
         _PHONE,
         ("phone",),
         (("agent", "script", "say", "url", "twiml"),),
         "{{ profile.phone }}",
     ),
     "email": _Message(
-        "an e-mail", "an e-mail address", _MAIL, ("to",), (("text", "html"), ("subject",)), "{{ profile.email }}"
+        "an e-mail",
+        "goes to an e-mail address",
+        _MAIL,
+        ("to",),
+        (("text", "html"), ("subject",)),
+        "{{ profile.email }}",
     ),
     "push": _Message(
         "a push notification",
-        "the token of a device",
+        "goes to the token of a device",
         _DEVICE,
         ("to", "topic"),
         (("text", "title", "data"),),
         "{{ profile.push_token }}",
     ),
-    "chat": _Message("a chat message", "a channel", "", ("channel",), (("text",),)),
-    "crm": _Message("a contact", "an e-mail address", _MAIL, ("email", "external_id"), (), "{{ profile.email }}"),
+    "chat": _Message("a chat message", "goes to a channel", "", ("channel",), (("text",),)),
+    "crm": _Message(
+        "a contact", "is found by an e-mail address", _MAIL, ("email", "external_id"), (), "{{ profile.email }}"
+    ),
 }
 #: Connector types that hand nothing to anybody: a log, and a topic whose readers know what to do.
 _NO_DELIVERY = frozenset({"log", "kafka"})
@@ -112,20 +120,20 @@ class _SendLint:
         self._unfit = shared.kind not in (None, kind) if shared is not None else send.template is not None
 
     def check(self) -> None:
-        if self._message is None or self._unfit:
+        message = self._message
+        if message is None or self._unfit:
             return
-        for param in self._message.to:
+        for param in message.to:
             if param in self._params:
-                self._recipient(self._message, param)
-        if self._message.to == ("channel",):
-            for param in self._params.keys() & {"to", "phone", "email"}:
-                self._tell(
-                    param, f"{self._message.noun} goes to {self._message.goes_to}: write `channel`, or leave it out"
-                )
-            self._words(self._message)
-        elif self._takes_any():
-            self._lacks_recipient(self._message)
-            self._words(self._message)
+                self._recipient(message, param)
+        if not self._takes_any():
+            return
+        if message.address:
+            self._lacks_recipient(message)
+        else:
+            for param in sorted(self._params.keys() & {"to", "phone", "email"}):
+                self._tell(param, f"{message.noun} {message.goes_to}: write `channel`, or leave it out")
+        self._words(message)
 
     def _takes_any(self) -> bool:
         """Return whether the connector does not name its params itself, and hands them to somebody."""
@@ -137,14 +145,12 @@ class _SendLint:
     def _recipient(self, message: _Message, param: str) -> None:
         value = self._params[param]
         if isinstance(value, (int, float)) and not isinstance(value, bool) and message.address == _PHONE:
-            self._tell(param, f'{message.noun} goes to {message.goes_to}, as text: write "+{value}"')
+            self._tell(param, f'{message.noun} {message.goes_to}, as text: write "+{value}"')
             return
         found = _sort_of(value, message.address)
-        if found and message.address and found != message.address:
-            example = f', such as "{message.example}"'
-            self._tell(param, f"{message.noun} goes to {message.goes_to}{example}; this is {_a(found)}")
-        elif found and not message.address:
-            self._tell(param, f"{message.noun} goes to {message.goes_to}; this is {_a(found)}")
+        if found and found != message.address:
+            example = f', such as "{message.example}"' if message.example else ""
+            self._tell(param, f"{message.noun} {message.goes_to}{example}; this is {_a(found)}")
 
     def _lacks_recipient(self, message: _Message) -> None:
         if any(name in self._params for name in message.to):
@@ -154,7 +160,7 @@ class _SendLint:
         if near is None and any(self._is_address(name, message) for name in self._params):
             return
         remedy = _meant_by(wanted, self._params) or f'; add `{wanted}: "{message.example}"`'
-        self._warn(remedy, f"{message.noun} goes to {message.goes_to}, and none is given{remedy}")
+        self._warn(remedy, f"{message.noun} {message.goes_to}, and none is given{remedy}")
 
     def _is_address(self, name: str, message: _Message) -> bool:
         """Return whether a param of another name holds the recipient: by its name, or by what it reads."""
@@ -191,20 +197,9 @@ class _SendLint:
 def _meant_by(wanted: str, given: Iterable[str]) -> str:
     """Return that a param which is given may be meant to be the one that is wanted, or nothing."""
     for name in given:
-        plain = re.sub(r"[^a-z]", "", name.lower())
-        if wanted in plain or did_you_mean(name, [wanted]) or plain in _ALIASES.get(wanted, ()):
+        if wanted in letters(name) or did_you_mean(name, [wanted]) or meant_param(name, [wanted]):
             return f", and `{name}` is none: did you mean `{wanted}`?"
     return ""
-
-
-_ALIASES: Mapping[str, tuple[str, ...]] = {
-    "text": ("body", "message", "content", "msg", "copy", "plaintext", "messagebody", "plain"),
-    "html": ("htmlbody", "body"),
-    "subject": ("subjectline", "title", "header", "topic", "heading"),
-    "to": ("toemail", "toaddress", "tonumber", "recipient", "sendto", "receiver", "phone", "email", "number"),
-    "phone": ("to", "phonenumber", "number", "mobile", "recipient"),
-    "email": ("to", "mail", "emailaddress"),
-}
 
 
 def _sort_of(value: Any, wanted: str) -> str:

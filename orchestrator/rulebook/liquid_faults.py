@@ -104,7 +104,7 @@ def liquid_fault(text: str, fault: LiquidError) -> tuple[str, int]:
 
 def opening_of(text: str, offset: int) -> int:
     """Return where the tag or output begins that a place is in."""
-    place = max(text.rfind("{{", 0, offset + 1), text.rfind("{%", 0, offset + 1), 0)
+    place = max(text.rfind("{{", 0, offset + 2), text.rfind("{%", 0, offset + 2), 0)
     return place - 1 if text[max(place - 1, 0) : place + 2] == "{{{" else place
 
 
@@ -135,7 +135,7 @@ def _open_block(text: str, said: str) -> tuple[str, int]:
 
 def _empty_output(text: str) -> int:
     """Return the place of the first output that lacks something at its end, such as a filter."""
-    found = re.search(r"\{\{-?\s*-?\}\}|\{\{[^}]*[|,:]\s*-?\}\}|\{%[^%]*[|,:=<>]\s*-?%\}", text)
+    found = re.search(r"\{\{-?\s*-?\}\}|\{\{[^}]*[|,:]\s*-?\}\}|\{%[^%]*[|,:=<>]\s*-?%\}|\{%-?\s*[^\w\s#%-]", text)
     return 0 if found is None else found.start()
 
 

@@ -32,12 +32,12 @@ _OPERATORS = _by_word(
         "greater than equal, greater than or equal to, greater than equals, greater or equal to, "
         "is greater than or equal to, is at least, more than or equal to, on or after",
         "gt": ">, greater, greater than, is greater than, more, more than, is more than, above, over, exceeds, after, "
-        "is after, later than, larger than, bigger than, higher than",
+        "older than, longer ago than, is after, later than, larger than, bigger than, higher than",
         "lte": "<=, =<, ≤, le, at most, max, maximum, up to, not more than, less or equal, less than or equal, "
         "less than equal, less than or equal to, less than equals, less or equal to, is less than or equal to, "
         "is at most, fewer than or equal to, on or before",
         "lt": "<, less, less than, is less than, lesser, fewer, fewer than, below, under, before, is before, "
-        "earlier than, smaller than, lower than",
+        "earlier than, smaller than, lower than, newer than, in the last, within the last, more recent than",
         "in": "one of, is one of, any of, is any of, is in, in list, equals any, equals any of, is equal to any of",
         "not_in": "nin, none of, is none of, not one of, is not any of, is not one of, is not in, not any of, notin",
         "contains": "contain, include, includes, has, like, is like, ~, contains text, contains any, contains any of",
@@ -172,6 +172,39 @@ _WORDS = _by_word(
         "retry": "again, resend, repeat",
     }
 )
+
+#: Params of messages, by ours.
+_PARAMS = _by_word(
+    {
+        "text": "body, message, content, msg, copy, plaintext, plain text, bodytext, body text, text body, "
+        "message body",
+        "html": "htmlbody, html body, body html, htm, body",
+        "subject": "subject line, subjectline, title, heading, header, email subject",
+        "title": "heading, header, subject, headline",
+        "to": "recipient, to email, to address, to number, to phone, receiver, send to, phone, phone number, email, "
+        "email address, number, mobile, address, token, device token, push token, device",
+        "phone": "to, phone number, number, mobile, recipient, to number, call, msisdn",
+        "email": "to, mail, email address, recipient, e-mail, contact email",
+        "channel": "to, room, slack channel, target",
+        "script": "text, message, say, prompt",
+        "say": "text, message, script, prompt",
+        "agent": "queue, agent id, assistant, bot",
+        "link": "url, deeplink, deep link, action url, click action, href",
+        "image": "picture, image url, icon, media url",
+        "data": "payload, custom data, extra, extras",
+        "media_urls": "media, media url, image, images, picture, attachments",
+        "variables": "params, parameters, args, placeholders, values",
+        "note": "text, message, body, comment",
+        "task": "title, todo, to do",
+        "reply_to": "reply, replyto",
+    }
+)
+
+
+def meant_param(word: str, allowed: Collection[str]) -> str:
+    """Return the param of ours among those allowed that another system's stands for."""
+    return _first_of(_PARAMS, word, allowed)
+
 
 _PERIODS = _by_word(
     {

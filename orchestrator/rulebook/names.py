@@ -12,7 +12,7 @@ from orchestrator.rulebook.connector_entry import ConnectorEntry
 from orchestrator.rulebook.models.companion import SegmentPart, TemplatePart
 from orchestrator.rulebook.models.journey import JourneyHead, RulePart
 from orchestrator.rulebook.models.limit import LimitsPart
-from orchestrator.rulebook.problem import Report, unknown
+from orchestrator.rulebook.problem import Report, did_you_mean, unknown
 from orchestrator.rulebook.source import Map
 from orchestrator.rulebook.tracking_plan import TrackingPlan
 
@@ -66,7 +66,9 @@ class Names:
         if noun not in self.broken:
             # Of events only the declared ones are listed; the engine's own would crowd them out.
             shown = self.plan.events if noun == "event type" else names
-            self.report.error(at, key, unknown(noun, name, shown) + self.declare(noun, at.file))
+            message = unknown(noun, name, shown)
+            meant = did_you_mean(name, names) if len(shown) < len(names) and not message.endswith("?") else ""
+            self.report.error(at, key, f"{message}{meant}{self.declare(noun, at.file)}")
         return False
 
     def declare(self, noun: str, file: str) -> str:

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from orchestrator.rulebook.meant import meant_root
 from orchestrator.rulebook.problem import letters
 
-#: Everything that Liquid reads, raw parts included: what stands outside is sent as it stands.
-_LIQUID = re.compile(r"\{%-?\s*raw\s*-?%\}.*?\{%-?\s*endraw\s*-?%\}|\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+#: What Liquid leaves as it is because its author says so, or leaves out.
+_UNREAD = re.compile(r"\{%-?\s*(raw|comment|doc)\s*-?%\}.*?\{%-?\s*end\1\s*-?%\}", re.DOTALL)
+#: What Liquid reads: what stands outside is sent as it stands.
+_LIQUID = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 _NAME = r"[A-Za-z_][\w.]{0,63}"
 _SPACED = r"[A-Za-z_][\w. -]{0,62}\w"
 #: Placeholders outside of Liquid. Each has its name in the one group that matches.
@@ -106,9 +108,10 @@ class Vocabulary:
 
 def sent_as_they_stand(text: str, vocabulary: Vocabulary) -> Iterator[tuple[int, str]]:
     """Yield the place of each placeholder that is no Liquid, with what is wrong with it. The text is valid Liquid."""
-    for numbered in _NUMBERED.finditer(text):
+    read = _UNREAD.sub(_blanked, text)
+    for numbered in _NUMBERED.finditer(read):
         yield numbered.start(), f"{numbered[0]} writes the number {numbered[1]}: name a value, {{{{ profile.TRAIT }}}}"
-    outside = _LIQUID.sub(lambda found: " " * len(found[0]), text)
+    outside = _LIQUID.sub(_blanked, read)
     if not _SUSPECT.search(outside):
         return
     taken: set[int] = set()
@@ -121,6 +124,10 @@ def sent_as_they_stand(text: str, vocabulary: Vocabulary) -> Iterator[tuple[int,
         for found in form.finditer(outside):
             if found.start() not in taken and vocabulary.path_of(found[1]):
                 yield found.start(), _sent(found[0], vocabulary.placeholder_of(found[1]))
+
+
+def _blanked(found: re.Match[str]) -> str:
+    return " " * len(found[0])
 
 
 def _sent(written: str, here: str) -> str:
@@ -193,7 +200,7 @@ def _explained_output(inner: str, vocabulary: Vocabulary) -> str:
 
 
 def _with_filters(placeholder: str, pipe: str, filters: str) -> str:
-    if not pipe or placeholder.count("{{") != 1:
+    if not filters.strip() or placeholder.count("{{") != 1:
         return placeholder
     return f"{placeholder[:-3]} | {filters.strip(' }')} }}}}"
 

@@ -102,8 +102,9 @@ class SendTemplates:
     def _explained(self, fault: TemplateFault, text: str) -> str:
         """Return a fault with what to write for what another system would have understood."""
         said = str(fault)
-        remedy = "" if said.endswith("?") else explained(expression_at(text, fault.offset), self.vocabulary)
-        if not remedy or " Write " in said:
+        unread = said.startswith(("not valid Liquid", "unknown tag")) and not said.endswith("?")
+        remedy = "" if not unread else explained(expression_at(text, fault.offset), self.vocabulary)
+        if not remedy:
             return said
         return f"{said} {remedy[0].upper()}{remedy[1:]}" if said.endswith(".") else f"{said}; {remedy}"
 

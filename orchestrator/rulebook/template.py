@@ -261,7 +261,7 @@ def _compiled_text(text: str, html: bool) -> tuple[_Node, Reads]:
         return node, Reads(frozenset({node.parts}), frozenset(), whole, places=places)
     if now := _NOW.search(text):
         message = '"now" has no meaning here: the same decision must always render the same text'
-        raise TemplateFault(message, now.start())
+        raise TemplateFault(message, opening_of(text, now.start()))
     if silent := silent_fault(text):
         raise TemplateFault(*silent)
     compiled, analysis = _parsed(text, html)

@@ -77,13 +77,14 @@ class Part(BaseModel):
 
 def _without_unknown(cls: type[Part], value: Map, report: Report) -> Any:
     for key in value.keys() - cls.allowed():
-        report.error(value, key, unknown_key(key, cls.allowed()))
+        report.error(value, key, unknown_key(key, cls.allowed(), value))
     return {key: item for key, item in value.items() if key in cls.allowed()}
 
 
-def unknown_key(key: str, allowed: frozenset[str]) -> str:
-    """Return the message for a key that a part does not have."""
-    return f'unknown key "{key}". Allowed: {", ".join(sorted(allowed))}.{meant_instead(key, allowed)}'
+def unknown_key(key: str, allowed: frozenset[str], given: Collection[str] = ()) -> str:
+    """Return the message for a key that a part does not have; what is ``given`` already can hardly be meant."""
+    meant = meant_instead(key, allowed.difference(given)) or did_you_mean(key, allowed)
+    return f'unknown key "{key}". Allowed: {", ".join(sorted(allowed))}.{meant}'
 
 
 def meant_instead(key: str, allowed: Collection[str]) -> str:

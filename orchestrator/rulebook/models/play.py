@@ -74,7 +74,7 @@ def meant_until(text: str) -> str:
         return path
     if re.match(r"tomorrow\b|next\b", text.strip().lower()):
         clock = meant_clock(re.sub(r"^\s*(?:tomorrow|next \w+)\s*(?:at)?\s*", "", text.lower()))
-        return clock or '"09:00", which is the next time that it is nine'
+        return clock or '"09:00"'
     return meant_clock(text)
 
 
@@ -165,7 +165,7 @@ class StepPart(Part):
     split: SplitPart | None = Field(None, description="Assign the customer to an arm, for good; percentages make 100.")
     set_trait: dict[str, Scalar] = Field(
         default_factory=dict,
-        description="Set traits of the profile; {{ fields }} in a text are filled in, and the trait keeps its declared type.",
+        description="Set traits of the profile; {{ fields }} of a text are filled in, in the type of the trait.",
     )
     set_stage: Name | None = Field(None, description="Move the run to a stage.")
     exit: bool = Field(False, description="true ends the play.")
