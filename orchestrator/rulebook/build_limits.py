@@ -11,7 +11,8 @@ from orchestrator.core.action import Kind
 from orchestrator.core.condition import Condition, InStage
 from orchestrator.core.definition import Arbitrate, Cap, Limits, Period, QuietHours, QuietThen
 from orchestrator.rulebook.build_conditions import ConditionBuilder
-from orchestrator.rulebook.meant import hint, meant_word
+from orchestrator.rulebook.meant import meant_word
+from orchestrator.rulebook.meant_value import hint
 from orchestrator.rulebook.models.limit import ArbitratePart, CapPart, LearnPart, LimitsPart, QuietPart
 from orchestrator.rulebook.models.part import Part
 from orchestrator.rulebook.models.scalars import is_name

@@ -21,7 +21,7 @@ from orchestrator.core.definition import (
 )
 from orchestrator.rulebook.build_conditions import ConditionBuilder
 from orchestrator.rulebook.build_limits import check_consents, check_zone
-from orchestrator.rulebook.meant import hint, meant_span
+from orchestrator.rulebook.meant_value import hint, meant_span
 from orchestrator.rulebook.models.part import shown
 from orchestrator.rulebook.models.play import SendPart, StepPart, WaitForPart, WaitUntil, meant_until
 from orchestrator.rulebook.models.scalars import is_path, parsed_path

@@ -8,7 +8,7 @@ from orchestrator.core.condition import Op, Path, Root
 from orchestrator.rulebook.build_conditions import SCORES_TRAIT
 from orchestrator.rulebook.condition_size import leaves
 from orchestrator.rulebook.lint_templates import EventTypes, TemplateLint
-from orchestrator.rulebook.meant import hint, meant_number
+from orchestrator.rulebook.meant_value import hint, meant_number
 from orchestrator.rulebook.models import condition as written
 from orchestrator.rulebook.models import trigger as triggers
 from orchestrator.rulebook.models.journey import JourneyHead, RulePart, StageDwell

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from orchestrator.rulebook.meant import hint, meant_days, meant_number, meant_word
+from orchestrator.rulebook.meant import meant_word
+from orchestrator.rulebook.meant_value import hint, meant_days, meant_number
 from orchestrator.rulebook.models.part import TAG_MARK, Part, shown
 from orchestrator.rulebook.problem import Report, did_you_mean
 from orchestrator.rulebook.source import Map, Seq, SourceFault, read_source

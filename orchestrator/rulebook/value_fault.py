@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.core.compare import is_number
 from orchestrator.core.condition import Op
-from orchestrator.rulebook.meant import hint, meant_number, meant_span
+from orchestrator.rulebook.meant_value import hint, meant_number, meant_span
 from orchestrator.rulebook.models.part import shown
 from orchestrator.rulebook.models.scalars import is_path
 from orchestrator.rulebook.problem import unknown

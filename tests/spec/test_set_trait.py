@@ -30,7 +30,7 @@ def remembered(tell, trait: str, value: str, **properties):
     [
         ("plan", "pro", "pro"),
         ("plan", '"{{ event.cart_id }}"', "k7"),
-        ("plan", "\"basket {{ event.cart_id | upcase }} of {{ profile.country | default: 'nowhere' }}\"", "basket K7 of SG"),
+        ("plan", "'{{ event.cart_id | upcase }} of {{ profile.country | default: \"nowhere\" }}'", "K7 of SG"),
         ("plan", '"{{ event.total }}"', "80"),
         ("limit", '"{{ event.total }}"', 80),
         ("limit", '"{{ event.total | times: 2 }}"', 160),

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, PlainValidator, WithJsonSchema
 
-from orchestrator.rulebook.meant import meant_span, named
+from orchestrator.rulebook.meant_value import meant_span, named
 from orchestrator.rulebook.models.condition import Condition
 from orchestrator.rulebook.models.limit import ArbitratePart, LimitsPart
 from orchestrator.rulebook.models.part import ByKey, Part, expected

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PlainValidator, ValidationInfo, WithJsonSchema
 
-from orchestrator.rulebook.meant import meant_hours, meant_number, meant_period, named
+from orchestrator.rulebook.meant_value import meant_hours, meant_number, meant_period, named
 from orchestrator.rulebook.models.condition import Condition
 from orchestrator.rulebook.models.part import OneOrMore, Part, expected
 from orchestrator.rulebook.models.scalars import ClockTime, Factor, Lever, Name, Span, SpanOrZero

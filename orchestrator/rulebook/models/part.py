@@ -20,7 +20,8 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from orchestrator.rulebook.meant import hint, meant_key, named
+from orchestrator.rulebook.meant import meant_key
+from orchestrator.rulebook.meant_value import hint, named
 from orchestrator.rulebook.problem import Report, did_you_mean
 from orchestrator.rulebook.source import Map
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, PlainValidator, ValidationInfo, WithJsonSchema
 
-from orchestrator.rulebook.meant import hint, meant_clock, meant_number, meant_span
+from orchestrator.rulebook.meant_value import hint, meant_clock, meant_number, meant_span
 from orchestrator.rulebook.models.condition import Condition
 from orchestrator.rulebook.models.part import Part, expected, shown, told
 from orchestrator.rulebook.models.scalars import NAME_PATTERN, Name, Scalar, SignedSpan, Span, checked_name, is_path

@@ -12,7 +12,8 @@ from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
 from orchestrator.core.action import Kind
 from orchestrator.core.condition import Path, Root
 from orchestrator.core.event_name import TYPE_PATTERN, is_type_name, offered_type_name
-from orchestrator.rulebook.meant import hint, meant_clock, meant_number, meant_root, meant_span
+from orchestrator.rulebook.meant import meant_root
+from orchestrator.rulebook.meant_value import hint, meant_clock, meant_number, meant_span
 from orchestrator.rulebook.models.part import expected, shown, told
 from orchestrator.rulebook.problem import did_you_mean
 from orchestrator.rulebook.span import (

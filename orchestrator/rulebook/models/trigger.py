@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PlainValidator, WithJsonSchema
 
-from orchestrator.rulebook.meant import meant_clock, named
+from orchestrator.rulebook.meant_value import meant_clock, named
 from orchestrator.rulebook.models.condition import Condition
 from orchestrator.rulebook.models.part import ByKey, OneOrMore, Part, expected
 from orchestrator.rulebook.models.scalars import ClockTime, Name, PropertyPath, Span
