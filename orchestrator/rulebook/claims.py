@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator.core.compare import compare
-from orchestrator.core.condition import MISSING, Op
+from orchestrator.core.condition import Op
 from orchestrator.rulebook.build_conditions import operand_fault
 from orchestrator.rulebook.event_count import EventCount, counted, since_last
 from orchestrator.rulebook.models import condition as written
@@ -27,16 +27,28 @@ STAGE = "in_stage"
 _SAME_AS = {"run.stage": STAGE}
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """One thing that must hold: ``says`` of the quantity or the event type that ``about`` names."""
+class Claim(NamedTuple):
+    """One thing that must hold: ``says`` of the quantity or the event type that ``about`` names.
+
+    It is told by the condition that says so, ``part`` (or the opposite of it, where it is not ``wanted``), or in
+    ``own_words``. ``via`` is the condition that names the segment in which it stands.
+    """
 
     about: str
     says: Comparison | EventCount
-    words: str
     at: Map
     key: str
-    via: written.SegmentCondition | None = None  # the condition that names the segment which says so
+    part: Any = None
+    wanted: bool = True
+    via: written.SegmentCondition | None = None
+    own_words: str = ""
+
+    @property
+    def words(self) -> str:
+        """What it says, in its author's words."""
+        if self.own_words:
+            return self.own_words
+        return _words(self.part) if self.wanted else f"not {_words(self.part)}"
 
     @property
     def segment(self) -> str:
@@ -111,86 +123,98 @@ def _take(
 
 def _membership(part: written.SegmentCondition, wanted: bool, via: written.SegmentCondition | None) -> Claim:
     says = Comparison(Op.EQ, wanted)
-    words = f"in_segment {part.in_segment}"
-    return Claim(f"in_segment {part.in_segment}", says, _negated(words, wanted), part.origin, "in_segment", via)
-
-
-def _negated(words: str, wanted: bool) -> str:
-    return words if wanted else f"not {words}"
+    return Claim(f"in_segment {part.in_segment}", says, part.origin, "in_segment", part, wanted, via)
 
 
 def _leaf(part: Any, wanted: bool, via: written.SegmentCondition | None) -> Iterator[Claim]:
     """Yield what a condition at the end of a tree says; nothing for those that exclude nothing."""
     match part:
         case written.FieldCondition() if not isinstance(part.value, written.OtherField):
-            yield from _compared(part, part.field, part.field, wanted, via)
+            yield from _compared(part, _SAME_AS.get(part.field, part.field), wanted, via)
         case written.ScoreCondition() if not isinstance(part.value, written.OtherField):
-            yield from _compared(part, f"score {part.score}", f"score {part.score}", wanted, via)
+            yield from _compared(part, f"score {part.score}", wanted, via)
         case written.StageCondition() if part.journey is None:
             says = Comparison(Op.IN if wanted else Op.NOT_IN, part.in_stage)
-            yield Claim(STAGE, says, _negated(f"in_stage {', '.join(part.in_stage)}", wanted), part.origin, STAGE, via)
+            yield Claim(STAGE, says, part.origin, STAGE, part, wanted, via)
         case written.SumCondition():
             op = Op(part.op) if wanted else OPPOSITES[Op(part.op)]
             about = f"sum {part.sum} {part.of} {part.within} {filter_name(part.where)}"
-            words = f"sum {part.sum} {part.of} within {shown_span(part.within)} {part.op} {part.value}"
-            yield Claim(about, Comparison(op, part.value), _negated(words, wanted), part.origin, "value", via)
+            yield Claim(about, Comparison(op, part.value), part.origin, "value", part, wanted, via)
         case (
             written.CountCondition()
             | written.SinceLastCondition()
             | written.SinceFirstCondition()
             | written.FirstCondition()
         ):
-            for said, words, key in _counts(part, wanted):
-                yield Claim(f"event {said.event}", said, _negated(words, wanted), part.origin, key, via)
+            key = "value" if "value" in part.origin else "first"
+            for said in _counts(part, wanted):
+                yield Claim(f"event {said.event}", said, part.origin, key, part, wanted, via)
         case _:
             return
 
 
 def _compared(
     part: written.FieldCondition | written.ScoreCondition,
-    name: str,
-    words: str,
+    about: str,
     wanted: bool,
     via: written.SegmentCondition | None,
 ) -> Iterator[Claim]:
-    op = Op(part.op)
-    if operand_fault(op, part.value, given="value" in part.origin):
+    op, given = Op(part.op), "value" in part.origin
+    if operand_fault(op, part.value, given=given):
         return
-    said = f"{words} {part.op}" + ("" if part.value is None else f" {values(part.value)}")
-    standin = part.default if "default" in part.origin else MISSING
-    of_standin = None if standin is MISSING else compare(op, standin, part.value)
-    key = "value" if "value" in part.origin else "op"
+    standin = compare(op, part.default, part.value) if "default" in part.origin else None
     if not wanted and op not in OPPOSITES:
-        says = Comparison(Op.EXISTS, if_missing=of_standin is False)
+        says = Comparison(Op.EXISTS, if_missing=standin is False)
     else:
-        says = Comparison(op if wanted else OPPOSITES[op], part.value, if_missing=of_standin is wanted)
-    yield Claim(_SAME_AS.get(name, name), says, _negated(said, wanted), part.origin, key, via)
+        says = Comparison(op if wanted else OPPOSITES[op], part.value, if_missing=standin is wanted)
+    yield Claim(about, says, part.origin, "value" if given else "op", part, wanted, via)
 
 
 def _counts(
     part: written.CountCondition | written.SinceLastCondition | written.SinceFirstCondition | written.FirstCondition,
     wanted: bool,
-) -> Iterator[tuple[EventCount, str, str]]:
+) -> Iterator[EventCount]:
     where = filter_name(part.where)
+    if isinstance(part, written.FirstCondition):
+        if wanted:
+            yield EventCount(part.first, where, inf, 1, 1)
+        return
+    op = Op(part.op) if wanted else OPPOSITES[Op(part.op)]
     match part:
-        case written.FirstCondition():
-            if wanted:
-                yield EventCount(part.first, where, inf, 1, 1), f"first {part.first}", "first"
         case written.CountCondition():
-            op = Op(part.op) if wanted else OPPOSITES[Op(part.op)]
-            said = counted(part.count, where, part.within, op, part.value)
-            if said is not None:
-                yield said, f"count {part.count} within {shown_span(part.within)} {part.op} {part.value}", "value"
+            if (said := counted(part.count, where, part.within, op, part.value)) is not None:
+                yield said
         case written.SinceLastCondition():
-            op = Op(part.op) if wanted else OPPOSITES[Op(part.op)]
-            words = f"since_last {part.since_last} {part.op} {shown_span(part.value)}"
-            for one in since_last(part.since_last, where, op, part.value, if_never=part.if_never is wanted):
-                yield one, words, "value"
-        case written.SinceFirstCondition() if part.if_never is not wanted:
-            op = Op(part.op) if wanted else OPPOSITES[Op(part.op)]
-            window_ms = part.value + 1 if op in (Op.LT, Op.LTE) else inf
-            words = f"since_first {part.since_first} {part.op} {shown_span(part.value)}"
-            yield EventCount(part.since_first, where, window_ms, least=1), words, "value"
+            yield from since_last(part.since_last, where, op, part.value, if_never=part.if_never is wanted)
+        case written.SinceFirstCondition():
+            if part.if_never is not wanted:
+                window_ms = part.value + 1 if op in (Op.LT, Op.LTE) else inf
+                yield EventCount(part.since_first, where, window_ms, least=1)
+
+
+def _words(part: Any) -> str:
+    """Return a condition at the end of a tree as its author would say it."""
+    match part:
+        case written.SegmentCondition():
+            return f"in_segment {part.in_segment}"
+        case written.StageCondition():
+            return f"in_stage {', '.join(part.in_stage)}"
+        case written.FirstCondition():
+            return f"first {part.first}"
+        case written.CountCondition():
+            return f"count {part.count} within {shown_span(part.within)} {part.op} {part.value}"
+        case written.SumCondition():
+            return f"sum {part.sum} {part.of} within {shown_span(part.within)} {part.op} {part.value}"
+        case written.SinceLastCondition():
+            return f"since_last {part.since_last} {part.op} {shown_span(part.value)}"
+        case written.SinceFirstCondition():
+            return f"since_first {part.since_first} {part.op} {shown_span(part.value)}"
+        case written.ScoreCondition():
+            return f"score {part.score} {part.op}{_right_side(part.value)}"
+        case written.FieldCondition():
+            return f"{part.field} {part.op}{_right_side(part.value)}"
+        case _:
+            raise AssertionError(f"no end of a tree: {part!r}")
 
 
 def filter_name(part: written.Condition | None) -> str:
@@ -198,6 +222,7 @@ def filter_name(part: written.Condition | None) -> str:
     return "" if part is None else repr(part)
 
 
-def values(value: Any) -> str:
-    """Return the right-hand side of a comparison as its author would write it."""
-    return f"[{', '.join(shown(one) for one in value)}]" if isinstance(value, list) else shown(value)
+def _right_side(value: Any) -> str:
+    if value is None:
+        return ""
+    return f" [{', '.join(shown(one) for one in value)}]" if isinstance(value, list) else f" {shown(value)}"

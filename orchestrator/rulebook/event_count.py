@@ -6,14 +6,13 @@ or not; a trigger that its event has just happened.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import inf
+from typing import NamedTuple
 
 from orchestrator.core.condition import Op
 
 
-@dataclass(frozen=True, slots=True)
-class EventCount:
+class EventCount(NamedTuple):
     """At least ``least`` and at most ``most`` events of the type (those of ``where``) in the last ``within_ms``."""
 
     event: str

@@ -176,8 +176,10 @@ def _conflicts(claims: Claims, outer: _Known) -> list[_Conflict]:
 
 
 def _of_subject(outer: list[Claim], own: list[Claim]) -> Iterator[_Conflict]:
-    found = _crowded(outer, own) if isinstance(own[0].says, EventCount) else _contradictory(outer, own)
-    for claim, others in found:
+    counts = isinstance(own[0].says, EventCount)
+    if len(own) == 1 and not outer and not counts:
+        return  # What stands alone excludes nothing; most claims do.
+    for claim, others in _crowded(outer, own) if counts else _contradictory(outer, own):
         if not _of_one_segment(claim, others):
             yield _Conflict(claim, tuple(others))
 

@@ -111,6 +111,11 @@ def opening_of(text: str, offset: int) -> int:
 def _tag_fault(tag: str, text: str, offset: int) -> tuple[str, int]:
     place = opening_of(text, offset)
     if tag.startswith("end") and tag[3:] in _BLOCKS:
+        if inner := _open_blocks(text[:place]):
+            return (
+                f"{{% {inner[-1][0]} %}} is still open here: add {{% end{inner[-1][0]} %}} before {{% {tag} %}}",
+                place,
+            )
         return f"{{% {tag} %}} closes nothing: no {{% {tag[3:]} %}} is open before it", place
     if tag in ("else", "elsif", "when"):
         return f"{{% {tag} %}} stands in no {{% if %}} or {{% case %}}", place
@@ -120,17 +125,23 @@ def _tag_fault(tag: str, text: str, offset: int) -> tuple[str, int]:
 
 def _open_block(text: str, said: str) -> tuple[str, int]:
     """Return the block that is never closed: the innermost that is still open at the end."""
-    open_blocks: list[tuple[str, int]] = []
-    for found in _TAG.finditer(text):
-        ending, name = found[1], found[2]
-        if ending and open_blocks and open_blocks[-1][0] == name:
-            open_blocks.pop()
-        elif not ending and name in _BLOCKS:
-            open_blocks.append((name, found.start()))
+    open_blocks = _open_blocks(text)
     if not open_blocks:
         return f"not valid Liquid: {said}", 0
     name, place = open_blocks[-1]
     return f"{{% {name} %}} is never closed: add {{% end{name} %}}", place
+
+
+def _open_blocks(text: str) -> list[tuple[str, int]]:
+    """Return the blocks that are open at the end of a text, outermost first, each with its place."""
+    found: list[tuple[str, int]] = []
+    for tag in _TAG.finditer(text):
+        ending, name = tag[1], tag[2]
+        if ending and found and found[-1][0] == name:
+            found.pop()
+        elif not ending and name in _BLOCKS:
+            found.append((name, tag.start()))
+    return found
 
 
 def _empty_output(text: str) -> int:

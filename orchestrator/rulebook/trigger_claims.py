@@ -94,7 +94,9 @@ class TriggerClaims:
 
     def _standing(self, at: Part, key: str, op: Op, stage: str, words: str) -> list[Claim]:
         says = Comparison(op, [stage], if_missing=op is Op.NOT_IN)
-        return [] if self._moved else [Claim(STAGE, says, f"{words}, which sets the rule off", at.origin, key)]
+        return (
+            [] if self._moved else [Claim(STAGE, says, at.origin, key, own_words=f"{words}, which sets the rule off")]
+        )
 
     def _entered(self, on: triggers.EnterTrigger) -> list[Claim]:
         found = self._standing(on, "enter", Op.IN, on.enter, f"entering {on.enter}")
@@ -113,13 +115,13 @@ class TriggerClaims:
         if self._head.key is None and absence.same is None:
             says = EventCount(absence.of, filter_name(absence.of_where), absence.for_, most=0)
             said = f"{absence.of}, which has not come for {shown_span(absence.for_)} when the rule is set off"
-            found.append(Claim(f"event {absence.of}", says, said, absence.origin, "of"))
+            found.append(Claim(f"event {absence.of}", says, absence.origin, "of", own_words=said))
         return found
 
 
 def _happened(at: Part, key: str, event: str, where: written.Condition | None, within_ms: float, words: str) -> Claim:
     says = EventCount(event, filter_name(where), within_ms, least=1)
-    return Claim(f"event {event}", says, f"{event}, which {words}", at.origin, key)
+    return Claim(f"event {event}", says, at.origin, key, own_words=f"{event}, which {words}")
 
 
 def _in_order(sequence: triggers.Sequence) -> list[Claim]:
@@ -129,7 +131,7 @@ def _in_order(sequence: triggers.Sequence) -> list[Claim]:
         within_ms: float = sequence.within + 1 if event in {one.event for one in steps[:-1]} else 0
         said = f"{event}, of which the sequence that sets the rule off has {number}"
         says = EventCount(event, "", within_ms, least=number)
-        found.append(Claim(f"event {event}", says, said, sequence.origin, "steps"))
+        found.append(Claim(f"event {event}", says, sequence.origin, "steps", own_words=said))
     if steps:
         found.append(_happened(sequence, "steps", steps[-1].event, steps[-1].where, 0, "ends the sequence"))
     return found

@@ -7,8 +7,7 @@ may let it be; every other comparison holds only of a value that is there.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator.core.compare import compare, is_number, same
 from orchestrator.core.condition import Op
@@ -28,8 +27,7 @@ OPPOSITES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(NamedTuple):
     """One comparison of a quantity; ``if_missing`` says whether it holds where there is no value."""
 
     op: Op

@@ -14,6 +14,8 @@ from orchestrator.rulebook import liquid_dialect as dialect
 from orchestrator.rulebook.connector_entry import html_params, types_by_name
 from orchestrator.rulebook.template import TemplateFault, compiled_template
 
+FILTERS = ", ".join(sorted(dialect.TEXT.filters))
+TAGS = "assign, capture, case, comment, doc, else, elsif, for, if, ifchanged, raw, tablerow, unless, when"
 FACTS: dict[str, Any] = {
     "event": {"total": 80, "items": ["a", "b"], "gift": None, "starts_at": "2026-03-04T11:00:00+05:30"},
     "profile": {"first_name": "Asha", "timezone": "Asia/Kolkata", "nickname": None},
@@ -77,15 +79,67 @@ def test_what_cannot_be_rendered_is_named(written: str, message: str) -> None:
     ("written", "message"),
     [
         ("{{ 'now' | date: '%Y' }}", '"now" has no meaning here: the same decision must always render the same text'),
-        ("{{ event.total | upcas }}", 'unknown filter "upcas". Did you mean "upcase"?'),
-        ("{% if event.total %}", "not valid Liquid: expected tag endif, found end of expression"),
-        ("{% include 'secrets' %}", "not valid Liquid: unexpected tag 'include'"),
+        ("{{ event.total | upcas }}", f'unknown filter "upcas". Known: {FILTERS}. Did you mean "upcase"?'),
+        ("{% if event.total %}", "{% if %} is never closed: add {% endif %}"),
+        (
+            "{% if event.total %}{% for a in event.b %}{% endif %}",
+            "{% for %} is still open here: add {% endfor %} before {% endif %}",
+        ),
+        ("{% include 'secrets' %}", f'unknown tag "include". Known: {TAGS}.'),
+        ("{% if a %}b{% else if c %}d{% endif %}", "{% else if … %} is read as a mere else: write {% elsif … %}"),
     ],
 )
 def test_a_text_that_can_never_render_is_refused_when_it_is_loaded(written: str, message: str) -> None:
     with pytest.raises(TemplateFault) as fault:
         compiled_template("t", {"p": written})
     assert str(fault.value) == message
+
+
+@pytest.mark.parametrize(
+    ("written", "offset"),
+    [
+        ("a\n{{ event.total | upcas }}", 2),
+        ("a\n{{ event.total }}\nb {{ event.total | }}", 22),
+        ("{{ event.a }} {% if event.b %}\n{% endfor %}", 31),
+        ("{{ event.a }} {% if event.b %}\n", 14),
+        ("a {{{ event.b }}}", 2),
+        ("a {%= event.b %}", 2),
+        ("{{ event.a }} and {{ event.b }", 18),
+        ("{{ event.a }} on {{ 'now' | date: '%d' }}", 17),
+    ],
+)
+def test_a_fault_knows_its_place_in_the_text(written: str, offset: int) -> None:
+    with pytest.raises(TemplateFault) as fault:
+        compiled_template("t", {"p": written})
+    assert fault.value.offset == offset
+
+
+def test_what_is_read_and_gone_through_knows_its_place_in_the_text() -> None:
+    text = "a {{ event.b }}\n{% for c in event.list %}{{ c }}{{ event.b }}{% endfor %}"
+    reads = compiled_template("t", {"p": text}).reads
+    assert reads.places == {("event", "b"): 2, ("event", "list"): 16}
+    assert reads.loops == {("event", "list")}
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("{{ event.list.size }}", 2),
+        ("{{ event.list.first }}", {"name": "a"}),
+        ("{{ event.list.last.name }}", "b"),
+        ("{{ event.list[1].name }} of {{ event.list.size }}", "b of 2"),
+        ("{{ event.word.size }}", 4),
+        ("{{ event.sizes.size }}", "L"),
+    ],
+)
+def test_of_a_list_its_size_its_ends_and_its_items_can_be_read(written: str, shown: object) -> None:
+    facts = {"event": {"list": [{"name": "a"}, {"name": "b"}], "word": "four", "sizes": {"size": "L"}}}
+    assert compiled_template("t", {"p": written}).render(facts) == {"p": shown}
+
+
+def test_what_a_list_does_not_have_is_missing() -> None:
+    with pytest.raises(MissingTemplateValue, match=r"event\.list\.first is undefined"):
+        compiled_template("t", {"p": "{{ event.list.first }}"}).render({"event": {"list": []}})
 
 
 def test_an_endless_loop_is_stopped() -> None:
