@@ -17,9 +17,9 @@ from orchestrator.rulebook.names import Names
 
 def lint_unused(names: Names) -> None:
     """Warn of what is declared and not used. Where something is wrong elsewhere, the use may be what is wrong."""
-    if names.report.failed or not names.journeys:
-        return
     rules = [rule for source in names.journeys.values() for rule in source.rules]
+    if names.report.failed or not rules:
+        return
     templates = {send.template for rule in rules for send in sends_of(rule.do)}
     segments = {name for rule in rules for name in _segments_of(rule)}
     segments |= {name for part in names.segments.values() for name in _named([part.when])}
