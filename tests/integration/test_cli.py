@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -176,12 +177,22 @@ def test_a_wrong_use_ends_in_one_message_that_names_what_to_mend(misuse: Misuse)
 # ------------------------------------------------------------------------------------------------------ rules
 
 
-def test_lint_counts_good_rules_and_names_their_version(rules: Path) -> None:
+def test_lint_counts_good_rules_and_names_their_version() -> None:
+    done = journey("lint", str(RULES))
+    found = json.loads(journey("lint", str(RULES), "--json").stdout)
+    assert (done.returncode, done.stderr) == (0, "")
+    good = rf"{re.escape(str(RULES))}: \d+ rules in \d+ journeys are good; version {found['version']}\n"
+    assert re.fullmatch(good, done.stdout)
+    assert (found["ok"], found["problems"]) == (True, [])
+
+
+def test_lint_warns_of_what_a_pack_that_stands_alone_does_not_use_and_ends_with_0(rules: Path) -> None:
     done = journey("lint", str(rules))
     found = json.loads(journey("lint", str(rules), "--json").stdout)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"{rules}: 3 rules in 1 journeys are good; version {found['version']}\n"
-    assert (found["ok"], found["problems"]) == (True, [])
+    assert (done.returncode, done.stderr, found["ok"]) == (0, "", True)
+    assert {one["severity"] for one in found["problems"]} == {"warning"}
+    assert 'warning: nothing uses the limit set "in_the_moment": use it, or delete it\n' in done.stdout
+    assert done.stdout.endswith(f"{rules}: 3 rules in 1 journeys are good; version {found['version']}\n")
 
 
 def test_lint_lists_every_problem_with_its_line_and_ends_with_1(rules: Path) -> None:

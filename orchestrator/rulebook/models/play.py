@@ -61,7 +61,7 @@ def _meant_wait(value: Any) -> str:
     if (span := meant_span(value)) or not isinstance(value, str):
         return span
     moment = meant_until(value)
-    return f"{{until: {moment}}}" if moment else "30m, 1d or another span"
+    return f"{{until: {moment}}}" if moment else ""
 
 
 def meant_until(text: str) -> str:
