@@ -16,7 +16,6 @@ from typing import Any
 
 from liquid.exceptions import LiquidError
 from liquid.static_analysis import TemplateAnalysis, Variable
-from liquid.template import BoundTemplate
 
 from orchestrator.core.definition import MissingTemplateValue
 from orchestrator.rulebook import liquid_dialect as dialect
@@ -52,7 +51,7 @@ class _Constant:
     def __init__(self, value: Any) -> None:
         self.value = value
 
-    def render(self, facts: Mapping[str, Any]) -> Any:
+    def render(self, facts: dialect.Facts) -> Any:
         return self.value
 
 
@@ -64,7 +63,7 @@ class _Lone:
     def __init__(self, path: str) -> None:
         self.parts = tuple(path.split("."))
 
-    def render(self, facts: Mapping[str, Any]) -> Any:
+    def render(self, facts: dialect.Facts) -> Any:
         here: Any = facts
         for part in self.parts:
             here = here.get(part) if isinstance(here, Mapping) else None
@@ -76,11 +75,11 @@ class _Lone:
 class _Text:
     __slots__ = ("compiled",)
 
-    def __init__(self, compiled: BoundTemplate) -> None:
+    def __init__(self, compiled: dialect.Compiled) -> None:
         self.compiled = compiled
 
-    def render(self, facts: Mapping[str, Any]) -> Any:
-        return self.compiled.render(**facts)
+    def render(self, facts: dialect.Facts) -> Any:
+        return self.compiled.rendered(facts)
 
 
 class _Mapping:
@@ -89,7 +88,7 @@ class _Mapping:
     def __init__(self, items: dict[str, Any]) -> None:
         self.items = items
 
-    def render(self, facts: Mapping[str, Any]) -> Any:
+    def render(self, facts: dialect.Facts) -> Any:
         return {name: node.render(facts) for name, node in self.items.items()}
 
 
@@ -99,7 +98,7 @@ class _List:
     def __init__(self, items: list[Any]) -> None:
         self.items = items
 
-    def render(self, facts: Mapping[str, Any]) -> Any:
+    def render(self, facts: dialect.Facts) -> Any:
         return [node.render(facts) for node in self.items]
 
 
@@ -146,13 +145,13 @@ class LiquidTemplate:
         own = {name: arguments[name] if name in values else node for name, node in self._params.items()}
         return replace(self, _params=own, _arguments=arguments)
 
-    def _facts(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+    def _facts(self, facts: Mapping[str, Any]) -> dialect.Facts:
         seen = _without_nulls(facts)
         if self._arguments:
             seen["params"] = {name: self._rendered(name, node, seen) for name, node in self._arguments.items()}
         return seen
 
-    def _rendered(self, param: str, node: _Node, facts: Mapping[str, Any]) -> Any:
+    def _rendered(self, param: str, node: _Node, facts: dialect.Facts) -> Any:
         try:
             return node.render(facts)
         except LiquidError as fault:
@@ -164,8 +163,8 @@ class LiquidTemplate:
         raise MissingTemplateValue(f"template {self.name}, param {param}: {why}")
 
 
-def _without_nulls(facts: Mapping[str, Any]) -> dict[str, Any]:
-    seen = dict(facts)
+def _without_nulls(facts: Mapping[str, Any]) -> dialect.Facts:
+    seen = dialect.Facts(facts)
     for root in _ROOTS_WITH_NULLS:
         values = seen.get(root)
         if isinstance(values, Mapping) and None in values.values():
@@ -248,9 +247,9 @@ def _compiled_text(text: str, html: bool) -> tuple[_Node, Reads]:
     return (_Text(compiled) if pieces is None else PlainText(pieces, compiled)), reads
 
 
-def _parsed(text: str, html: bool) -> tuple[BoundTemplate, TemplateAnalysis]:
+def _parsed(text: str, html: bool) -> tuple[dialect.Compiled, TemplateAnalysis]:
     try:
-        compiled = (dialect.HTML if html else dialect.TEXT).from_string(text)
+        compiled = dialect.compiled(text, html=html)
         return compiled, compiled.analyze()
     except LiquidError as fault:
         raise TemplateFault(f"not valid Liquid: {fault.message}") from None
