@@ -157,7 +157,9 @@ class Partition:
             self._clock_ms = max(self._clock_ms, caught_up_at_ms - self._in.grace_ms)
         metrics.PARTITION_CLOCK_LAG.labels(str(self.number)).set(max(0, now_ms - self._clock_ms) / 1000)
         due = self._next_wake_ms is not None and self._next_wake_ms <= self._clock_ms
-        if due or now_ms - self._committed_at_ms >= _IDLE_COMMIT_MS:
+        # A clock that was set back has passed the last commit already, for hours perhaps.
+        idle = not 0 <= now_ms - self._committed_at_ms < _IDLE_COMMIT_MS
+        if due or idle:
             await self._run(_Batch(self._next_offset), self._clock_ms)
 
     async def _run(self, batch: _Batch, until_ms: int) -> None:
