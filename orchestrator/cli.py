@@ -15,6 +15,7 @@ from rich.table import Table
 
 from orchestrator import __version__
 from orchestrator.commands import customers, keys, rules, versions
+from orchestrator.commands.interruption import Interrupted, end_at_once, stop_when_asked
 from orchestrator.commands.render import render
 from orchestrator.commands.terminal import (
     GATEWAY,
@@ -51,11 +52,14 @@ app.add_typer(keys.keys_app, name="keys")
 
 
 def main() -> None:
-    """Run the command line; every error of ours ends in one clear message."""
+    """Run the command line; every error of ours, and being stopped, ends in one clear message."""
+    stop_when_asked()
     # What our errors say in a sentence, this library would say before them, to standard error.
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     try:
         app()
+    except Interrupted as interrupted:
+        end_at_once(interrupted)
     except ConfigurationError as error:
         fail(str(error), WRONG_USE)
     except JourneyError as error:

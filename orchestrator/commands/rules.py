@@ -99,6 +99,7 @@ def fmt(
 ) -> None:
     """Write rule files in their one canonical form; comments stay, and what they mean does not change."""
     from orchestrator.rulebook.fmt import format_files  # noqa: PLC0415
+    from orchestrator.rulebook.whole_file import write_whole  # noqa: PLC0415
 
     if not path.exists():
         fail(f"there is no {path}: name a folder of rules or one rule file.", WRONG_USE)
@@ -109,7 +110,7 @@ def fmt(
         elif file.changed:
             out.print(str(file.path), markup=False, highlight=False, soft_wrap=True)
             if not check:
-                file.path.write_bytes(file.after)
+                write_whole(file.path, file.after)
     changed = sum(file.changed for file in files)
     verdict = "not in canonical form" if check else "written anew"
     out.print(f"{changed} of {len(files)} files {verdict}", highlight=False)
@@ -121,10 +122,11 @@ def reference(
 ) -> None:
     """Write the reference of the rule language into the README of the rules, between its markers."""
     from orchestrator.rulebook.reference import with_reference  # noqa: PLC0415
+    from orchestrator.rulebook.whole_file import write_whole  # noqa: PLC0415
 
     try:
         text = with_reference(readme.read_text(encoding="utf-8"), readme.parent)
-        readme.write_text(text, encoding="utf-8")
+        write_whole(readme, text.encode())
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"Cannot write the reference to {readme}: {error}.") from error
     out.print(f"wrote the reference to {readme}", markup=False, highlight=False, soft_wrap=True)
