@@ -10,13 +10,13 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.progress import Progress
 from rich.table import Table
 
 from orchestrator import __version__
 from orchestrator.commands import customers, keys, rules, versions
 from orchestrator.commands.interruption import Interrupted, end_at_once, stop_when_asked
 from orchestrator.commands.render import render
+from orchestrator.commands.sending import send
 from orchestrator.commands.terminal import (
     GATEWAY,
     PROBLEMS,
@@ -28,7 +28,6 @@ from orchestrator.commands.terminal import (
     Port,
     Rules,
     Url,
-    err,
     fail,
     out,
     print_json,
@@ -192,19 +191,7 @@ app.command(hidden=True)(rules.reference)
 # ----------------------------------------------------------------------------------- a running gateway
 
 
-@app.command()
-def send(
-    file: Annotated[Path, typer.Argument(help="JSONL or CSV of events.")],
-    url: Url = GATEWAY,
-    write_key: Key = "",
-) -> None:
-    """Send the events of a file to a gateway."""
-    from orchestrator.roles.client import send_file  # noqa: PLC0415
-
-    with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
-        task = progress.add_task("sending", total=None)
-        sent = send_file(file, url, write_key, lambda done, total: progress.update(task, completed=done, total=total))
-    out.print(f"{sent} events accepted by {url}", highlight=False)
+app.command()(send)
 
 
 # ---------------------------------------------------------------------------------------------- a customer

@@ -157,6 +157,8 @@ def backtest(  # noqa: PLR0913, PLR0917 - each is an option of the command.
     else:
         for table in (*backtest_tables(found), *([] if changes is None else [comparison_table(changes)])):
             out.print(table, markup=False)
+        for note in found.notes:
+            err.print(note, markup=False, highlight=False, soft_wrap=True)
         for line in found.refused:
             text = f"line {line.number} refused: {line.refused} {line.refused.remedy}"
             out.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +40,11 @@ class SentAction:
 # would hold every action.
 @dataclass(frozen=True, slots=True, repr=False)
 class Backtest:
-    """A replayed log and the lines of it that were no events."""
+    """A replayed log, the lines of it that were no events, and what was found out of how it is written."""
 
     replayed: Replayed
     refused: list[RefusedLine]
+    notes: list[str] = field(default_factory=list)
 
     def actions_by(self) -> Counter[tuple[str, str]]:
         """Return how many actions each (rule, connector) sent; withdrawn ones do not count."""
@@ -66,6 +67,7 @@ class Backtest:
                 for (connector, hour), number in sorted(self.volume().items())
             ],
             "failures": [failure.message for failure in done.failures],
+            "notes": self.notes,
             "refused": [
                 {"line": one.number, "code": one.refused.code, "message": str(one.refused)} for one in self.refused
             ],
@@ -112,6 +114,7 @@ async def _backtest_of(
     settings: Settings, rulebooks: RulebookInForce, source: str, *, kafka: bool, until_ms: int | None
 ) -> Backtest:
     intake = intake_of(settings, rulebooks)
+    notes: list[str] = []
     found: Iterable[Event | RefusedLine]
     number_of: Callable[[str], int] = _only_partition
     if kafka:
@@ -119,12 +122,13 @@ async def _backtest_of(
 
         number_of = numbering(settings, intake)
     if source != "topic":
-        found = read_events(Path(source), intake)
+        found = read_events(Path(source), intake, rulebooks.loaded.plan, notes.append)
     elif kafka:
         found = await events_of_kafka(settings, intake)
     else:
         found = await events_of_embedded(settings.data, intake)
-    return backtest(rulebooks, found, until_ms, number_of, emits=source != "topic")
+    done = backtest(rulebooks, found, until_ms, number_of, emits=source != "topic")
+    return replace(done, notes=notes)
 
 
 def _only_partition(customer_id: str) -> int:

@@ -30,6 +30,7 @@ class RefusalCode(StrEnum):
     UNKNOWN_TYPE = "unknown_type"  # the tracking plan does not declare the event type
     UNKNOWN_PROPERTY = "unknown_property"  # the tracking plan does not declare the property
     WRONG_PROPERTY = "wrong_property"  # the property is not what the tracking plan declares
+    RAGGED = "ragged"  # a row of a table with more cells than there are columns
     CUSTOMER_UNKNOWN = "customer_unknown"  # a provider's report that concerns nobody we know
 
 
