@@ -23,7 +23,7 @@ from orchestrator.commands.terminal import (
     print_json,
     settings_with,
 )
-from orchestrator.errors import ConfigurationError, JourneyError
+from orchestrator.errors import ConfigurationError, LogUnavailable
 
 if TYPE_CHECKING:
     from orchestrator.roles.import_journal import Reached
@@ -50,7 +50,7 @@ def send(
     """
     from orchestrator.roles import sending  # noqa: PLC0415
     from orchestrator.roles.client import client_of  # noqa: PLC0415
-    from orchestrator.runtime.eventfile import STDIN, EventFile  # noqa: PLC0415
+    from orchestrator.runtime.eventfile import EventFile  # noqa: PLC0415
 
     with EventFile(file) as events, client_of(url, write_key) as client:
         if events.is_table:
@@ -60,12 +60,14 @@ def send(
             import_ = sending.Sending(events, client, shown, restart=restart)
             try:
                 sent = import_.run()
-            except (Interrupted, JourneyError) as fault:
-                where = _where(file, import_.reached, resumable=file != STDIN)
-                if isinstance(fault, Interrupted):
-                    fault.remark = where
-                    raise
-                raise type(fault)(f"{fault}\n{where}" if where else str(fault)) from fault
+            except sending.FileChanged:
+                raise
+            except Interrupted as interrupted:
+                interrupted.remark = _where(file, import_.reached, resumable=import_.resumable)
+                raise
+            except (ConfigurationError, LogUnavailable) as fault:
+                where = _where(file, import_.reached, resumable=import_.resumable)
+                raise type(fault)(f"{fault}\n{where}".rstrip()) from fault
     _tell(sent, import_.refused_rows.path, url, shown.heard if json else None)
     raise SystemExit(PROBLEMS if sent.reached.refused else 0)
 

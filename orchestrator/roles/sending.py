@@ -20,7 +20,7 @@ from orchestrator.adapters.sqlite_occurrences import Occurrences
 from orchestrator.errors import ConfigurationError, EventRefused, LogUnavailable
 from orchestrator.roles.client import Busy, Fault, nobody_answers, post_events
 from orchestrator.roles.import_journal import Journal, Reached, RefusedRows
-from orchestrator.runtime.eventfile import STDIN, EventFile, Line, RefusedLine
+from orchestrator.runtime.eventfile import EventFile, Line, RefusedLine
 from orchestrator.runtime.intake import Limits, decode_json
 
 BATCH_MAX = 500
@@ -31,6 +31,10 @@ _PAUSE_FIRST_S, _PAUSE_MAX_S = 0.5, 30.0
 _SKIPPED_AT_ONCE = 10_000
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+class FileChanged(ConfigurationError):
+    """A file of which a part was sent is not the same any more; put it back, or begin anew with ``--restart``."""
 
 
 class Listener(Protocol):
@@ -70,8 +74,10 @@ class Sending:
         self._client = client
         self._listener = listener
         self._answered = False
-        self._journal = Journal(None) if file.path == STDIN else Journal.beside(file.path, str(client.base_url))
-        self.refused_rows = RefusedRows(Path("stdin") if file.path == STDIN else file.path)
+        # What comes through a pipe cannot be read again, and nothing is kept beside it.
+        self.resumable = file.bytes_total is not None
+        self._journal = Journal.beside(file.path, str(client.base_url)) if self.resumable else Journal(None)
+        self.refused_rows = RefusedRows(file.path if self.resumable else Path("stdin"))
         if restart:
             self._journal.remove()
         self.reached = self._journal.read()
@@ -108,8 +114,8 @@ class Sending:
         if rows % _SKIPPED_AT_ONCE == 0:
             self._listener.moved(self.reached, self._file.bytes_read, self._file.bytes_total)
 
-    def _changed(self, begun: Reached) -> ConfigurationError:
-        return ConfigurationError(
+    def _changed(self, begun: Reached) -> FileChanged:
+        return FileChanged(
             f"{self._file.path} has changed since its lines up to {begun.line} were sent. Put it back, or send it from "
             "its beginning with --restart: events that keep their ids count once."
         )
