@@ -52,4 +52,5 @@ class Reason(Enum):
     DUPLICATE_EVENT = "duplicate_event"
     EXECUTION_FAILED = "execution_failed"  # the connector's receipt released a reservation
     MERGED = "merged"  # the customer was united with another id of theirs
+    MERGE_REFUSED = "merge_refused"  # two ids stay two customers; the detail says why
     ERASED = "erased"  # the customer was erased; the line is the only one that stays

@@ -20,7 +20,7 @@ PENDING_MAX = 32
 STAMPS_MAX = 1_000
 TRIALS_MAX = 32
 BIDS_MAX = 32
-ALIASES_MAX = 32
+ALIASES_MAX = 500
 
 
 class Run(msgspec.Struct, array_like=True, gc=False):
@@ -134,8 +134,11 @@ class CustomerState(msgspec.Struct, array_like=True, gc=False):
     bids: dict[str, list[Bid]] = {}  # slot
     erased_at_ms: int = 0  # log time of the latest erasure; what happened until then is forgotten
     merged_into: str = ""  # the id that the customer goes by now; '' unless this one is only a tombstone
-    aliases: list[str] = []  # other ids of the customer whose states were asked for, oldest first
+    aliases: list[str] = []  # other ids of the customer that are one with this one, also of a tombstone
     edition: int = 0  # of the rulebook that runs and their clocks were last brought up to
+    known: bool | None = None  # by itself, not only as anonymous; None: nothing has said yet (see ``identity``)
+    named_at_ms: int = 0  # log time of the latest ``alias`` to this id
+    asked: list[str] = []  # ids that were asked to join this one
 
     def next_wake_ms(self) -> int | None:
         """Return when the earliest timer is due, or None."""
