@@ -12,6 +12,8 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from orchestrator.core.customer_id import NOBODY
+
 WORKSPACE = r"^[a-z0-9][a-z0-9_-]{0,31}$"
 HOST_NAME = r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?"
 DEFAULT_WORKSPACE = "default"
@@ -80,9 +82,12 @@ class Settings(BaseSettings):
         description="Where connectors may connect beside public addresses: networks, hosts, host:port, with commas.",
     )
     body_bytes_max: int = Field(512_000, ge=1_000, description="Largest HTTP body.")
-    event_bytes_max: int = Field(32_000, ge=500, description="Largest single event.")
+    event_bytes_max: int = Field(32_000, ge=500, le=200_000, description="Largest single event.")
     depth_max: int = Field(16, ge=2, description="Deepest nesting of an event.")
     future_tolerance_s: float = Field(300, ge=0, description="How far ahead of the log an event may be dated.")
+    nobody_ids: tuple[str, ...] = Field(
+        NOBODY, description="Ids that stand for nobody, in any case of letters; events that name them are refused."
+    )
     batch_events_max: int = Field(500, ge=1, description="Records that are decided in one commit.")
     customers_cached_max: int = Field(20_000, ge=0, description="States that a worker keeps in memory per partition.")
     timeline_days: float = Field(90, gt=0, description="Days after which the timeline of a silent customer goes.")

@@ -43,6 +43,11 @@ class Caller:
                 remedy or f"Use a key with the role {role.value}; `journey keys create --role {role.value}` makes one.",
             )
 
+    @property
+    def vouches_as(self) -> str:
+        """Who vouches that two known people are one when the caller says so; '' for a caller who may not say it."""
+        return (self.name or "anybody") if Role.OPERATOR in self.roles else ""
+
     def take(self, number: int) -> None:
         """Count ``number`` events against the key's rate; raise ``Problem`` 429 when they are too many now."""
         if self.bucket is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -33,7 +34,11 @@ from orchestrator.runtime.intake.intake import Headers
 from orchestrator.runtime.intake.segment import CALLS
 from orchestrator.runtime.ports import Clock, EventLog
 
-Take = Callable[[bytes, Headers, int], Admission]
+#: Turns a body, its headers, the moment and who vouches for an ``alias`` into an admission.
+Take = Callable[[bytes, Headers, int, str], Admission]
+
+
+log = logging.getLogger(__name__)
 
 
 class Accepted(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -88,7 +93,8 @@ class Ingest:
     async def _ingest(self, body: bytes, raw_headers: list[tuple[bytes, bytes]], caller: Caller) -> Response:
         now_ms = self._door.clock.now_ms()
         try:
-            admission = self._take(body, [(name.decode("latin-1"), value) for name, value in raw_headers], now_ms)
+            headers = [(name.decode("latin-1"), value) for name, value in raw_headers]
+            admission = self._take(body, headers, now_ms, caller.vouches_as)
         except EventRefused as refused:
             metrics.EVENTS_REFUSED.labels("gateway", str(refused.code)).inc()
             caller.take(1)
@@ -100,6 +106,8 @@ class Ingest:
         if admission.refused and not self._keeps_refused:
             raise refused_events(admission.refused, len(admission.refused) + len(admission.ids))
         await self._append(admission, now_ms)
+        for known, previous_id in admission.vouched:
+            log.info("%s vouched that %r and %r are one customer", caller.vouches_as, known, previous_id)
         return Response(msgspec.json.encode(self._accepted(admission)), self._status, media_type="application/json")
 
     async def _append(self, admission: Admission, now_ms: int) -> None:
@@ -127,9 +135,11 @@ def ingest_routes(door: Door, intake: HttpIntake) -> list[Route]:
     return [Route(path, ingest, methods=["POST"], name=path) for path, ingest in doors.items()]
 
 
-def _take_call(intake: HttpIntake, call: str, body: bytes, _headers: Headers, received_at_ms: int) -> Admission:
-    return intake.call(call, body, received_at_ms)
+def _take_call(
+    intake: HttpIntake, call: str, body: bytes, _headers: Headers, received_at_ms: int, granted: str
+) -> Admission:
+    return intake.call(call, body, received_at_ms, granted)
 
 
-def _take_batch(intake: HttpIntake, body: bytes, _headers: Headers, received_at_ms: int) -> Admission:
-    return intake.batch(body, received_at_ms)
+def _take_batch(intake: HttpIntake, body: bytes, _headers: Headers, received_at_ms: int, granted: str) -> Admission:
+    return intake.batch(body, received_at_ms, granted)

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from orchestrator.gateway.backend import Backend
+from orchestrator.core.state import CustomerState
+from orchestrator.gateway.backend import Backend, Customers
 from orchestrator.gateway.customer_path import CustomerId
 from orchestrator.gateway.problem import Problem
 from orchestrator.gateway.views import (
@@ -31,9 +32,9 @@ def lookup_router(backend: Backend) -> APIRouter:
     @router.get("/customers/{customer_id}", summary="What is known about a customer")
     async def customer(customer_id: CustomerId) -> CustomerView:
         state = await backend.customers.state(customer_id)
-        if state is None or state.first_seen_ms == 0:
+        if state is None or (state.first_seen_ms == 0 and not state.merged_into):
             raise _unknown("customer", customer_id)
-        return customer_view(customer_id, state)
+        return customer_view(customer_id, state, await _now_known_as(backend.customers, state))
 
     @router.get("/journeys", summary="Journeys of the rulebook in force")
     async def journeys() -> list[JourneyView]:
@@ -59,6 +60,19 @@ def lookup_router(backend: Backend) -> APIRouter:
         return list(await backend.rulebooks.versions())
 
     return router
+
+
+async def _now_known_as(customers: Customers, state: CustomerState) -> str:
+    """Return the id at the end of the merges that began with a state, '' when there was none."""
+    customer_id, seen = state.merged_into, {""}
+    # While an erasure is under way two ids may point at each other for a moment.
+    while customer_id not in seen:
+        seen.add(customer_id)
+        onward = await customers.state(customer_id)
+        if onward is None or not onward.merged_into:
+            break
+        customer_id = onward.merged_into
+    return customer_id
 
 
 def _unknown(what: str, name: str) -> Problem:

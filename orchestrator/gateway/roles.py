@@ -7,7 +7,8 @@ write      send events, and nothing else: it may stand in a browser
 viewer     look customers, actions, dead letters, journeys and versions up
 author     plan a rulebook, put a draft on the shelf                           viewer
 publisher  put a version into force, or back                                   author
-operator   send dead letters again, erase customers                            viewer
+operator   send dead letters again, erase customers; with ``write``: have       viewer
+           two known people made one by an ``alias``
 =========  ==================================================================  =======
 
 Health, metrics and the OpenAPI document need no key: they hold no customer's data, and probes carry none.

@@ -251,6 +251,19 @@ def _wait(detail: Detail) -> str:
     return "waiting for a moment" if until is None else f"waiting until {moment_text(until)}"
 
 
+_APART = {
+    "known": "the id is known by itself, and nobody who may vouched that they are one",
+    "too_large": "what is known under the id is too large to be handed over",
+    "too_many": "one customer has too many ids",
+    "erased": "the id was erased after it was named",
+}
+
+
+def _apart(detail: Detail) -> str:
+    other = detail.get("previous_id") or detail.get("into") or "another id"
+    return f"{other} stays a customer of its own: {_APART.get(str(detail.get('why')), 'it was refused')}"
+
+
 _REASONS: dict[Reason, Callable[[Detail], str]] = {
     Reason.TRIGGERED: lambda detail: "nothing stood in the way",
     Reason.RESUMED: lambda detail: "its wait was over",
@@ -286,6 +299,7 @@ _REASONS: dict[Reason, Callable[[Detail], str]] = {
     Reason.LATE_EVENT: lambda detail: "a late event would have prevented it",
     Reason.EXECUTION_FAILED: lambda detail: "the connector could not deliver it",
     Reason.MERGED: lambda detail: "two ids of the customer were united",
+    Reason.MERGE_REFUSED: _apart,
     Reason.ERASED: lambda detail: "the customer was erased",
 }
 

@@ -9,13 +9,22 @@ from hashlib import blake2b
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 from msgspec import UNSET
 
-from orchestrator.core.event import ACTION_SCHEDULED, CUSTOMER_ERASED, MERGE_REQUESTED, PROFILE_MERGED, RECEIPTS
+from orchestrator.core.event import (
+    ACTION_SCHEDULED,
+    ALIAS,
+    CUSTOMER_ERASED,
+    MERGE_REFUSED,
+    MERGE_REQUESTED,
+    PROFILE_MERGED,
+    RECEIPTS,
+)
 from orchestrator.errors import EventRefused
 from orchestrator.runtime.intake import cloudevents, dead_letter, refusal, segment
 from orchestrator.runtime.intake.dead_letter import DeadLetter
-from orchestrator.runtime.intake.intake import Headers, Intake, decode_json, split
+from orchestrator.runtime.intake.intake import Headers, Intake, decode_json, is_own, split
 from orchestrator.runtime.intake.normal_form import NormalForm, encode_event
 from orchestrator.runtime.intake.refusal import RefusalCode
 from orchestrator.runtime.ports import DEAD_LETTERS, EVENTS, Outgoing
@@ -30,6 +39,7 @@ UNKNOWN_CUSTOMER = b"unknown"
 _OWN = {
     MERGE_REQUESTED: "Send alias to unite two ids.",
     PROFILE_MERGED: "Send alias to unite two ids.",
+    MERGE_REFUSED: "Send alias to unite two ids.",
     CUSTOMER_ERASED: "Erase with DELETE /v1/customers/{id}, which takes the role operator.",
     ACTION_SCHEDULED: "The dispatcher says what it has booked.",
     **dict.fromkeys(RECEIPTS, "Report what became of an action to /v1/outcomes, signed."),
@@ -52,6 +62,7 @@ class Admission:
     """What becomes of a request: records to append, their event ids in the order sent, and refusals.
 
     ``form`` is "normal", "cloudevents" or "segment"; ``letters_key`` the record key of what was refused.
+    ``vouched`` are pairs of ids of which somebody who may has said that they are one.
     """
 
     form: str
@@ -59,6 +70,7 @@ class Admission:
     records: list[Outgoing] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
+    vouched: list[tuple[str, str]] = field(default_factory=list)
 
     def dead_letters(self, refused_at_ms: int) -> list[Outgoing]:
         """Return the records for ``journey.dead-letters`` of all refused events."""
@@ -89,24 +101,27 @@ class HttpIntake:
         """The record keys of the workspace."""
         return self._intake.keys
 
-    def events(self, body: bytes, headers: Headers, received_at_ms: int) -> Admission:
-        """Take one event or a list in any form, or CloudEvents as their content type or ``ce-`` headers say."""
+    def events(self, body: bytes, headers: Headers, received_at_ms: int, granted: str = "") -> Admission:
+        """Take one event or a list in any form, or CloudEvents as their content type or ``ce-`` headers say.
+
+        ``granted``, here and below, is who vouches for what an ``alias`` says of known people, '' for nobody.
+        """
         media = _media_type(headers)
         if media == cloudevents.BATCHED:
-            return self._admit_all(split(body), CLOUDEVENTS, self._cloudevent, received_at_ms)
+            return self._admit_all(split(body), CLOUDEVENTS, self._cloudevent, received_at_ms, granted)
         if media == cloudevents.STRUCTURED:
-            return self._admit_all([body], CLOUDEVENTS, self._cloudevent, received_at_ms)
+            return self._admit_all([body], CLOUDEVENTS, self._cloudevent, received_at_ms, granted)
         if any(name.startswith("ce-") for name, _ in headers):
             binary = partial(self._intake.decode, headers=headers)
-            return self._admit_all([body], CLOUDEVENTS, binary, received_at_ms)
+            return self._admit_all([body], CLOUDEVENTS, binary, received_at_ms, granted)
         pieces = split(body) if body.lstrip()[:1] == b"[" else [body]
-        return self._admit_all(pieces, NORMAL, self._intake.decode, received_at_ms)
+        return self._admit_all(pieces, NORMAL, self._intake.decode, received_at_ms, granted)
 
-    def call(self, call: str, body: bytes, received_at_ms: int) -> Admission:
+    def call(self, call: str, body: bytes, received_at_ms: int, granted: str = "") -> Admission:
         """Take one Segment call; ``call`` is what its route says it is."""
-        return self._admit_all([body], SEGMENT, partial(self._call, call), received_at_ms)
+        return self._admit_all([body], SEGMENT, partial(self._call, call), received_at_ms, granted)
 
-    def batch(self, body: bytes, received_at_ms: int) -> Admission:
+    def batch(self, body: bytes, received_at_ms: int, granted: str = "") -> Admission:
         """Take a Segment batch."""
         batch = segment.decode_batch(body)
         if batch is None:
@@ -117,7 +132,8 @@ class HttpIntake:
                 "The body has no list of calls under batch.",
                 'Send {"batch": [...]} as the Segment spec says.',
             )
-        admission = self._admit_all(batch.calls(), SEGMENT, partial(self._call_of, batch), received_at_ms)
+        call_of = partial(self._call_of, batch)
+        admission = self._admit_all(batch.calls(), SEGMENT, call_of, received_at_ms, granted)
         admission.refused = [replace(each, sent=batch.completed_text(each.sent)) for each in admission.refused]
         return admission
 
@@ -134,7 +150,8 @@ class HttpIntake:
         records = []
         for index, normal in enumerate(normals):
             stand_in = blake2b(b"%d:" % index + value, digest_size=16).hexdigest()
-            records.append(self._admit(normal, received_at_ms, stand_in)[1])
+            own = letter.origin == "worker"
+            records.append(self._admit(normal, received_at_ms, stand_in, may_be_own=own)[1])
         return records
 
     def _cloudevent(self, piece: bytes, received_at_ms: int) -> NormalForm[Any]:
@@ -154,25 +171,34 @@ class HttpIntake:
     def _call_of(self, batch: segment.Batch, piece: bytes, received_at_ms: int) -> NormalForm[Any]:
         return segment.from_object(batch.completed(self._intake.json_object(piece)), received_at_ms)
 
-    def _admit_all(self, pieces: list[bytes], form: str, decode: Decode, received_at_ms: int) -> Admission:
+    def _admit_all(
+        self, pieces: list[bytes], form: str, decode: Decode, received_at_ms: int, granted: str
+    ) -> Admission:
         if not 0 < len(pieces) <= EVENTS_PER_REQUEST_MAX:
             raise _wrong_number(len(pieces))
         admission = Admission(form, self._intake.key(UNKNOWN_CUSTOMER.decode()))
         for index, piece in enumerate(pieces):
             try:
-                event_id, record = self._admit(_foreign(decode(piece, received_at_ms)), received_at_ms)
+                normal = _foreign(decode(piece, received_at_ms))
+                if normal.type == ALIAS and granted:
+                    normal = msgspec.structs.replace(normal, granted=granted)
+                event_id, record = self._admit(normal, received_at_ms)
             except EventRefused as refused:
                 admission.refused.append(Refusal(index, refused, piece))
             else:
+                if normal.granted:
+                    admission.vouched.append((normal.customer_id, normal.properties["previous_id"]))
                 admission.ids.append(event_id)
                 admission.records.append(record)
         return admission
 
-    def _admit(self, normal: NormalForm[Any], received_at_ms: int, stand_in: str = "") -> tuple[str, Outgoing]:
+    def _admit(
+        self, normal: NormalForm[Any], received_at_ms: int, stand_in: str = "", *, may_be_own: bool = False
+    ) -> tuple[str, Outgoing]:
         event_id = (stand_in or str(uuid4())) if normal.id is UNSET else normal.id
         event = self._intake.check(normal, event_id, received_at_ms)
         value = encode_event(event)
-        if len(value) > self._intake.limits.event_bytes_max:
+        if len(value) > self._intake.limits.event_bytes_max and not (may_be_own and is_own(value)):
             raise refusal.too_large(len(value), self._intake.limits.event_bytes_max)
         return event_id, Outgoing(EVENTS, self._intake.key(event.customer_id), value)
 
@@ -181,8 +207,11 @@ def _foreign(normal: NormalForm[Any]) -> NormalForm[Any]:
     """Return an event that producers may send; refuse the engine's own.
 
     These erase a customer, carry the state of one to another, or say what became of an action: none of it is for
-    whoever holds a write key, which a page on the web may show to anybody.
+    whoever holds a write key, which a page on the web may show to anybody. Nor is it to say who vouches for an event.
     """
+    for name in ("via", "granted"):
+        if getattr(normal, name):
+            raise refusal.invalid(name, f"{name} is the engine's own.", f"Leave {name} out.")
     remedy = _OWN.get(normal.type)
     if remedy is not None:
         raise refusal.invalid("type", f"type {normal.type} is the engine's own.", remedy)

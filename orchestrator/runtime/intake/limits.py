@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.core.customer_id import NOBODY
 from orchestrator.core.event_name import is_type_name, offered_type_name
 from orchestrator.runtime.intake import refusal
 
@@ -19,12 +21,14 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 class Limits:
     """How large, how deep and how far ahead of the log an event may be.
 
-    ``depth_max`` counts the event itself as 1, its properties as 2, an object in them as 3.
+    ``depth_max`` counts the event itself as 1, its properties as 2, an object in them as 3. ``nobody`` are ids, in
+    lower case, that no customer has.
     """
 
     event_bytes_max: int = 32_000
     depth_max: int = 16
     future_tolerance_ms: int = 300_000
+    nobody: frozenset[str] = frozenset(NOBODY)
 
 
 def check_value(field: str, value: Any, depth_max: int, depth: int) -> None:
@@ -71,6 +75,18 @@ def check_id(field: str, value: Any) -> str:
         # NUL ends strings in other systems, and the unit separator parts the members of an action's identity.
         raise refusal.invalid(field, f"{field} contains a control character.", "Remove control characters from the id.")
     return value
+
+
+def refuse_nobody(field: str, value: str, nobody: Collection[str]) -> None:
+    """Refuse an id that is blank or stands for nobody: all whose id is unknown would become one customer."""
+    meant = value.strip().casefold()
+    if not meant or meant in nobody:
+        raise refusal.invalid(
+            field,
+            f"{field} {refusal.shown(value)} stands for nobody.",
+            "Send the id that the person has, or leave the event out while there is none; JOURNEY_NOBODY_IDS lists "
+            "the ids that are refused.",
+        )
 
 
 def check_type(field: str, value: Any) -> str:

@@ -1,8 +1,9 @@
 """Calls of the Segment spec, brought into the normal form.
 
 Source: the Segment spec (common fields; track, identify, page, screen, group, alias; the HTTP batch). ``messageId``
-is the event id; ``userId``, else ``anonymousId``, the customer. When a call names both, the context keeps
-``anonymous_id``, so that the two profiles can be merged. A track call's ``event`` becomes the type in snake_case;
+is the event id; ``userId``, else ``anonymousId``, the customer. The context keeps both as ``user_id`` and
+``anonymous_id``: which of them the customer is says whether they are known by themselves, and an ``identify`` with both
+makes the two one. A track call's ``event`` becomes the type in snake_case;
 every other call is a type of its own.
 """
 
@@ -49,7 +50,9 @@ def from_object(received: dict[str, Any], received_at_ms: int) -> NormalForm[Any
         raise refusal.missing("userId", "Send the id that the customer is known by from now on.")
     if not customer_id:
         raise refusal.missing("userId", "Send userId, or anonymousId as long as the customer is not known.")
-    if user_id and anonymous_id and user_id != anonymous_id:
+    if user_id:
+        context = {**context, "user_id": user_id}
+    if anonymous_id and user_id != anonymous_id:
         context = {**context, "anonymous_id": anonymous_id}
     return NormalForm(
         id=UNSET if message_id is None else limits.check_id("messageId", message_id),

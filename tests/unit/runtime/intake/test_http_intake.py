@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from typing import Any
 from uuid import UUID
 
 import msgspec
 import pytest
 
+from orchestrator.core.state import CustomerState, encode_state
 from orchestrator.errors import EventRefused
 from orchestrator.runtime.intake import HttpIntake, decode_dead_letter
 from orchestrator.runtime.intake.dead_letter import gateway_letter
@@ -79,7 +81,7 @@ def test_a_batch_lends_its_calls_sent_at_and_context(http_intake: HttpIntake) ->
     sent = {"batch": [call], "sentAt": "2026-03-02T01:00:10Z", "context": {"ip": "::2", "locale": "en"}}
     (record,) = http_intake.batch(body(sent), NOW_MS).records
     assert wire(record.value)["occurred_at"] == NOW_MS - 10_000
-    assert wire(record.value)["context"] == {"ip": "::1", "locale": "en"}
+    assert wire(record.value)["context"] == {"ip": "::1", "locale": "en", "user_id": "c1"}
 
 
 def test_a_refused_call_of_a_batch_becomes_a_dead_letter_with_its_text(http_intake: HttpIntake) -> None:
@@ -110,16 +112,25 @@ def test_a_dead_letter_is_sent_again_as_it_would_have_been(http_intake: HttpInta
     value = (letter.value or b"").replace(b"Never Declared", b"Lead Submitted")
     (again,) = http_intake.again(msgspec.structs.replace(letter, value=value), NOW_MS + 60_000)
     assert (again.topic, again.key) == (EVENTS, b"c1")
-    assert (wire(again.value)["occurred_at"], wire(again.value)["context"]) == (NOW_MS - 10_000, {"ip": "::1"})
+    assert (wire(again.value)["occurred_at"], wire(again.value)["context"]) == (
+        NOW_MS - 10_000,
+        {"ip": "::1", "user_id": "c1"},
+    )
 
 
 def test_a_dead_letter_of_a_producer_is_not_sent_again_as_the_engines_own(http_intake: HttpIntake) -> None:
-    merged = {**NORMAL, "type": "profile_merged"}
+    carried = b64encode(encode_state(CustomerState(traits={"about": ("x" * 40_000, 1)}))).decode()
+    merged = {
+        **NORMAL,
+        "id": "profile_merged:1",
+        "type": "profile_merged",
+        "properties": {"previous_id": "a1", "state": carried},
+    }
     (record,) = http_intake.batch(body({"batch": [{**TRACK, "event": "Profile Merged"}]}), NOW_MS).dead_letters(NOW_MS)
     letter = decode_dead_letter(record.value)
     with pytest.raises(EventRefused, match=r"^type profile_merged is the engine's own\.$"):
         http_intake.again(letter, NOW_MS)
-    failed = msgspec.structs.replace(letter, origin="worker", value=body(merged))
+    failed = msgspec.structs.replace(letter, origin="worker", value=msgspec.json.encode(merged))
     (again,) = http_intake.again(failed, NOW_MS)
     assert wire(again.value)["type"] == "profile_merged"
 
