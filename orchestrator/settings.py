@@ -82,7 +82,7 @@ class Settings(BaseSettings):
         description="Where connectors may connect beside public addresses: networks, hosts, host:port, with commas.",
     )
     body_bytes_max: int = Field(512_000, ge=1_000, description="Largest HTTP body.")
-    event_bytes_max: int = Field(32_000, ge=500, le=200_000, description="Largest single event.")
+    event_bytes_max: int = Field(32_000, ge=16_000, le=200_000, description="Largest single event.")
     depth_max: int = Field(16, ge=2, description="Deepest nesting of an event.")
     future_tolerance_s: float = Field(300, ge=0, description="How far ahead of the log an event may be dated.")
     nobody_ids: tuple[str, ...] = Field(

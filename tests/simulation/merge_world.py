@@ -55,7 +55,7 @@ FILES = {
 
 
 @lru_cache
-def _loaded() -> Loaded:
+def loaded() -> Loaded:
     loaded = load_rulebook_files({name: textwrap.dedent(text).encode() for name, text in FILES.items()})
     assert loaded.ok, loaded.problems
     return loaded
@@ -63,7 +63,7 @@ def _loaded() -> Loaded:
 
 @lru_cache
 def rulebook() -> Rulebook:
-    return compile_loaded(_loaded(), "default")
+    return compile_loaded(loaded(), "default")
 
 
 class MergeWorld:
@@ -75,7 +75,7 @@ class MergeWorld:
         self.outboxes: list[list[Event]] = [[] for _ in range(partitions)]
         self.records: list[DecisionRecord] = []
         self.facts: defaultdict[str, list[int]] = defaultdict(list)
-        self._intake = Intake(_loaded().plan, "default", Limits())
+        self._intake = Intake(loaded().plan, "default", Limits())
         self._appended = 0
         self._ticks = True
 

@@ -80,14 +80,89 @@ def stories(*more: st.SearchStrategy) -> st.SearchStrategy[list[tuple]]:
     return st.lists(st.one_of(aliases, facts, steps, steps, steps, *more), max_size=40)
 
 
-@thorough
-@given(story=stories(), partitions=st.integers(1, 4))
-def test_any_graph_ends_in_one_customer_who_has_everything_once(story, partitions):
+def ends_in_one(story, partitions):
     world = MergeWorld(partitions)
     edges = told(world, [one for one in story if one[0] in {"fact", "alias"} or one[1] < partitions])
     world.settle()
     assert_united(world, edges)
     assert world.refused() == []
+
+
+def leaves_no_ring(story):
+    """What happened to an id before its own erasure is gone; whoever is named or seen afterwards is found."""
+    world = MergeWorld()
+    erased_facts: set[int] = set()
+    for entry in story:
+        if entry[0] == "erase":
+            erased_facts |= set(world.facts.pop(entry[1], ()))
+        told(world, [entry])
+    world.settle()
+    for one in IDS:
+        assert not erased_facts & set(world.kept(one)), one
+    later = {one: world.fact(one) for one in IDS}
+    world.settle()
+    assert all(later[one] in world.kept(one) for one in IDS)
+    for one, other in itertools.pairwise(IDS):
+        world.alias(one, other)
+    world.settle()
+    assert len({world.root(one) for one in IDS}) == 1
+    assert set(later.values()) <= set(world.kept(IDS[0]))
+
+
+def reaches_all(story, erased):
+    world = MergeWorld()
+    edges = told(world, story)
+    world.settle()
+    before = {one: world.kept(one) for one in IDS}
+    world.erase(erased)
+    world.settle()
+    gone = next((one for one in components(edges) if erased in one), {erased})
+    for one in IDS:
+        state = world.states.get(one)
+        if one in gone:
+            assert state is not None
+            assert (state.first_seen_ms, state.merged_into, state.aliases, state.asked) == (0, "", [], [])
+            assert state.erased_at_ms
+        else:
+            assert world.kept(one) == before[one]
+            assert state is None or not state.erased_at_ms
+
+
+def takes_nobody_over(story):
+    """``a`` and ``b`` are known; whatever a write key says of them, they stay who they are and keep what is theirs."""
+    world = MergeWorld()
+    world.identify("a")
+    world.identify("b")
+    world.settle()
+    asked = []
+    for what, *rest in story:
+        match what:
+            case "alias":
+                world.alias(rest[0], rest[1], granted=rest[2])
+                asked.append(rest[:2])
+            case "identify":
+                world.identify(*rest)
+                asked.append(rest)
+            case "fact":
+                world.fact(rest[0])
+            case _:
+                world.take(what, *rest)
+    world.settle()
+    assert (world.root("a"), world.root("b")) == ("a", "b")
+    assert not set(world.facts["a"]) - set(world.kept("a")) and not set(world.facts["b"]) - set(world.kept("b"))
+    assert not set(world.facts["a"]) & set(world.kept("b")) and not set(world.facts["b"]) & set(world.kept("a"))
+    assert sorted(moment for one in {world.root(one) for one in IDS} for moment in world.kept(one)) == world.told_of(
+        IDS
+    )
+    for one, other in asked:
+        lines = [line for line in world.refused("known") if line.customer_id == world.root(one)]
+        assert world.root(one) == world.root(other) or lines, (one, other)
+
+
+@thorough
+@given(story=stories(), partitions=st.integers(1, 4))
+def test_any_graph_ends_in_one_customer_who_has_everything_once(story, partitions):
+    ends_in_one(story, partitions)
 
 
 def assert_united(world: MergeWorld, edges: list[tuple[str, str]]) -> None:
@@ -118,45 +193,13 @@ def test_a_ring_of_any_size_has_one_survivor_and_later_events_reach_them(size: i
 @thorough
 @given(story=stories(ids.map(lambda one: ("erase", one))))
 def test_an_erasure_in_the_middle_leaves_no_ring_and_nothing_of_before(story):
-    """What happened to an id before its own erasure is gone; whoever is named or seen afterwards is found."""
-    world = MergeWorld()
-    erased_facts: set[int] = set()
-    for entry in story:
-        if entry[0] == "erase":
-            erased_facts |= set(world.facts.pop(entry[1], ()))
-        told(world, [entry])
-    world.settle()
-    for one in IDS:
-        assert not erased_facts & set(world.kept(one)), one
-    later = {one: world.fact(one) for one in IDS}
-    world.settle()
-    assert all(later[one] in world.kept(one) for one in IDS)
-    for one, other in itertools.pairwise(IDS):
-        world.alias(one, other)
-    world.settle()
-    assert len({world.root(one) for one in IDS}) == 1
-    assert set(later.values()) <= set(world.kept(IDS[0]))
+    leaves_no_ring(story)
 
 
 @thorough
 @given(story=stories(), erased=ids)
 def test_an_erasure_at_rest_reaches_every_id_of_the_customer_and_no_other(story, erased):
-    world = MergeWorld()
-    edges = told(world, story)
-    world.settle()
-    before = {one: world.kept(one) for one in IDS}
-    world.erase(erased)
-    world.settle()
-    gone = next((one for one in components(edges) if erased in one), {erased})
-    for one in IDS:
-        state = world.states.get(one)
-        if one in gone:
-            assert state is not None
-            assert (state.first_seen_ms, state.merged_into, state.aliases, state.asked) == (0, "", [], [])
-            assert state.erased_at_ms
-        else:
-            assert world.kept(one) == before[one]
-            assert state is None or not state.erased_at_ms
+    reaches_all(story, erased)
 
 
 HOSTILE = st.one_of(
@@ -171,31 +214,4 @@ HOSTILE = st.one_of(
 @thorough
 @given(story=st.lists(HOSTILE, max_size=40))
 def test_nobody_who_is_known_is_taken_over_by_who_may_not_and_no_request_is_silent(story):
-    """``a`` and ``b`` are known; whatever a write key says of them, they stay who they are and keep what is theirs."""
-    world = MergeWorld()
-    world.identify("a")
-    world.identify("b")
-    world.settle()
-    asked = []
-    for what, *rest in story:
-        match what:
-            case "alias":
-                world.alias(rest[0], rest[1], granted=rest[2])
-                asked.append(rest[:2])
-            case "identify":
-                world.identify(*rest)
-                asked.append(rest)
-            case "fact":
-                world.fact(rest[0])
-            case _:
-                world.take(what, *rest)
-    world.settle()
-    assert (world.root("a"), world.root("b")) == ("a", "b")
-    assert not set(world.facts["a"]) - set(world.kept("a")) and not set(world.facts["b"]) - set(world.kept("b"))
-    assert not set(world.facts["a"]) & set(world.kept("b")) and not set(world.facts["b"]) & set(world.kept("a"))
-    assert sorted(moment for one in {world.root(one) for one in IDS} for moment in world.kept(one)) == world.told_of(
-        IDS
-    )
-    for one, other in asked:
-        lines = [line for line in world.refused("known") if line.customer_id == world.root(one)]
-        assert world.root(one) == world.root(other) or lines, (one, other)
+    takes_nobody_over(story)

@@ -28,6 +28,9 @@ _NO_MORE: Mapping[str, Any] = MappingProxyType({})
 #: ``origin`` of dead letters and ``source`` of receipts.
 DISPATCHER = "dispatcher"
 
+#: As much of what the other side said as goes into an event.
+SAID_CHARS_MAX = 1_000
+
 _EVENT_TYPES = {
     Outcome.DELIVERED.value: ACTION_DELIVERED,
     Outcome.FAILED.value: ACTION_FAILED,
@@ -66,7 +69,7 @@ def receipt_event(
             "kind": action.kind,
             "rule": action.rule,
             "journey": action.journey,
-            "detail": detail,
+            "detail": _said(detail),
             "reference": "",
             "attempts": 0,
             **more,
@@ -99,6 +102,11 @@ def scheduled_event(action: Action, *, slot_at_ms: int, at_ms: int) -> Outgoing:
     return _event(action, event)
 
 
+def _said(text: str) -> str:
+    """Return what the other side said, so that it makes a receipt that is taken in whatever it was."""
+    return text[:SAID_CHARS_MAX].encode("utf-8", "replace").decode()
+
+
 def _event(action: Action, event: dict[str, Any]) -> Outgoing:
     key = record_key(action.workspace, action.customer_id)
     return Outgoing(topic=EVENTS, key=key, value=_encoder.encode(event))
@@ -106,7 +114,7 @@ def _event(action: Action, event: dict[str, Any]) -> Outgoing:
 
 def settled_event(action: Action, queued: Queued, word: Settle, at_ms: int) -> Outgoing:
     """Return the receipt of a settlement; ``fallback`` names the action that takes the place of this one."""
-    more: dict[str, Any] = {"reference": word.reference, "attempts": queued.attempts}
+    more: dict[str, Any] = {"reference": _said(word.reference), "attempts": queued.attempts}
     if word.falls_back and action.fallback:
         more["fallback"] = action.fallback[0].id
     return receipt_event(
