@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from orchestrator.adapters.memory_log import MemoryEventLog
 from orchestrator.core.definition import Journey, Stage, StageOn
@@ -16,6 +16,7 @@ from orchestrator.core.state import CustomerState
 from orchestrator.errors import EventRefused, LogUnavailable, StoreUnavailable
 from orchestrator.gateway.app import create_app
 from orchestrator.gateway.backend import Backend
+from orchestrator.gateway.customer_path import CustomerId
 from orchestrator.gateway.in_flight import InFlight
 from orchestrator.gateway.views import ActionView, DeadLetterView, RulebookVersion
 from orchestrator.runtime.intake import Intake, Limits
@@ -133,8 +134,19 @@ def app(log: Log, known: Known, settings: Settings, in_flight: InFlight) -> Fast
         rulebooks=known,
         readiness=known,
     )
-    intake = Intake(AnyEvent(), "default", Limits(event_bytes_max=4_000))
-    return create_app(backend, intake, settings, StandingClock(), in_flight=in_flight)
+    intake = Intake(AnyEvent(), "default", Limits(event_bytes_max=4_000), settings.neighbours)
+    return create_app(backend, intake, settings, StandingClock(), in_flight=in_flight, routers=[echo()])
+
+
+def echo() -> APIRouter:
+    """Return a route of a customer's past, such as the roles add them."""
+    router = APIRouter(prefix="/v1/customers/{customer_id}")
+
+    @router.get("/timeline", include_in_schema=False)
+    async def timeline(customer_id: CustomerId) -> str:
+        return customer_id
+
+    return router
 
 
 @pytest.fixture

@@ -39,6 +39,8 @@ async def test_a_customer_is_shown_with_all_that_is_known(client: httpx.AsyncCli
     response = await client.get("/v1/customers/c1")
     assert response.json() == {
         "customer_id": "c1",
+        "merged_into": "",
+        "aliases": [],
         "first_seen_at": AT,
         "last_event_at": AT,
         "traits": {"country": "IN"},
