@@ -108,8 +108,10 @@ _SENT_AT = "2026-03-02T04:30:01Z"
 _EVENTS_NOTE = """One event or a list, in normal form, as CloudEvents 1.0 (structured, batched, or binary with `ce-`
 headers) or as Segment calls. When any event is refused, none is taken: the answer is 400 and `errors` names every
 refused event by its index. Bodies may be gzipped."""
-_CALL_NOTE = """`messageId` is the event id and `userId`, else `anonymousId`, the customer. The moment is corrected by
-the client's clock skew when `sentAt` is given. Bodies may be gzipped."""
+_CALL_NOTE = """`messageId` is the event id and `userId`, else `anonymousId`, the customer. An `identify` with both, and
+an `alias`, make the two ids one customer; an id that is known by itself joins another only by an `alias` of a key that
+also has the role operator, and the ledger says so where it is refused. The moment is corrected by the client's clock
+skew when `sentAt` is given. Bodies may be gzipped."""
 _BATCH_NOTE = """Good calls are taken. Refused ones go to the dead letters and are listed in `refused`: the answer is
 200 all the same, because Segment's libraries would otherwise drop or repeat the whole batch. Bodies may be gzipped."""
 
