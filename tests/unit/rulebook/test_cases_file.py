@@ -76,5 +76,5 @@ cases:
         'rules/a.cases.yaml:7  case "x"\n'
         '    unknown reason "becuase". Known: already_in_play, arbitration_lost, cap_reached, '
         "channel_withdrawn, completed, consent_missing, consent_withdrawn, cooldown, duplicate_event, erased, "
-        'execution_failed, exited and 20 more. Did you mean "erased"?'
+        'execution_failed, exited and 21 more. Did you mean "erased"?'
     )
