@@ -123,11 +123,13 @@ def test_what_the_engine_makes_of_what_a_door_takes_it_takes_itself(effort: Effo
     @effort(200)
     @given(
         sent=st.lists(st.tuples(sent_events(), st.sampled_from(["", "ops"])), min_size=1, max_size=8),
-        size=st.none() | st.integers(CARRIED_BYTES_MAX - 2_000, CARRIED_BYTES_MAX + 2_000),
+        # Large states take their time, so only some examples have them.
+        size=st.sampled_from([*[None] * 15, -2_000, -1, 0, 1, 2_000]),
     )
     def holds(sent: list[tuple[tuple[str, dict[str, Any]], str]], size: int | None) -> None:
         nonlocal emitted
-        engine = Engine({} if size is None else {one: _large(size) for one in (*IDS[:2], *GOOD[9:13])})
+        large = [] if size is None else [IDS[0], GOOD[11]]
+        engine = Engine({one: _large(CARRIED_BYTES_MAX + (size or 0)) for one in large})
         http = HttpIntake(engine.intake)
         for number, ((route, event), granted) in enumerate(sent):
             for record in admitted(http, route, event, granted, START_MS + number):
