@@ -12,9 +12,8 @@ from orchestrator.gateway import problem
 from orchestrator.gateway.outcomes import PATH as OUTCOMES_PATH
 from orchestrator.gateway.problem import RULEBOOK_PROBLEM
 from orchestrator.gateway.roles import TABLE
-from orchestrator.runtime.intake.admission import EVENTS_PER_REQUEST_MAX
 from orchestrator.runtime.intake.cloudevents import BATCHED, STRUCTURED
-from orchestrator.runtime.intake.limits import ID_CHARS_MAX
+from orchestrator.runtime.intake.limits import EVENTS_MAX, ID_CHARS_MAX
 from orchestrator.runtime.intake.refusal import RefusalCode
 
 Schema = dict[str, Any]
@@ -183,7 +182,7 @@ def _content(name: str, example: Any, media: str = "application/json") -> Schema
 
 def _events_body() -> Schema:
     one = {"anyOf": [_ref("Event"), _ref("CloudEvent"), _ref("SegmentCall")]}
-    several = {"type": "array", "minItems": 1, "maxItems": EVENTS_PER_REQUEST_MAX, "items": one}
+    several = {"type": "array", "minItems": 1, "maxItems": EVENTS_MAX, "items": one}
     return {
         "application/json": {
             "schema": {"anyOf": [*one["anyOf"], several]},
@@ -191,7 +190,7 @@ def _events_body() -> Schema:
         },
         **_content("CloudEvent", CLOUD_EVENT, STRUCTURED),
         BATCHED: {
-            "schema": {"type": "array", "minItems": 1, "maxItems": EVENTS_PER_REQUEST_MAX, "items": _ref("CloudEvent")},
+            "schema": {"type": "array", "minItems": 1, "maxItems": EVENTS_MAX, "items": _ref("CloudEvent")},
             "example": [CLOUD_EVENT],
         },
     }

@@ -34,7 +34,11 @@ class StandingClock:
 
 
 class AnyEvent:
+    def __init__(self, looked_at: list[str]) -> None:
+        self._looked_at = looked_at
+
     def check(self, event_type: str, properties: Mapping[str, Any]) -> EventRefused | None:
+        self._looked_at.append(event_type)
         return None
 
 
@@ -123,7 +127,20 @@ def in_flight() -> InFlight:
 
 
 @pytest.fixture
-def app(log: Log, known: Known, settings: Settings, in_flight: InFlight) -> FastAPI:
+def limits() -> Limits:
+    return Limits(event_bytes_max=4_000)
+
+
+@pytest.fixture
+def looked_at() -> list[str]:
+    """The types of the events that were looked at."""
+    return []
+
+
+@pytest.fixture
+def app(
+    log: Log, known: Known, settings: Settings, in_flight: InFlight, limits: Limits, looked_at: list[str]
+) -> FastAPI:
     backend = Backend(
         log=log,
         customers=known,
@@ -133,7 +150,7 @@ def app(log: Log, known: Known, settings: Settings, in_flight: InFlight) -> Fast
         rulebooks=known,
         readiness=known,
     )
-    intake = Intake(AnyEvent(), "default", Limits(event_bytes_max=4_000))
+    intake = Intake(AnyEvent(looked_at), "default", limits)
     return create_app(backend, intake, settings, StandingClock(), in_flight=in_flight)
 
 
