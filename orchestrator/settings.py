@@ -7,14 +7,29 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 WORKSPACE = r"^[a-z0-9][a-z0-9_-]{0,31}$"
 HOST_NAME = r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?"
 DEFAULT_WORKSPACE = "default"
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?")
+_DEFAULT_PORT = re.compile(r"http://.*:80|https://.*:443")
+
+
+def _as_browsers_name_it(origin: str) -> str:
+    if not _ORIGIN.fullmatch(origin) or _DEFAULT_PORT.fullmatch(origin):
+        raise ValueError(
+            f'"{origin}" is no origin of a page: write it as browsers do, such as https://shop.example, in lower case, '
+            "without path, slash, pattern or default port"
+        )
+    return origin
+
+
+#: The origin of a web page. "null", which many pages have, is none.
+Origin = Annotated[str, AfterValidator(_as_browsers_name_it)]
 
 
 class Settings(BaseSettings):
@@ -32,6 +47,11 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address that HTTP servers bind to.")
     host_names: tuple[str, ...] = Field(
         (), description="Names that a gateway without keys, and the receiver, are called by, beside localhost."
+    )
+    allowed_origins: tuple[Origin, ...] = Field(
+        (),
+        description="Web pages that may send events from a browser with any key or, without keys, with none; "
+        "a key may name further ones.",
     )
     port: int = Field(8080, ge=0, le=65535, description="Port of the gateway.")
     receiver_port: int = Field(8090, ge=0, le=65535, description="Port of the local receiver.")

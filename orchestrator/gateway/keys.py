@@ -21,13 +21,23 @@ from time import monotonic
 from typing import Annotated, Any
 
 import yaml
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from orchestrator import metrics
 from orchestrator.errors import ConfigurationError
 from orchestrator.gateway.rate import Rate, TokenBucket
 from orchestrator.gateway.roles import Role, with_implied
-from orchestrator.settings import WORKSPACE, Settings
+from orchestrator.settings import WORKSPACE, Origin, Settings
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +81,16 @@ class KeyEntry(BaseModel):
     workspace: str | None = Field(None, pattern=WORKSPACE, description="The only workspace it opens; any when absent.")
     rate: KeyRate | None = Field(None, description="How much it may send; without limit when absent.")
     expires_at: AwareDatetime | None = Field(None, description="When it ends; never when absent.")
+    origins: tuple[Origin, ...] = Field(
+        (), description="Pages that may send events with it from a browser: https://shop.example. None when absent."
+    )
+
+    @field_validator("origins")
+    @classmethod
+    def _sends_events(cls, origins: tuple[Origin, ...], entry: ValidationInfo) -> tuple[Origin, ...]:
+        if origins and Role.WRITE not in entry.data.get("roles", ()):
+            raise ValueError("origins are of pages that send events: the key needs the role write for it")
+        return origins
 
 
 class KeyFile(BaseModel):
@@ -126,7 +146,7 @@ def write_keys(path: Path, keys: KeyFile) -> None:
 
 
 def _written(entry: KeyEntry) -> dict[str, Any]:
-    return entry.model_dump(mode="json", exclude_none=True)
+    return entry.model_dump(mode="json", exclude_defaults=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +159,7 @@ class Key:
     workspace: str | None = None
     expires_at_ms: int | None = None
     bucket: TokenBucket | None = None
+    origins: frozenset[str] = frozenset()
 
 
 class KeyRing:
@@ -158,6 +179,7 @@ class KeyRing:
         self._seen: object = None
         self._looked_at_s = now_s()
         self._keys: Mapping[str, Key] = _by_hash(self._fixed)
+        self._origins: frozenset[str] = frozenset()
         if file is not None:
             self._seen = _signature(file)
             self._take(read_keys(file))
@@ -173,6 +195,11 @@ class KeyRing:
         wanted = hash_of(sent)
         found = self._keys.get(wanted)
         return found if found is not None and compare_digest(found.hash, wanted) else None
+
+    def origins(self) -> frozenset[str]:
+        """Return the origins that one of the keys names."""
+        self._look_again()
+        return self._origins
 
     def _look_again(self) -> None:
         if self._file is None or self._now_s() - self._looked_at_s < POLL_S:
@@ -194,6 +221,7 @@ class KeyRing:
         # A key whose rate has not changed goes on with its bucket: a reload is no fresh allowance.
         buckets = {key.name: key.bucket for key in self._keys.values()}
         self._keys = _by_hash([*self._fixed, *(_key(entry, buckets.get(entry.name)) for entry in file.keys)])
+        self._origins = frozenset(origin for key in self._keys.values() for origin in key.origins)
         metrics.KEY_FILE_BROKEN.set(0)
 
 
@@ -214,6 +242,7 @@ def _key(entry: KeyEntry, bucket: TokenBucket | None) -> Key:
         workspace=entry.workspace,
         expires_at_ms=None if entry.expires_at is None else round(entry.expires_at.timestamp() * 1000),
         bucket=bucket,
+        origins=frozenset(entry.origins),
     )
 
 

@@ -13,7 +13,7 @@ from orchestrator.gateway.outcomes import PATH as OUTCOMES_PATH
 from orchestrator.gateway.problem import RULEBOOK_PROBLEM
 from orchestrator.gateway.roles import TABLE
 from orchestrator.runtime.intake.cloudevents import BATCHED, STRUCTURED
-from orchestrator.runtime.intake.limits import EVENTS_MAX, ID_CHARS_MAX
+from orchestrator.runtime.intake.limits import EVENTS_MAX, ID_CHARS_MAX, LENT_BYTES_MAX
 from orchestrator.runtime.intake.refusal import RefusalCode
 
 Schema = dict[str, Any]
@@ -165,8 +165,9 @@ _PROBLEMS = {
     400: "The body is not JSON, or an event is refused.",
     401: "A key is needed, or the one sent is not known.",
     408: "The request did not arrive in time.",
-    413: "The body or an event is too large.",
-    415: "The content type is not JSON, or the encoding is not gzip.",
+    413: "The body or an event is too large, or what a batch lends to all of its calls.",
+    415: "The content type is not JSON, or a browser sends another for a page of an origin that is not named; or the "
+    "encoding is not gzip.",
     429: "The key's rate is used up or too many requests are in flight; Retry-After says when to come back.",
     503: "The log cannot take events now; nothing was acknowledged.",
 }
@@ -220,7 +221,9 @@ def _name_roles(paths: Schema) -> None:
         operation = paths.get(row.path.replace(":path}", "}"), {}).get(row.method.lower())
         if operation is not None and row.role is not None:
             operation["x-journey-role"] = row.role.value
-            operation["responses"]["403"] = _problem_answer(f"The key lacks the role {row.role.value}.")
+            operation["responses"]["403"] = _problem_answer(
+                f"The key lacks the role {row.role.value}, or a browser sends this for a page that may not."
+            )
             operation["responses"]["429"] = _problem_answer(_PROBLEMS[429])
 
 
@@ -270,7 +273,11 @@ def _schemas(event_bytes_max: int) -> Schema:
             {
                 "batch": {"type": "array", "minItems": 1, "items": _ref("SegmentCall")},
                 "sentAt": moment,
-                "context": {**facts, "description": "Holds for every call that does not say otherwise."},
+                "context": {
+                    **facts,
+                    "description": "Holds for every call that does not say otherwise. Its bytes times the number of "
+                    f"calls are {LENT_BYTES_MAX} at most.",
+                },
             },
             "Calls in one request.",
         ),

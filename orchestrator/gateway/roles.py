@@ -3,7 +3,7 @@
 =========  ==================================================================  =======
 role       may                                                                 implies
 =========  ==================================================================  =======
-write      send events, and nothing else: it may stand in a browser
+write      send events, and nothing else: it may stand in the pages it names
 viewer     look customers, actions, dead letters, journeys and versions up
 author     plan a rulebook, put a draft on the shelf                           viewer
 publisher  put a version into force, or back                                   author
