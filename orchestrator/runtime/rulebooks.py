@@ -369,7 +369,8 @@ class PublishedRulebooks(RulebookInForce):
             return found
 
     async def _put(self, loaded: Loaded, author: str, note: str) -> None:
-        await self._log.append([self._shelf.edition(loaded, author=author, note=note)])
+        edition = await asyncio.to_thread(self._shelf.edition, loaded, author=author, note=note)
+        await self._log.append([edition])
         await self.catch_up()
 
     async def _activate(self, version: str, author: str, watched: str | None = None) -> None:
