@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from uuid import uuid4
 
 from fastapi import APIRouter
@@ -14,6 +13,7 @@ from orchestrator.core.moment import aware_moment
 from orchestrator.errors import EventRefused
 from orchestrator.gateway.backend import Actions, Customers
 from orchestrator.gateway.customer_path import CustomerId
+from orchestrator.gateway.page import Page
 from orchestrator.gateway.problem import refused_body
 from orchestrator.gateway.views import ActionView, View
 from orchestrator.runtime.intake import Intake, encode_event
@@ -69,12 +69,13 @@ class UnforgottenActions:
         self._actions = actions
         self._customers = customers
 
-    async def recent(self, limit: int, customer_id: str | None) -> Sequence[ActionView]:
-        """Return the latest actions, newest first; fewer than ``limit`` when some are forgotten."""
-        found = await self._actions.recent(limit, customer_id)
-        concerned = list(dict.fromkeys(action.customer_id for action in found))
+    async def recent(self, limit: int, customer_id: str | None, before: str | None = None) -> Page[ActionView]:
+        """Return a page of the latest actions, newest first; fewer than ``limit`` when some are forgotten."""
+        found = await self._actions.recent(limit, customer_id, before)
+        concerned = list(dict.fromkeys(action.customer_id for action in found.items))
         states = await asyncio.gather(*(self._customers.state(one) for one in concerned))
         erased_at_ms = {
             one: 0 if state is None else state.erased_at_ms for one, state in zip(concerned, states, strict=True)
         }
-        return [one for one in found if one.decided_at > aware_moment(erased_at_ms[one.customer_id])]
+        kept = [one for one in found.items if one.decided_at > aware_moment(erased_at_ms[one.customer_id])]
+        return Page(kept, found.next)

@@ -257,9 +257,10 @@ class _SqliteTail:
         """Return the newest records of a key that the timeline gives, newest first."""
         return (await self._timeline.recent(topic, key, limit))[::-1]
 
-    async def latest(self, topic: str, limit: int) -> list[Record]:
-        """Return up to ``limit`` records, newest first."""
+    async def latest(self, topic: str, limit: int, ends: Mapping[int, int] | None = None) -> list[Record]:
+        """Return up to ``limit`` records, newest first; those before an offset when one is given."""
         end = await self._log.end_offset(topic, PARTITION)
+        end = min(end, (ends or {}).get(PARTITION, end))
         first = max(await self._log.start_offset(topic, PARTITION), end - limit)
         records: list[Record] = []
         while first < end and (some := await self._log.read_range(topic, PARTITION, first, end - first)):

@@ -17,6 +17,7 @@ from orchestrator.errors import EventRefused, LogUnavailable, StoreUnavailable
 from orchestrator.gateway.app import create_app
 from orchestrator.gateway.backend import Backend
 from orchestrator.gateway.in_flight import InFlight
+from orchestrator.gateway.page import Page
 from orchestrator.gateway.views import ActionView, DeadLetterView, RulebookVersion
 from orchestrator.runtime.intake import Intake, Limits
 from orchestrator.runtime.ports import Outgoing
@@ -89,17 +90,16 @@ class KnownActions:
     def __init__(self, known: Known) -> None:
         self._known = known
 
-    async def recent(self, limit: int, customer_id: str | None) -> Sequence[ActionView]:
-        actions = [each for each in self._known.settled if customer_id in {None, each.customer_id}]
-        return actions[:limit]
+    async def recent(self, limit: int, customer_id: str | None, before: str | None = None) -> Page[ActionView]:
+        return Page([each for each in self._known.settled if customer_id in {None, each.customer_id}][:limit])
 
 
 class KnownDeadLetters:
     def __init__(self, known: Known) -> None:
         self._known = known
 
-    async def recent(self, limit: int) -> Sequence[DeadLetterView]:
-        return self._known.letters[:limit]
+    async def recent(self, limit: int, before: str | None = None) -> Page[DeadLetterView]:
+        return Page(self._known.letters[:limit])
 
     async def redrive(self, ids: Sequence[str] | None) -> int:
         self._known.redriven.append(ids)
