@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Annotated, Protocol
 
 from fastapi import APIRouter, Query, Request
@@ -14,11 +15,19 @@ from orchestrator.core.state import CustomerState
 from orchestrator.gateway.answer import answered
 from orchestrator.gateway.backend import Actions, Customers
 from orchestrator.gateway.customer_path import CustomerId
-from orchestrator.gateway.page import Before, link_to
-from orchestrator.gateway.past_views import ExplainedView, ExportView, TimelineView, export_view, timeline_page
+from orchestrator.gateway.page import Before, Filling, link_to, unknown_place
+from orchestrator.gateway.past_views import (
+    ExplainedView,
+    ExplanationView,
+    ExportView,
+    TimelineView,
+    export_view,
+    timeline_page,
+)
 from orchestrator.gateway.problem import Problem
 from orchestrator.gateway.views import ActionView
 from orchestrator.runtime.explain import explain
+from orchestrator.runtime.explanation import Explained
 from orchestrator.runtime.ports import Clock
 from orchestrator.runtime.timeline import ENTRIES_MAX, History
 from orchestrator.runtime.walk import RulebookPast
@@ -27,6 +36,8 @@ from orchestrator.runtime.walk import RulebookPast
 ACTIONS_MAX = 1_000
 
 
+#: Rules that are explained at once.
+RULES_EXPLAINED_MAX = 200
 #: Rules that a refusal names.
 RULES_NAMED_MAX = 50
 
@@ -63,7 +74,9 @@ def explain_router(past: Past, customers: Customers, actions: Actions, clock: Cl
         return await answered(lambda: view, link_to(request, going_on))
 
     @router.get("/explain", summary="Why a rule did or did not act for a customer", response_model=ExplainedView)
-    async def explained(customer_id: CustomerId, rules: Rules = None, at: At = None) -> Response:
+    async def explained(
+        request: Request, customer_id: CustomerId, rules: Rules = None, at: At = None, before: Before = None
+    ) -> Response:
         now_ms = clock.now_ms()
         at_ms = _past_moment(at, now_ms)
         history, state = await _known(past, customers, customer_id)
@@ -72,9 +85,14 @@ def explain_router(past: Past, customers: Customers, actions: Actions, clock: Cl
         for rule in rules or ():
             if rule not in rulebook.rules:
                 raise _unknown_rule(rule, rulebook, at)
+        asked = list(rulebook.rules) if rules is None else list(dict.fromkeys(rules))
+        begin = _place(before, asked)
+        some = asked[begin : begin + RULES_EXPLAINED_MAX]
         # In a thread, since a long past takes some ten milliseconds to decide again and events must not wait for it.
-        found = await asyncio.to_thread(explain, rulebooks, history, state, now_ms=now_ms, at_ms=at_ms, rules=rules)
-        return await answered(lambda: ExplainedView.model_validate(found))
+        found = await asyncio.to_thread(explain, rulebooks, history, state, now_ms=now_ms, at_ms=at_ms, rules=some)
+        view, number = await asyncio.to_thread(_explained_page, found)
+        going_on = asked[begin + number - 1] if begin + number < len(asked) else None
+        return await answered(lambda: view, link_to(request, going_on))
 
     @router.get("/export", summary="Everything that is known about a customer", response_model=ExportView)
     async def export(customer_id: CustomerId) -> Response:
@@ -93,6 +111,26 @@ async def _all_actions(actions: Actions, customer_id: str) -> list[ActionView]:
         page = await actions.recent(ACTIONS_MAX, customer_id, page.next)
         found += page.items
     return found[:ACTIONS_MAX]
+
+
+def _place(before: str | None, rules: Sequence[str]) -> int:
+    """Return the number of the first rule of a page; ``before`` is the last one that was explained."""
+    if before is None:
+        return 0
+    try:
+        return rules.index(before) + 1
+    except ValueError:
+        raise unknown_place(before) from None
+
+
+def _explained_page(found: Explained) -> tuple[ExplainedView, int]:
+    """Return as many explanations as a page holds, and their number."""
+    view = ExplainedView.model_validate(found)
+    filling: Filling[ExplanationView] = Filling(RULES_EXPLAINED_MAX)
+    for one in view.explanations:
+        if not filling.takes(one):
+            break
+    return view.model_copy(update={"explanations": filling.items}), len(filling.items)
 
 
 def _unknown_rule(rule: str, rulebook: Rulebook, at: str | None) -> Problem:

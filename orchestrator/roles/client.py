@@ -20,6 +20,9 @@ BATCH_MAX = 500
 PAGE_MAX = 1_000
 TIMEOUT_S = 30.0
 
+#: What the pages of a customer's past are lists of.
+_PAGES = {"timeline": "entries", "explain": "explanations"}
+
 Progress = Callable[[int, int], None]
 
 
@@ -145,11 +148,20 @@ def redrive(url: str, write_key: str, ids: Sequence[str] | None) -> int:
 
 
 def customer(customer_id: str, what: str, url: str, write_key: str, **asked: Any) -> dict[str, Any]:
-    """Return ``timeline``, ``explain`` or ``export`` of a customer; parameters that are None are left out."""
+    """Return ``timeline``, ``explain`` or ``export`` of a customer; parameters that are None are left out.
+
+    What comes in pages is put together, up to the ``limit`` where one is asked for.
+    """
     params = {name: value for name, value in asked.items() if value is not None}
+    pages, limit = _PAGES.get(what, ""), asked.get("limit")
     with _client(url, write_key) as client:
-        path = f"{_customer_path(customer_id)}/{what}"
-        found: dict[str, Any] = _answer(client, "GET", path, params=params)
+        response = _response(client, "GET", f"{_customer_path(customer_id)}/{what}", params=params)
+        found: dict[str, Any] = response.json()
+        while (following := response.links.get("next")) and (limit is None or len(found[pages]) < limit):
+            response = _response(client, "GET", following["url"])
+            found[pages] += response.json()[pages]
+    if limit is not None and pages:
+        del found[pages][limit:]
     return found
 
 

@@ -16,7 +16,7 @@ from orchestrator.core.state import CustomerState
 from orchestrator.errors import StoreUnavailable
 from orchestrator.gateway.app import create_app
 from orchestrator.gateway.backend import Backend
-from orchestrator.gateway.explain import explain_router
+from orchestrator.gateway.explain import RULES_EXPLAINED_MAX, explain_router
 from orchestrator.gateway.page import PAGE_BYTES_MAX, Page
 from orchestrator.gateway.past_views import TriggerView
 from orchestrator.gateway.views import ActionView, action_view
@@ -288,3 +288,38 @@ async def test_the_openapi_document_describes_the_routes(client: httpx.AsyncClie
         assert "get" in document["paths"][f"/v1/customers/{{customer_id}}/{path}"]
     schema = document["components"]["schemas"]["ExplanationView"]
     assert all("description" in field for field in schema["properties"].values())
+
+
+class TestManyRules:
+    @pytest.fixture
+    def known(self) -> Known:
+        known, files = Known(), {name: textwrap.dedent(text) for name, text in FILES.items()}
+        (journey,) = (name for name, text in files.items() if "big-basket" in text)
+        head, _, rule = files[journey].partition("  - id: big-basket")
+        rules = [f"  - id: basket-{number:03}{rule}" for number in range(RULES_EXPLAINED_MAX + 50)]
+        files[journey] = head + "".join(rules)
+        loaded = load_rulebook_files({name: text.encode() for name, text in files.items()})
+        assert loaded.ok, loaded.problems
+        known._rulebook = compile_loaded(loaded, "default")
+        return known
+
+    async def test_explanations_of_all_rules_come_in_pages_and_together_are_whole(
+        self, client: httpx.AsyncClient, known: Known
+    ) -> None:
+        shown, numbers, following = [], [], "/v1/customers/c1/explain"
+        while following:
+            response = await client.get(following)
+            found = response.json()["explanations"]
+            shown += [one["rule"] for one in found]
+            numbers.append(len(found))
+            assert len(response.content) < PAGE_BYTES_MAX + 2_000
+            following = response.links.get("next", {}).get("url", "")
+        assert shown == list(known.rulebook().rules)
+        assert len(numbers) > 1
+        refused = await client.get("/v1/customers/c1/explain", params={"before": "nothing"})
+        assert (refused.status_code, refused.json()["field"]) == (400, "before")
+
+    async def test_a_refusal_does_not_name_all_the_rules_there_are(self, client: httpx.AsyncClient) -> None:
+        refused = await client.get("/v1/customers/c1/explain", params={"rule": "nothing"})
+        assert refused.status_code == 404
+        assert refused.json()["remedy"].endswith("basket-048, basket-049 and 200 more.")
