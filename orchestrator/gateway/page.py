@@ -21,9 +21,7 @@ from orchestrator.gateway.problem import Problem
 PAGE_BYTES_MAX = 1_000_000
 V = TypeVar("V", bound=BaseModel)
 
-Before = Annotated[
-    str | None, Query(max_length=60_000, description="Where the page begins: taken from the Link header of another.")
-]
+Before = Annotated[str | None, Query(description="Where the page begins: taken from the Link header of another.")]
 
 
 @dataclass(frozen=True, slots=True)
