@@ -17,8 +17,10 @@ Author = Annotated[str, typer.Option("--author", envvar="USER", help="Who does i
 
 def _good_rules(path: Path) -> Any:
     """Return the rulebook of a folder; end with its problems when it has errors."""
+    from orchestrator.rulebook.folder import existing_folder  # noqa: PLC0415
     from orchestrator.rulebook.load import load_rulebook  # noqa: PLC0415
 
+    existing_folder(path)
     loaded = load_rulebook(path)
     if not loaded.ok:
         fail("\n".join(map(str, loaded.problems)), PROBLEMS)

@@ -36,7 +36,7 @@ from orchestrator.adapters.sqlite_log import SqliteEventLog
 from orchestrator.adapters.sqlite_positions import SqlitePositions
 from orchestrator.adapters.sqlite_state_store import SqliteStateStore
 from orchestrator.adapters.sqlite_timeline import SqliteTimeline
-from orchestrator.errors import ConfigurationError, RulebookRefused, Unavailable
+from orchestrator.errors import ConfigurationError, Unavailable
 from orchestrator.gateway.access import refuse_exposure
 from orchestrator.gateway.app import create_app
 from orchestrator.gateway.backend import Backend
@@ -50,6 +50,7 @@ from orchestrator.roles.distributed import relayed
 from orchestrator.roles.lookups import RecentActions, RulebookJourneys, StoredCustomers, StoredDeadLetters
 from orchestrator.roles.past import past_router
 from orchestrator.roles.receiver import shared_environment, shared_secret
+from orchestrator.roles.rules_folder import RulesFolder
 from orchestrator.roles.stopping import until_first_ends
 from orchestrator.runtime.contacts import noting
 from orchestrator.runtime.dispatch import Dispatcher
@@ -79,7 +80,8 @@ PARTITION = 0
 TICK_S = 0.05
 #: The local receiver shows what customers were sent: to nobody but this machine.
 LOOPBACK = "127.0.0.1"
-RULES_POLL_S = 0.5
+#: Between two attempts to write what the database could not take.
+RETRY_S = 0.5
 DATABASE = "journey.sqlite3"
 _READER = "dispatcher"
 _ERASER = "eraser"
@@ -101,6 +103,7 @@ class Embedded:
     contacts: SqliteContactBook
     environ: Mapping[str, str]  # what connectors see of the environment
     rulebooks: PublishedRulebooks
+    folder: RulesFolder
     intake: Intake
     worker: Worker
     dispatcher: Dispatcher
@@ -118,7 +121,7 @@ class Embedded:
                 self._follow_actions(),
                 self._follow_erasures(),
                 self.rulebooks.follow(),
-                self._watch_folder(),
+                self.folder.follow(),
                 self.dispatcher.join(),
             )
         finally:
@@ -153,7 +156,7 @@ class Embedded:
                 return
             except Unavailable as error:
                 log.warning("the dispatch queue cannot take %d actions yet: %s", len(records), error)
-                await asyncio.sleep(RULES_POLL_S)
+                await asyncio.sleep(RETRY_S)
 
     async def _follow_erasures(self) -> None:
         """Remove what erasures have forgotten. Their lines in the ledger follow all that is to be removed."""
@@ -175,32 +178,7 @@ class Embedded:
                 return
             except Unavailable as error:
                 log.warning("%d erased customers wait for the database: %s", len(lines), error)
-                await asyncio.sleep(RULES_POLL_S)
-
-    async def _watch_folder(self) -> None:
-        """Publish edits of the rules folder; a broken edit leaves the rulebook in force running and says why."""
-        seen = None
-        while True:
-            found = await asyncio.to_thread(_fingerprint, self.settings.rules)
-            if found != seen:
-                seen = found
-                await take_folder(self.rulebooks, self.settings.rules)
-            await asyncio.sleep(RULES_POLL_S)
-
-
-async def take_folder(rulebooks: PublishedRulebooks, folder: Path) -> None:
-    """Publish and activate what the rules folder holds, if it has changed since it was last looked at.
-
-    A version that was published otherwise stays in force until the folder changes; a folder that changed while the
-    engine was down counts as well. An edit that is refused is reported and changes nothing.
-    """
-    try:
-        await rulebooks.publish_folder(folder)
-    except RulebookRefused as refused:
-        metrics.RULEBOOK_LOADS.labels("refused").inc()
-        log.error("the edit was refused, rulebook %s stays:\n%s", rulebooks.current.version, refused)
-    except Unavailable as error:
-        log.warning("the edit could not be published: %s", error)
+                await asyncio.sleep(RETRY_S)
 
 
 class SqliteRulebookTopic:
@@ -219,11 +197,6 @@ class SqliteRulebookTopic:
         async with relayed(self._log.read(RULEBOOKS, PARTITION, offset)) as batches:
             async for batch in batches:
                 yield batch
-
-
-def _fingerprint(folder: Path) -> list[tuple[str, int, int]]:
-    files = (path for path in sorted(folder.rglob("*.yaml")) if path.is_file())
-    return [(str(path), (stat := path.stat()).st_mtime_ns, stat.st_size) for path in files]
 
 
 def _slices(records: list[Record], size: int) -> Iterator[list[Record]]:
@@ -320,12 +293,13 @@ async def embedded(settings: Settings, receiver_url: str) -> AsyncIterator[Embed
             rulebooks = await PublishedRulebooks.opened(
                 SqliteRulebookTopic(event_log), event_log, settings.workspace, settings.rules
             )
-            await take_folder(rulebooks, settings.rules)
+            folder = RulesFolder(rulebooks, settings.rules)
+            await folder.begin()
             environ = {**shared_environment(settings.data, receiver_url), **os.environ}
             entries = rulebooks.loaded.connectors
             built = connectors_of(entries, environ)
             connectors.update(noting(built, SqliteContactBook(database), SystemClock(), reporting(entries)))
-            yield _assembled(settings, rulebooks, database, event_log, connectors, environ)
+            yield _assembled(settings, folder, database, event_log, connectors, environ)
         finally:
             for connector in connectors.values():
                 await connector.close()
@@ -334,13 +308,13 @@ async def embedded(settings: Settings, receiver_url: str) -> AsyncIterator[Embed
 
 def _assembled(
     settings: Settings,
-    rulebooks: PublishedRulebooks,
+    folder: RulesFolder,
     database: SqliteDatabase,
     event_log: SqliteEventLog,
     connectors: dict[str, Connector],
     environ: Mapping[str, str],
 ) -> Embedded:
-    clock = SystemClock()
+    clock, rulebooks = SystemClock(), folder.rulebooks
     rulebooks.listeners.append(restart_notice(rulebooks.loaded.connectors))
     store = SqliteStateStore(database)
     queue = SqliteDispatchQueue(database)
@@ -374,6 +348,7 @@ def _assembled(
         contacts=SqliteContactBook(database),
         environ=environ,
         rulebooks=rulebooks,
+        folder=folder,
         intake=intake,
         worker=Worker(surroundings),
         dispatcher=dispatcher,

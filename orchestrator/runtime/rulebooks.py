@@ -18,8 +18,15 @@ from orchestrator import metrics
 from orchestrator.core.rulebook import Rulebook, build_rulebook, pinned_to
 from orchestrator.errors import RulebookRefused, Unavailable
 from orchestrator.rulebook.compile import compiled
-from orchestrator.rulebook.gather import role_of
-from orchestrator.rulebook.load import Loaded, folder_files, load_rulebook, load_rulebook_files, version_of
+from orchestrator.rulebook.folder import FolderFault, existing_folder, folder_files, printable
+from orchestrator.rulebook.load import (
+    Loaded,
+    deciding_files,
+    load_rulebook,
+    load_rulebook_files,
+    unreadable,
+    version_of,
+)
 from orchestrator.rulebook.problem import Severity, rendered
 from orchestrator.runtime.ports import EventLog, Record
 from orchestrator.runtime.shelf import Active, Published, Shelf, check_size
@@ -176,11 +183,14 @@ class PublishedRulebooks(RulebookInForce):
     ) -> PublishedRulebooks:
         """Read the topic to its end and return with the active version in force, or else with the folder's.
 
-        Raises ``RulebookRefused`` when that one has errors, ``LogUnavailable`` when the topic cannot be read.
+        Raises ``RulebookRefused`` when that one has errors, ``FolderFault`` when there is no such folder and it is
+        needed, ``LogUnavailable`` when the topic cannot be read.
         """
         shelf = Shelf(workspace)
         await _read_to_end(shelf, topic)
         active = None if shelf.active is None else shelf.find(shelf.active.version)
+        if active is None:
+            existing_folder(folder)
         found = await asyncio.to_thread(load_rulebook, folder) if active is None else await _loaded(active)
         return cls(shelf, topic, event_log, workspace, checked(found))
 
@@ -336,10 +346,10 @@ class PublishedRulebooks(RulebookInForce):
 
         Return whether it had. Raises ``RulebookRefused`` with every problem, and then nothing has changed.
         """
-        if await asyncio.to_thread(_folder_version, folder) == self.watched:
+        loaded = await asyncio.to_thread(_edited, folder, self.watched)
+        if loaded is None:
             return False
-        loaded = checked(await asyncio.to_thread(load_rulebook, folder))
-        await self._publish(loaded, author=FOLDER, note="", activate=True, watched=loaded.version)
+        await self._publish(checked(loaded), author=FOLDER, note="", activate=True, watched=loaded.version)
         return True
 
     async def activate(self, version: str, *, author: str = "") -> Published | None:
@@ -395,10 +405,15 @@ async def _read_to_end(shelf: Shelf, topic: RulebookTopic) -> None:
                 return
 
 
-def _folder_version(folder: Path) -> str:
-    """Return the version of what a folder holds, without checking it."""
-    files = folder_files(folder)
-    return version_of({path: files[path] for path in files if role_of(path) not in {"", "cases"}})
+def _edited(folder: Path, watched: str) -> Loaded | None:
+    """Return what a folder holds, None when that is the version ``watched``. The folder is read once."""
+    try:
+        files = folder_files(folder)
+    except FolderFault as fault:
+        return unreadable(fault)
+    if version_of(deciding_files(files)) == watched:
+        return None
+    return load_rulebook_files(files, shown_as=printable(folder.as_posix()))
 
 
 async def _loaded(published: Published) -> Loaded:

@@ -157,10 +157,38 @@ MISUSES = {
         "[('127.0.0.1', 9, <AddressFamily.AF_INET: 2>)]",
         (("JOURNEY_KAFKA_BOOTSTRAP", "127.0.0.1:9"),),
     ),
-    "a rules folder that is not there": Misuse(
-        ("dev", "--rules", "nowhere"), 1, "nowhere:1\n    there is no such folder; name the one with your journeys"
+    **{
+        f"a rules folder that is not there, for {arguments[0]}": Misuse(
+            arguments, 2, "nowhere: there is no such folder; name the one with your journeys"
+        )
+        for arguments in (
+            *(("lint", "nowhere"), ("test", "nowhere"), ("plan", "nowhere"), ("publish", "nowhere")),
+            *(("fmt", "nowhere"), ("render", "nowhere", "--rule", "r")),
+            ("backtest", "--events", "README.md", "--rules", "nowhere"),
+            *((role, "--rules", "nowhere") for role in ("dev", "gateway", "worker", "dispatcher")),
+        )
+    },
+    "a rules folder whose name is too long": Misuse(
+        ("lint", "x" * 300), 2, f"{'x' * 300}: this cannot be read (File name too long); mend or remove it"
+    ),
+    "a rules folder in the environment that is not there": Misuse(
+        ("dev",),
+        2,
+        "nowhere: there is no such folder; name the one with your journeys",
+        (("JOURNEY_RULES", "nowhere"),),
     ),
 }
+
+
+def test_a_folder_that_was_named_must_be_there_whatever_was_published_before(
+    engine: EmbeddedEngine, tmp_path: Path
+) -> None:
+    """The data folder of an engine that has published: it could run on with what that holds."""
+    data = tmp_path / "data"
+    shutil.copytree(engine.data, data)
+    done = journey("dev", "--rules", "nowhere", "--data", str(data), "--port", "0")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "nowhere: there is no such folder; name the one with your journeys\n"
 
 
 @pytest.mark.parametrize("misuse", MISUSES.values(), ids=MISUSES)
