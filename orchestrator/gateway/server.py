@@ -87,8 +87,18 @@ class GatewayServer:
     ``SHUTDOWN_TIMEOUT_S``. Raises ``ConfigurationError`` when the address cannot be bound or a certificate not used.
     """
 
-    def __init__(self, app: ASGIApp, host: str = "127.0.0.1", port: int = 0, terms: Terms | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        terms: Terms | None = None,
+        *,
+        port_named: str = "--port",
+    ) -> None:
+        """``port_named`` is what a person sets to choose another port."""
         terms = terms or Terms()
+        self._port_named = port_named
         self._scheme = "http" if terms.certificate is None else "https"
         self._host = host
         self._port = port
@@ -149,11 +159,14 @@ class GatewayServer:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             bound.bind((self._host, self._port))
+        except UnicodeError:  # A name that the resolver is not even asked for: too long, or an empty label.
+            bound.close()
+            raise ConfigurationError(f'"{self._host}" is no name of a host. Correct --host or JOURNEY_HOST.') from None
         except OSError as error:
             bound.close()
             raise ConfigurationError(
-                f"Cannot serve on {self._host}:{self._port} ({error.strerror}). Choose another --port, or stop what "
-                "uses it."
+                f"Cannot serve on {self._host}:{self._port} ({error.strerror}). Choose another {self._port_named}, or "
+                "stop what uses it."
             ) from error
         bound.setblocking(False)
         self._port = int(bound.getsockname()[1])

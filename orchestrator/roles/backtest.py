@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from orchestrator.adapters import sqlite_log
 from orchestrator.adapters.clock import SystemClock
 from orchestrator.adapters.sqlite import SqliteDatabase
+from orchestrator.adapters.sqlite_file import check_file
 from orchestrator.adapters.sqlite_log import SqliteEventLog
 from orchestrator.core.event import Event
 from orchestrator.core.moment import format_moment, parse_moment
@@ -261,6 +262,7 @@ async def events_of_embedded(data: Path, intake: Intake) -> list[Event | Refused
     path = data / "journey.sqlite3"
     if not path.exists():
         raise ConfigurationError(f"There is no embedded log at {path}. Name its folder with --data, or an event file.")
+    check_file(path)
     database = SqliteDatabase(path, sqlite_log.SCHEMA)
     await database.open()
     try:

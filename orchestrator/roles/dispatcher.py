@@ -16,7 +16,7 @@ from orchestrator.gateway.server import GatewayServer
 from orchestrator.roles.callbacks import reporting
 from orchestrator.roles.delivery import connectors_of, policies_of, restart_notice
 from orchestrator.roles.distributed import event_log, redis_client, rulebooks_of, system_clock
-from orchestrator.roles.health import health_app
+from orchestrator.roles.health import METRICS_PORT, health_app
 from orchestrator.roles.stopping import until_first_ends
 from orchestrator.runtime.contacts import noting
 from orchestrator.runtime.dispatch import Dispatcher, own_records
@@ -56,7 +56,7 @@ async def run_dispatcher(settings: Settings, *, on_ready: Callable[[str], None])
     await dispatcher.start()
     try:
         health = health_app(joined.is_set)
-        async with GatewayServer(health, settings.host, settings.metrics_port) as server:
+        async with GatewayServer(health, settings.host, settings.metrics_port, port_named=METRICS_PORT) as server:
 
             async def accept(records: Sequence[Record]) -> None:
                 await dispatcher.accept(own_records(records, keys))

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from connectors.protocol import Connector
-from connectors.receiver.app import create_app as create_receiver
 from connectors.receiver.reports import Reports
 from orchestrator import __version__, metrics
 from orchestrator.adapters import (
@@ -25,18 +23,20 @@ from orchestrator.adapters import (
     sqlite_dispatch_queue,
     sqlite_log,
     sqlite_positions,
+    sqlite_probe,
     sqlite_state_store,
 )
 from orchestrator.adapters.clock import SystemClock
-from orchestrator.adapters.sqlite import SqliteDatabase, close_to_others
+from orchestrator.adapters.sqlite import SqliteDatabase
 from orchestrator.adapters.sqlite_contact_book import SqliteContactBook
 from orchestrator.adapters.sqlite_dispatch_queue import SqliteDispatchQueue
 from orchestrator.adapters.sqlite_erasure import SqliteErasure
 from orchestrator.adapters.sqlite_log import SqliteEventLog
 from orchestrator.adapters.sqlite_positions import SqlitePositions
+from orchestrator.adapters.sqlite_probe import SqliteProbe
 from orchestrator.adapters.sqlite_state_store import SqliteStateStore
 from orchestrator.adapters.sqlite_timeline import SqliteTimeline
-from orchestrator.errors import ConfigurationError, Unavailable
+from orchestrator.errors import Unavailable
 from orchestrator.gateway.access import refuse_exposure
 from orchestrator.gateway.app import create_app
 from orchestrator.gateway.backend import Backend
@@ -44,12 +44,13 @@ from orchestrator.gateway.rulebooks import rulebook_router
 from orchestrator.gateway.server import GatewayServer, Terms
 from orchestrator.roles.admission import intake_of
 from orchestrator.roles.callbacks import reception_of, reporting
+from orchestrator.roles.data_folder import DATABASE, RECORD, check_data, note_workspace, sole_owner
 from orchestrator.roles.delivery import connectors_of, policies_of, restart_notice
 from orchestrator.roles.demo import play_demo
 from orchestrator.roles.distributed import relayed
 from orchestrator.roles.lookups import RecentActions, RulebookJourneys, StoredCustomers, StoredDeadLetters
 from orchestrator.roles.past import past_router
-from orchestrator.roles.receiver import shared_environment, shared_secret
+from orchestrator.roles.receiver import receiver_app, shared_environment, shared_secret
 from orchestrator.roles.rules_folder import RulesFolder
 from orchestrator.roles.stopping import until_first_ends
 from orchestrator.runtime.contacts import noting
@@ -62,7 +63,7 @@ from orchestrator.runtime.rulebooks import PublishedRulebooks
 from orchestrator.runtime.surroundings import Extent, Surroundings
 from orchestrator.runtime.timeline import marks_erasure
 from orchestrator.runtime.worker import Worker
-from orchestrator.settings import DEFAULT_WORKSPACE, Settings
+from orchestrator.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ SCHEMA = "\n".join(
         sqlite_dispatch_queue.SCHEMA,
         sqlite_positions.SCHEMA,
         sqlite_contact_book.SCHEMA,
+        sqlite_probe.SCHEMA,
     )
 )
 #: The embedded log has one partition: one writer has nothing to gain from more.
@@ -82,7 +84,6 @@ TICK_S = 0.05
 LOOPBACK = "127.0.0.1"
 #: Between two attempts to write what the database could not take.
 RETRY_S = 0.5
-DATABASE = "journey.sqlite3"
 _READER = "dispatcher"
 _ERASER = "eraser"
 #: Ledger lines that are read again after a crash at most, for want of a saved position.
@@ -242,68 +243,41 @@ class _SqliteTail:
         return records[::-1]
 
 
-class _Ready:
-    """Ready as soon as the roles run."""
-
-    async def obstacle(self) -> str | None:
-        """Return None: this process does not start half-way."""
-        return None
-
-
-@contextlib.contextmanager
-def _sole_owner(data: Path) -> Iterator[None]:
-    """Hold the data folder for this process and this user; a second engine on it would only be fenced off."""
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    close_to_others(data)
-    with (data / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigurationError(
-                f"Another engine runs on the data folder {data}. Stop it, or choose another with --data."
-            ) from None
-        yield
-
-
-def _claim(data: Path, workspace: str) -> None:
-    """Bind a data folder to its workspace for good: a database holds customers of one, under their bare ids."""
-    owner, database = data / "workspace", data / DATABASE
-    known = owner.read_text(encoding="utf-8").strip() if owner.exists() else DEFAULT_WORKSPACE
-    if (owner.exists() or database.exists()) and known != workspace:
-        raise ConfigurationError(
-            f'The data folder {data} belongs to the workspace "{known}", not to "{workspace}". '
-            "Name another folder with --data, or correct JOURNEY_WORKSPACE."
-        )
-    owner.write_text(f"{workspace}\n", encoding="utf-8")
-
-
 @contextlib.asynccontextmanager
 async def embedded(settings: Settings, receiver_url: str) -> AsyncIterator[Embedded]:
     """Put the engine together over ``settings.data``; closes everything at the end.
 
     Connectors that name ``RECEIVER_URL`` deliver to ``receiver_url``, unless the environment says otherwise.
     """
-    with _sole_owner(settings.data):
-        _claim(settings.data, settings.workspace)
-        database = SqliteDatabase(settings.data / DATABASE, SCHEMA)
-        await database.open()
-        connectors: dict[str, Connector] = {}
-        try:
-            event_log = SqliteEventLog(database, SystemClock())
-            rulebooks = await PublishedRulebooks.opened(
-                SqliteRulebookTopic(event_log), event_log, settings.workspace, settings.rules
-            )
-            folder = RulesFolder(rulebooks, settings.rules)
-            await folder.begin()
-            environ = {**shared_environment(settings.data, receiver_url), **os.environ}
-            entries = rulebooks.loaded.connectors
-            built = connectors_of(entries, environ)
-            connectors.update(noting(built, SqliteContactBook(database), SystemClock(), reporting(entries)))
-            yield _assembled(settings, folder, database, event_log, connectors, environ)
-        finally:
-            for connector in connectors.values():
-                await connector.close()
-            await database.close()
+    with sole_owner(settings.data):
+        async with _engine(settings, receiver_url) as engine:
+            yield engine
+
+
+@contextlib.asynccontextmanager
+async def _engine(settings: Settings, receiver_url: str) -> AsyncIterator[Embedded]:
+    """Put the engine together over a data folder that this process holds."""
+    kept = check_data(settings.data, settings.workspace)
+    database = SqliteDatabase(settings.data / DATABASE, SCHEMA, kept=kept)
+    await database.open()
+    connectors: dict[str, Connector] = {}
+    try:
+        note_workspace(settings.data, settings.workspace)
+        event_log = SqliteEventLog(database, SystemClock())
+        rulebooks = await PublishedRulebooks.opened(
+            SqliteRulebookTopic(event_log), event_log, settings.workspace, settings.rules
+        )
+        folder = RulesFolder(rulebooks, settings.rules)
+        await folder.begin()
+        environ = {**shared_environment(settings.data, receiver_url), **os.environ}
+        entries = rulebooks.loaded.connectors
+        built = connectors_of(entries, environ)
+        connectors.update(noting(built, SqliteContactBook(database), SystemClock(), reporting(entries)))
+        yield _assembled(settings, folder, database, event_log, connectors, environ)
+    finally:
+        for connector in connectors.values():
+            await connector.close()
+        await database.close()
 
 
 def _assembled(
@@ -369,7 +343,7 @@ def backend_of(engine: Embedded) -> Backend:
             tail, engine.log, HttpIntake(engine.intake), engine.clock, engine.dispatcher.redrive, engine.contacts
         ),
         rulebooks=journeys,
-        readiness=_Ready(),
+        readiness=SqliteProbe(engine.database),
     )
 
 
@@ -390,10 +364,19 @@ async def run_embedded(settings: Settings, *, demo: bool, on_ready: Callable[[st
     refuse_exposure(settings)
     metrics.PROCESS.info({"role": "dev", "version": __version__, "workspace": settings.workspace})
     reports = Reports()
-    receiver = create_receiver(record_path=settings.data / "received.jsonl", reports=reports)
+    with sole_owner(settings.data):
+        # Before the receiver begins its record there: that would look as if the folder had been in use.
+        check_data(settings.data, settings.workspace)
+        receiver = receiver_app(record_path=settings.data / RECORD, reports=reports)
+        await _serve(settings, receiver, reports, demo=demo, on_ready=on_ready)
+
+
+async def _serve(
+    settings: Settings, receiver: ASGIApp, reports: Reports, *, demo: bool, on_ready: Callable[[str, str], None]
+) -> None:
     async with (
-        GatewayServer(receiver, LOOPBACK, settings.receiver_port) as received,
-        embedded(settings, received.url) as engine,
+        GatewayServer(receiver, LOOPBACK, settings.receiver_port, port_named="--receiver-port") as received,
+        _engine(settings, received.url) as engine,
         GatewayServer(app_of(engine), settings.host, settings.port, Terms.of(settings)) as served,
     ):
         reports.connect(served.url, shared_secret(engine.environ))

@@ -10,6 +10,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+#: What chooses the port of such a role.
+METRICS_PORT = "JOURNEY_METRICS_PORT"
+
 
 def health_app(ready: Callable[[], bool]) -> Starlette:
     """Return the application; alive means that it answers, ready what ``ready`` says."""

@@ -16,7 +16,7 @@ from orchestrator.roles.distributed import (
     rulebooks_of,
     system_clock,
 )
-from orchestrator.roles.health import health_app
+from orchestrator.roles.health import METRICS_PORT, health_app
 from orchestrator.roles.stopping import until_first_ends
 from orchestrator.runtime.ports import Clock, Record
 from orchestrator.runtime.producers import Producers
@@ -71,7 +71,9 @@ async def run_worker_role(settings: Settings, *, on_ready: Callable[[str], None]
     joined: list[bool] = []
     await log.start()
     try:
-        async with GatewayServer(health_app(lambda: bool(joined)), settings.host, settings.metrics_port) as server:
+        async with GatewayServer(
+            health_app(lambda: bool(joined)), settings.host, settings.metrics_port, port_named=METRICS_PORT
+        ) as server:
 
             async def ready() -> None:
                 joined.append(True)

@@ -216,7 +216,7 @@ class PublishedRulebooks(RulebookInForce):
             if found is None:
                 raise KeyError(version)
             try:
-                self._kept(checked(load_rulebook_files(found.files())))
+                self._kept(checked(_read_back(found)))
             except RulebookRefused as refused:
                 log.error(
                     "plays of rulebook %s go on in the one in force, for it is refused now:\n%s", version, refused
@@ -417,4 +417,9 @@ def _edited(folder: Path, watched: str) -> Loaded | None:
 
 
 async def _loaded(published: Published) -> Loaded:
-    return await asyncio.to_thread(lambda: load_rulebook_files(published.files()))
+    return await asyncio.to_thread(_read_back, published)
+
+
+def _read_back(published: Published) -> Loaded:
+    """Return a version under the name that the shelf gives it: earlier engines made names of files in another way."""
+    return replace(load_rulebook_files(published.files()), version=published.version)
