@@ -122,5 +122,9 @@ QUEUE_DEPTH = Gauge("journey_queue_depth", "Actions that wait in the queue, due 
 QUEUE_OLDEST_READY_SECONDS = Gauge(
     "journey_queue_oldest_ready_seconds", "How long the oldest of the actions that are due has waited.", ["connector"]
 )
+CONNECTORS_UNSTARTABLE = Gauge(
+    "journey_connectors_unstartable",
+    "Connectors of the rulebook in force that this process could not start with; it goes on with the earlier ones.",
+)
 IN_FLIGHT = Gauge("journey_in_flight", "Calls under way.", ["connector"])
 DEAD_LETTERS = Counter("journey_dead_letters_total", "Records moved to journey.dead-letters.", ["origin"])

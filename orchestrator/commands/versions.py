@@ -91,8 +91,17 @@ def rollback(
     url: Url = GATEWAY,
     write_key: Key = "",
     author: Author = "",
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Do it in this folder of an embedded engine that does not run.")
+    ] = None,
 ) -> None:
     """Put an earlier version back into force, at once."""
+    if data is not None:
+        from orchestrator.roles.embedded import roll_back  # noqa: PLC0415
+
+        asyncio.run(roll_back(settings_with(data=data), version, author))
+        out.print(f"version {version} is in force", highlight=False)
+        return
     from orchestrator.roles import client  # noqa: PLC0415
 
     out.print(f"version {client.activate(version, url, write_key, author)['version']} is in force", highlight=False)

@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from orchestrator.errors import StateUnreadable
+
 RUNS_PER_JOURNEY_MAX = 32
 INSTANCES_MAX = 64
 FIRINGS_MAX = 4
@@ -154,5 +156,13 @@ def encode_state(state: CustomerState) -> bytes:
 
 
 def decode_state(stored: bytes | None) -> CustomerState:
-    """Return the state in ``stored``; a customer never seen has the empty state."""
-    return CustomerState() if stored is None else _decoder.decode(stored)
+    """Return the state in ``stored``; a customer never seen has the empty state. Raises ``StateUnreadable``."""
+    if stored is None:
+        return CustomerState()
+    try:
+        return _decoder.decode(stored)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StateUnreadable(
+            f"A stored state cannot be read ({error}): another version of the engine wrote it. "
+            "Start that one, or start with an empty store."
+        ) from error

@@ -211,7 +211,10 @@ def rulebook_router(rulebooks: PublishedRulebooks, planner: Planner, now_ms: Now
     @router.post("/{version}/activate", summary="Put a version into force", openapi_extra=_described(Activation))
     async def activate(version: str, body: Words, caller: Who) -> RulebookVersion:
         asked = _read(Activation, body or b"{}")
-        published = await rulebooks.activate(version, author=caller.signed(asked.author))
+        try:
+            published = await rulebooks.activate(version, author=caller.signed(asked.author))
+        except RulebookRefused as refused:
+            raise _refused(refused) from refused
         if published is None:
             raise _unknown(version)
         return shown(published)

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp
@@ -36,7 +37,7 @@ from orchestrator.adapters.sqlite_positions import SqlitePositions
 from orchestrator.adapters.sqlite_probe import SqliteProbe
 from orchestrator.adapters.sqlite_state_store import SqliteStateStore
 from orchestrator.adapters.sqlite_timeline import SqliteTimeline
-from orchestrator.errors import Unavailable
+from orchestrator.errors import ConfigurationError, Unavailable
 from orchestrator.gateway.access import refuse_exposure
 from orchestrator.gateway.app import create_app
 from orchestrator.gateway.backend import Backend
@@ -45,7 +46,7 @@ from orchestrator.gateway.server import GatewayServer, Terms
 from orchestrator.roles.admission import intake_of
 from orchestrator.roles.callbacks import reception_of, reporting
 from orchestrator.roles.data_folder import DATABASE, RECORD, check_data, note_workspace, sole_owner
-from orchestrator.roles.delivery import connectors_of, policies_of, restart_notice
+from orchestrator.roles.delivery import RunningConnectors, built, policies_of, refuse_unstartable
 from orchestrator.roles.demo import play_demo
 from orchestrator.roles.distributed import relayed
 from orchestrator.roles.lookups import RecentActions, RulebookJourneys, StoredCustomers, StoredDeadLetters
@@ -267,17 +268,42 @@ async def _engine(settings: Settings, receiver_url: str) -> AsyncIterator[Embedd
         rulebooks = await PublishedRulebooks.opened(
             SqliteRulebookTopic(event_log), event_log, settings.workspace, settings.rules
         )
-        folder = RulesFolder(rulebooks, settings.rules)
-        await folder.begin()
         environ = {**shared_environment(settings.data, receiver_url), **os.environ}
+        folder = RulesFolder(rulebooks, settings.rules)
+        if rulebooks.published():  # The first start has nothing else to run with: it fails by itself.
+            rulebooks.gate = partial(refuse_unstartable, environ=environ)
+            await folder.begin()
         entries = rulebooks.loaded.connectors
-        built = connectors_of(entries, environ)
-        connectors.update(noting(built, SqliteContactBook(database), SystemClock(), reporting(entries)))
+        made = built(rulebooks, environ, options=f" --data {settings.data}")
+        connectors.update(noting(made, SqliteContactBook(database), SystemClock(), reporting(entries)))
+        if not rulebooks.published():
+            await folder.begin()
+        rulebooks.gate = partial(refuse_unstartable, environ=environ)
         yield _assembled(settings, folder, database, event_log, connectors, environ)
     finally:
         for connector in connectors.values():
             await connector.close()
         await database.close()
+
+
+async def roll_back(settings: Settings, version: str, author: str) -> None:
+    """Put a published version into force in a data folder on which no engine runs.
+
+    Raises ``ConfigurationError`` when the folder is not free or the version was never published there.
+    """
+    with sole_owner(settings.data):
+        kept = check_data(settings.data, settings.workspace)
+        database = SqliteDatabase(settings.data / DATABASE, SCHEMA, kept=kept)
+        await database.open()
+        try:
+            log_of = SqliteEventLog(database, SystemClock())
+            topic = SqliteRulebookTopic(log_of)
+            rulebooks = await PublishedRulebooks.opened(topic, log_of, settings.workspace, settings.rules)
+            if await rulebooks.activate(version, author=author) is None:
+                known = ", ".join(one.version for one in rulebooks.published()) or "none"
+                raise ConfigurationError(f'The version "{version}" was never published here. Published: {known}.')
+        finally:
+            await database.close()
 
 
 def _assembled(
@@ -289,7 +315,7 @@ def _assembled(
     environ: Mapping[str, str],
 ) -> Embedded:
     clock, rulebooks = SystemClock(), folder.rulebooks
-    rulebooks.listeners.append(restart_notice(rulebooks.loaded.connectors))
+    rulebooks.listeners.append(RunningConnectors(rulebooks.loaded.connectors, environ).listen)
     store = SqliteStateStore(database)
     queue = SqliteDispatchQueue(database)
     intake = intake_of(settings, rulebooks)

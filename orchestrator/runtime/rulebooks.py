@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +40,8 @@ FOLDER = "folder"
 _RETRY_S = 0.5
 
 Listener = Callable[[Loaded], None]
+#: Raises ``RulebookRefused`` for a rulebook that lints, but could not run in this deployment.
+Gate = Callable[[Loaded], Awaitable[None]]
 
 
 def compile_loaded(loaded: Loaded, workspace: str) -> Rulebook:
@@ -174,6 +176,8 @@ class PublishedRulebooks(RulebookInForce):
         self._books: dict[str, tuple[Loaded, Rulebook]] = {}
         self._reading = asyncio.Lock()
         self._publishing = asyncio.Lock()
+        #: What is published or activated here has to pass it.
+        self.gate: Gate = _open
         book = self._kept(start)[1]
         super().__init__(start, self._in_force(book))
 
@@ -339,6 +343,7 @@ class PublishedRulebooks(RulebookInForce):
         """
         check_size(files)
         loaded = checked(await asyncio.to_thread(load_rulebook_files, files))
+        await self.gate(loaded)
         return await self._publish(loaded, author=author, note=note, activate=activate)
 
     async def publish_folder(self, folder: Path) -> bool:
@@ -349,15 +354,21 @@ class PublishedRulebooks(RulebookInForce):
         loaded = await asyncio.to_thread(_edited, folder, self.watched)
         if loaded is None:
             return False
-        await self._publish(checked(loaded), author=FOLDER, note="", activate=True, watched=loaded.version)
+        await self.gate(checked(loaded))
+        await self._publish(loaded, author=FOLDER, note="", activate=True, watched=loaded.version)
         return True
 
     async def activate(self, version: str, *, author: str = "") -> Published | None:
-        """Put a version of the shelf into force (rollback is this); None when it is not there."""
+        """Put a version of the shelf into force (rollback is this); None when it is not there.
+
+        Raises ``RulebookRefused`` for one that this version of the engine, or this deployment, cannot run.
+        """
         async with self._publishing:
             await self.catch_up()
-            if self._shelf.find(version) is None:
+            found = self._shelf.find(version)
+            if found is None:
                 return None
+            await self.gate(checked(await _loaded(found)))
             await self._activate(version, author)
             return self._shelf.find(version)
 
@@ -391,6 +402,10 @@ class PublishedRulebooks(RulebookInForce):
 def _kept_since(activation: Active | None) -> dict[str, int]:
     """Return since when a version's aggregates are kept; those from the beginning need no mention."""
     return {} if activation is None else {name: at_ms for name, at_ms in activation.aggregates_since.items() if at_ms}
+
+
+async def _open(_loaded: Loaded) -> None:
+    """Let every rulebook pass."""
 
 
 async def _read_to_end(shelf: Shelf, topic: RulebookTopic) -> None:
