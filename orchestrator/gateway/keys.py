@@ -121,14 +121,14 @@ def read_keys(path: Path) -> KeyFile:
             f"The key file {path} cannot be read ({error.strerror}). Make one with `journey keys create`, "
             "or correct JOURNEY_KEYS_FILE."
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}".lstrip(": ") for one in error.errors()]
+        raise ConfigurationError(f"The key file {path} is wrong.\n" + "\n".join(faults)) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # A date that is none, and what nests too deeply.
         # The parser's own message would quote the file.
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise ConfigurationError(f"The key file {path}{where} is not YAML.") from None
-    except ValidationError as error:
-        faults = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}".lstrip(": ") for one in error.errors()]
-        raise ConfigurationError(f"The key file {path} is wrong.\n" + "\n".join(faults)) from None
 
 
 def write_keys(path: Path, keys: KeyFile) -> None:

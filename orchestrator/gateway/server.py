@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import ssl
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ from orchestrator.settings import Settings
 SHUTDOWN_TIMEOUT_S = 10
 #: Connections at once; what comes beyond is answered 503 and not read.
 CONNECTIONS_MAX = 4_000
+#: What binding says of an address that other machines have, or that this one has no interface for.
+_NO_ADDRESS = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,11 +162,13 @@ class GatewayServer:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             bound.bind((self._host, self._port))
-        except UnicodeError:  # A name that the resolver is not even asked for: too long, or an empty label.
+        except (OSError, UnicodeError) as error:  # The latter for a name that the resolver is not even asked for.
             bound.close()
-            raise ConfigurationError(f'"{self._host}" is no name of a host. Correct --host or JOURNEY_HOST.') from None
-        except OSError as error:
-            bound.close()
+            if not isinstance(error, OSError) or isinstance(error, socket.gaierror) or error.errno in _NO_ADDRESS:
+                why = getattr(error, "strerror", error)
+                raise ConfigurationError(
+                    f'"{self._host}" is no address of this machine ({why}). Correct --host or JOURNEY_HOST.'
+                ) from error
             raise ConfigurationError(
                 f"Cannot serve on {self._host}:{self._port} ({error.strerror}). Choose another {self._port_named}, or "
                 "stop what uses it."
