@@ -18,7 +18,6 @@ from orchestrator.commands import customers, keys, rules, versions
 from orchestrator.commands.render import render
 from orchestrator.commands.terminal import (
     GATEWAY,
-    INTERRUPTED,
     PROBLEMS,
     WRONG_USE,
     Data,
@@ -57,8 +56,6 @@ def main() -> None:
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     try:
         app()
-    except KeyboardInterrupt:  # Before there was anything to stop, or while it was stopped.
-        raise SystemExit(INTERRUPTED) from None
     except ConfigurationError as error:
         fail(str(error), WRONG_USE)
     except JourneyError as error:

@@ -24,8 +24,6 @@ err = Console(stderr=True)
 
 PROBLEMS = 1
 WRONG_USE = 2
-#: What shells expect of a process that Ctrl-C has ended.
-INTERRUPTED = 130
 
 Rules = Annotated[Path | None, typer.Option("--rules", help="Folder of journeys and rules.")]
 Data = Annotated[Path | None, typer.Option("--data", help="Folder of the embedded store.")]
