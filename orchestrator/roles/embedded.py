@@ -291,6 +291,8 @@ async def roll_back(settings: Settings, version: str, author: str) -> None:
 
     Raises ``ConfigurationError`` when the folder is not free or the version was never published there.
     """
+    if not (settings.data / DATABASE).exists():
+        raise ConfigurationError(f"There is no engine's database in {settings.data}. Name its folder with --data.")
     with sole_owner(settings.data):
         kept = check_data(settings.data, settings.workspace)
         database = SqliteDatabase(settings.data / DATABASE, SCHEMA, kept=kept)
