@@ -86,8 +86,8 @@ def check_format(connection: sqlite3.Connection, path: Path, schema: str, *, kep
             f"Start the newer version that wrote it. {REMEDY}"
         )
     for table, columns in _wanted(schema).items():
-        there = tables.get(table, columns)
-        if lacking := sorted(name for name, column in columns.items() if name not in there and column.default is None):
+        lacking = sorted(columns.keys() - tables.get(table, columns).keys())
+        if any(columns[name].default is None for name in lacking):
             raise ConfigurationError(
                 f"{path} was made by an older version of the engine, from before formats had numbers: its table "
                 f"{table} has no {', '.join(lacking)}. Start the version that made it. {REMEDY}"

@@ -6,7 +6,8 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,10 @@ PLAN = b"events:\n  signed_up: {}\n"
 
 @pytest.fixture
 def rules(tmp_path: Path) -> Path:
-    folder = tmp_path / "rules"
+    return written(tmp_path / "rules")
+
+
+def written(folder: Path) -> Path:
     (folder / "pack").mkdir(parents=True)
     (folder / "tracking_plan.yaml").write_bytes(PLAN)
     (folder / "pack" / "a.yml").write_bytes(b"journey: a\n")
@@ -222,6 +226,14 @@ def test_too_many_files_are_the_wrong_folder(rules: Path, monkeypatch: pytest.Mo
         folder_files(rules)
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user may enter. pytest closes its own whenever it starts, here or beside this run."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 #: Lints twice, the second time as nobody, whose Python need not be readable any more by then.
 LINT = """
 import contextlib, os, sys
@@ -239,11 +251,10 @@ main()
 
 
 @pytest.mark.parametrize("name", ["pack", "tracking_plan.yaml"])
-def test_what_this_user_may_not_read_is_named_with_the_remedy(rules: Path, name: str) -> None:
+def test_what_this_user_may_not_read_is_named_with_the_remedy(open_folder: Path, name: str) -> None:
     """Permissions do not bite root, as whom tests may run: nobody lints the folder."""
+    rules = written(open_folder / "rules")
     (rules / name).chmod(0)
-    for folder in (rules, *rules.parents[:3]):
-        folder.chmod(0o755)
     command = [sys.executable, "-c", LINT, str(rules)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "500"})
     (rules / name).chmod(0o755)
