@@ -23,7 +23,8 @@ ACTION_CANCEL_TOO_LATE = "action_cancel_too_late"
 #: ``slot_at`` (epoch ms), ``connector``, ``kind``, ``rule`` and ``journey``. It settles nothing: a receipt follows.
 ACTION_SCHEDULED = "action_scheduled"
 
-#: The dispatcher's receipts. Their ``properties`` hold at least ``action_id``.
+#: The dispatcher's receipts. Their ``properties`` hold at least ``action_id``; those that say that it was not delivered
+#: also ``certain``: false when an attempt may have arrived all the same.
 RECEIPTS = frozenset({ACTION_DELIVERED, ACTION_FAILED, ACTION_EXPIRED, ACTION_CANCELLED, ACTION_CANCEL_TOO_LATE})
 
 MESSAGE_BOUNCED = "message_bounced"
@@ -44,6 +45,19 @@ OUTCOMES = frozenset(
         RESUBSCRIBED,
         "call_answered",
         "call_missed",
+        "call_ended",
+    }
+)
+#: What says of the action that it names that it has arrived.
+ARRIVALS = frozenset(
+    {
+        ACTION_DELIVERED,
+        "message_delivered",
+        "message_read",
+        "email_opened",
+        "link_clicked",
+        "message_received",
+        "call_answered",
         "call_ended",
     }
 )

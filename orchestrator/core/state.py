@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from orchestrator.errors import StateUnreadable
+
 RUNS_PER_JOURNEY_MAX = 32
 INSTANCES_MAX = 64
 FIRINGS_MAX = 4
@@ -79,6 +81,7 @@ class Standby(msgspec.Struct, array_like=True, gc=False):
     counted: list[str]  # limit counters that it will count against
     consent: list[str] = []
     withdrawn: bool = False  # taken back before it was needed
+    on_unknown: bool = False  # sent also when nobody knows whether the action arrived
 
 
 class Pending(msgspec.Struct, array_like=True, gc=False):
@@ -94,6 +97,7 @@ class Pending(msgspec.Struct, array_like=True, gc=False):
     withdrawn: bool = False  # taken back; the receipt decides whether in time
     kind: str = ""
     standbys: list[Standby] = []  # in the order in which they are tried
+    instead_of: list[str] = []  # the actions that it is sent in place of, the first one first
 
 
 class Trial(msgspec.Struct, array_like=True, gc=False):
@@ -155,5 +159,13 @@ def encode_state(state: CustomerState) -> bytes:
 
 
 def decode_state(stored: bytes | None) -> CustomerState:
-    """Return the state in ``stored``; a customer never seen has the empty state."""
-    return CustomerState() if stored is None else _decoder.decode(stored)
+    """Return the state in ``stored``; a customer never seen has the empty state. Raises ``StateUnreadable``."""
+    if stored is None:
+        return CustomerState()
+    try:
+        return _decoder.decode(stored)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StateUnreadable(
+            f"A stored state cannot be read ({error}): another version of the engine wrote it. "
+            "Start that one, or start with an empty store."
+        ) from error

@@ -116,6 +116,9 @@ class DeadLetterView(View):
 
     id: str = Field(description="Names the dead letter, for redrive.")
     origin: str = Field(description="gateway, worker or dispatcher.")
+    producer: str = Field(
+        "", description="Name of the key it was sent with; (anonymous) or (engine) without; '' where nobody says."
+    )
     code: str = Field(description="Why, in the closed list of refusals.")
     field: str = Field(description="JSON path of the fault.")
     message: str = Field(description="What is wrong.")
@@ -249,6 +252,7 @@ def dead_letter_view(letter_id: str, letter: DeadLetter) -> DeadLetterView:
     return DeadLetterView(
         id=letter_id,
         origin=letter.origin,
+        producer=letter.producer,
         code=letter.code,
         field=letter.field,
         message=letter.message,

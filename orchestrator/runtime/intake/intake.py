@@ -119,21 +119,14 @@ class Intake:
             normals = self._batch(value, received_at_ms)
             if normals is None:
                 raise
-            if not normals:
-                raise EventRefused(
-                    RefusalCode.UNKNOWN_FORM,
-                    "",
-                    "The batch holds no event.",
-                    "Publish a record only when there is one.",
-                ) from None
             return normals
 
     def _batch(self, value: bytes, received_at_ms: int) -> list[NormalForm[Any]] | None:
         if value.lstrip()[:1] == b"[":
             return [self.decode(piece, received_at_ms) for piece in split(value)]
-        if (batch := segment.decode_batch(value)) is None:
+        if (batch := segment.open_batch(value, self.limits)) is None:
             return None
-        calls = (batch.completed(self.json_object(call)) for call in batch.calls())
+        calls = (batch.completed(self.json_object(call)) for call in batch.calls)
         return [segment.from_object(call, received_at_ms) for call in calls]
 
     def _event_of(self, record: Record, normal: NormalForm[Any]) -> Event:
@@ -335,12 +328,15 @@ def decode_json(value: bytes, depth_max: int) -> Any:
 
 
 def split(value: bytes) -> list[bytes]:
-    """Return the texts of the members of a JSON list, undecoded, or refuse what is not a list."""
+    """Return the texts of the members of a JSON list, undecoded; refuse what is no list, or one of a wrong number."""
     try:
-        return [bytes(piece) for piece in _decode_pieces(value)]
+        pieces = _decode_pieces(value)
     except RecursionError:
         raise EventRefused(
             RefusalCode.TOO_DEEP, "", "The list nests too deeply to be read.", "Flatten the events' properties."
         ) from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as why:
         raise refusal.not_json(value, why) from None
+    if not 0 < len(pieces) <= limits.EVENTS_MAX:
+        raise refusal.wrong_number(len(pieces), limits.EVENTS_MAX)
+    return [bytes(piece) for piece in pieces]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,10 @@ from orchestrator.core.event_name import is_type_name, offered_type_name
 from orchestrator.runtime.intake import refusal
 
 ID_CHARS_MAX = 200
+#: Events of one request, or of one record that is a batch.
+EVENTS_MAX = 10_000
+#: What a batch may lend to its calls, over all of them: each takes a copy of it into the log.
+LENT_BYTES_MAX = 4_000_000
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -36,27 +40,42 @@ def check_value(field: str, value: Any, depth_max: int, depth: int) -> None:
 
     ``field`` is the path of ``value``, "" for the event itself.
     """
-    level: list[tuple[str, Any]] = [(field, value)]
+    level, deepest = [value], depth
     while level:
-        if depth > depth_max and any(isinstance(each, dict | list) for _, each in level):
+        if deepest > depth_max and any(isinstance(each, dict | list) for each in level):
             raise refusal.too_deep(depth_max)
-        for path, each in level:
-            if type(each) is int and not INT_MIN <= each <= INT_MAX:
-                raise refusal.invalid(
-                    path,
-                    f"{path} is an integer beyond 64 bits.",
-                    "Send it as a string, or as a number with a fraction.",
-                )
-        level = [child for path, each in level for child in _children(path, each)]
-        depth += 1
+        if any(type(each) is int and not INT_MIN <= each <= INT_MAX for each in level):
+            path = _path_to_large_integer(field, value, deepest - depth)
+            raise refusal.invalid(
+                path,
+                f"{path} is an integer beyond 64 bits.",
+                "Send it as a string, or as a number with a fraction.",
+            )
+        level = [child for each in level for child in _members(each)]
+        deepest += 1
 
 
-def _children(path: str, value: Any) -> list[tuple[str, Any]]:
+def _members(value: Any) -> Iterable[Any]:
     if isinstance(value, dict):
-        return [(f"{path}.{name}" if path else name, each) for name, each in value.items()]
-    if isinstance(value, list):
-        return [(f"{path}[{index}]", each) for index, each in enumerate(value)]
-    return []
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _path_to_large_integer(path: str, value: Any, levels: int) -> str:
+    """Return the path of the first integer beyond 64 bits that lies ``levels`` below ``value``; '' without one.
+
+    Only what is refused is given a path: paths of everything would grow with the square of an event.
+    """
+    if levels == 0:
+        return path if type(value) is int and not INT_MIN <= value <= INT_MAX else ""
+    steps: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, dict):
+        steps = (
+            (f".{refusal.shortened(name)}" if path else refusal.shortened(name), each) for name, each in value.items()
+        )
+    elif isinstance(value, list):
+        steps = ((f"[{index}]", each) for index, each in enumerate(value))
+    return next((found for step, each in steps if (found := _path_to_large_integer(path + step, each, levels - 1))), "")
 
 
 def check_id(field: str, value: Any) -> str:

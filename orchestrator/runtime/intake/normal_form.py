@@ -41,6 +41,8 @@ class NormalForm(
 #: How the record of an event that was forwarded begins, as ``encode_event`` writes it.
 FORWARDED = b'{"via":"'
 
+#: Unknown fields that are compared with ours; whoever sends more has not misspelt one.
+COMPARED_MAX = 8
 #: How deep the decoder follows by itself: its type doubles with each level, and events are rarely deeper.
 DECODED_DEPTH_MAX = 6
 
@@ -96,10 +98,10 @@ def from_object(received: dict[str, Any]) -> NormalForm[Any]:
     A field that looks like one of ours is refused rather than lost; any other unknown field is ignored, so that
     producers may be newer than we are.
     """
-    for name in received.keys() - set(FIELDS):
-        if (
-            refused := refusal.misspelt(name, [field for field in PRODUCERS_FIELDS if field not in received])
-        ) is not None:
+    unknown = received.keys() - set(FIELDS)
+    for name in unknown if len(unknown) <= COMPARED_MAX else ():
+        missing = [field for field in PRODUCERS_FIELDS if field not in received]
+        if (refused := refusal.misspelt(name, missing)) is not None:
             raise refused
     event_id = received.get("id")
     if received.get("occurred_at") is None:

@@ -9,6 +9,7 @@ from orchestrator.core.action import Action
 from orchestrator.core.event import RECEIPTS
 from orchestrator.core.state import CustomerState
 from orchestrator.gateway.customers import UnforgottenActions
+from orchestrator.gateway.page import Page
 from orchestrator.gateway.views import action_view
 from orchestrator.runtime.ports import EVENTS
 
@@ -108,16 +109,18 @@ async def test_an_erased_customer_is_unknown(client: httpx.AsyncClient, known) -
 
 
 class Found:
-    async def recent(self, limit: int, customer_id: str | None):
+    async def recent(self, limit: int, customer_id: str | None, before: str | None = None):
         actions = [("a1", "c1", 4), ("a2", "c1", 6), ("a3", "c2", 4), ("a4", "nobody", 1)]
-        return [action_view(Action(id=one, customer_id=who, decided_at=at)) for one, who, at in actions]
+        views = [action_view(Action(id=one, customer_id=who, decided_at=at)) for one, who, at in actions]
+        return Page(views, "0-7")
 
 
 async def test_actions_that_an_erasure_has_forgotten_are_not_shown(known) -> None:
     known.states["c1"] = CustomerState(erased_at_ms=5)
     known.states["c2"] = CustomerState()
     shown = await UnforgottenActions(Found(), known).recent(10, None)
-    assert [one.id for one in shown] == ["a2", "a3", "a4"]
+    assert [one.id for one in shown.items] == ["a2", "a3", "a4"]
+    assert shown.next == "0-7"
 
 
 @pytest.mark.parametrize(

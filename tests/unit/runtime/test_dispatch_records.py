@@ -24,7 +24,7 @@ from orchestrator.runtime.dispatch.receipt import (
 from orchestrator.runtime.dispatch.settlement import successor
 from orchestrator.runtime.dispatch.step import Cause, Outcome, Settle
 from orchestrator.runtime.intake import Intake, Limits
-from orchestrator.runtime.ports import DEAD_LETTERS, EVENTS, LedgerEntry, Record
+from orchestrator.runtime.ports import DEAD_LETTERS, ENGINE, EVENTS, LedgerEntry, Record
 
 NOW = 1_772_000_000_000
 
@@ -161,7 +161,7 @@ def test_every_outcome_has_a_receipt_in_the_normal_form_of_events(outcome: Outco
     queued = with_attempt(queued_of(sent), Receipt(result=Result.DELIVERED), NOW)
     receipt = settled_event(sent, queued, Settle(outcome, Cause.TAKEN, "201 Created", "SM1"), NOW)
 
-    assert (receipt.topic, receipt.key) == (EVENTS, b"c")
+    assert (receipt.topic, receipt.key, receipt.producer) == (EVENTS, b"c", ENGINE)
     assert msgspec.json.decode(receipt.value) == {
         "id": f"a:{event_type}",
         "type": event_type,
@@ -176,9 +176,23 @@ def test_every_outcome_has_a_receipt_in_the_normal_form_of_events(outcome: Outco
             "detail": "taken: 201 Created",
             "reference": "SM1",
             "attempts": 1,
-        },
+        }
+        | ({} if outcome is Outcome.DELIVERED else {"certain": True}),
         "source": "dispatcher",
     }
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.EXPIRED, Outcome.CANCELLED, Outcome.DROPPED])
+def test_a_receipt_and_the_ledger_tell_a_failure_that_is_not_certain(outcome: Outcome) -> None:
+    sent = action(fallback=(action(id="f"),))
+    queued = with_attempt(queued_of(sent), Receipt(result=Result.UNKNOWN), NOW)
+    queued = with_attempt(queued, Receipt(result=Result.REFUSED), NOW + 1)
+    word = Settle(outcome, Cause.REFUSED)
+
+    told = msgspec.json.decode(settled_event(sent, queued, word, NOW).value)["properties"]
+    assert (told["certain"], "fallback" in told) == (False, False)
+    kept = ledger_entry(sent, queued, word, NOW).detail
+    assert (kept["certain"], "fallback" in kept) == (False, False)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +202,6 @@ def test_every_outcome_has_a_receipt_in_the_normal_form_of_events(outcome: Outco
         (Outcome.FAILED, "f"),
         (Outcome.EXPIRED, "f"),
         (Outcome.CANCELLED, None),
-        (Outcome.DROPPED, None),
     ],
 )
 def test_a_receipt_names_the_fallback_that_takes_over(outcome: Outcome, fallback: str | None) -> None:
