@@ -33,7 +33,9 @@ _MAY: dict[Role, str] = {
     Role.VIEWER: "look customers, timelines, explanations, actions, dead letters, journeys and versions up",
     Role.AUTHOR: "plan a rulebook, publish a draft (`journey publish --no-activate`)",
     Role.PUBLISHER: "publish what comes into force, put a version into force, roll back",
-    Role.OPERATOR: "send dead letters again, erase customers",
+    Role.OPERATOR: (
+        "send dead letters again, erase customers; together with `write`, have an `alias` make one of two known people"
+    ),
 }
 _IMPLIED: dict[Role, frozenset[Role]] = {
     Role.WRITE: frozenset(),

@@ -305,6 +305,7 @@ class Partition:
             customer_id = intake.check_customer("customer_id", event.customer_id)
         except EventRefused as refused:
             metrics.EVENTS_REFUSED.labels("worker", refused.code).inc()
+            metrics.OWN_RECORDS_REFUSED.inc()
             metrics.DEAD_LETTERS.labels("worker").inc()
             unknown = intake.key(UNKNOWN_CUSTOMER.decode())
             letter = DeadLetter(

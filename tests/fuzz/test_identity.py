@@ -77,9 +77,10 @@ def admitted(http: HttpIntake, route: str, event: dict[str, Any], granted: str, 
     body = json.dumps(event).encode()
     try:
         if route == "/v1/events":
-            admission = http.events(body, [("content-type", b"application/json")], now_ms, granted)
+            parcel = http.events(body, [("content-type", b"application/json")], now_ms, granted)
         else:
-            admission = http.call(route.removeprefix("/v1/"), body, now_ms, granted)
+            parcel = http.call(route.removeprefix("/v1/"), body, now_ms, granted)
+        admission = parcel.admission()
     except EventRefused as refused:
         assert_refusal(refused)
         return []

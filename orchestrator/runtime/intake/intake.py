@@ -26,7 +26,7 @@ from orchestrator.core.event import (
 )
 from orchestrator.core.moment import format_moment
 from orchestrator.core.state import decode_state
-from orchestrator.errors import EventRefused
+from orchestrator.errors import EventRefused, StateUnreadable
 from orchestrator.runtime.intake import cloudevents, limits, normal_form, refusal, segment
 from orchestrator.runtime.intake.limits import ID_CHARS_MAX, Limits
 from orchestrator.runtime.intake.moment import moment_ms
@@ -296,7 +296,7 @@ def _check_state(carried: Any) -> None:
     """Refuse a profile that is none: what hands one over is the engine, and this is not what it writes."""
     try:
         decode_state(b64decode(carried, validate=True))
-    except (TypeError, ValueError, msgspec.MsgspecError):
+    except (TypeError, ValueError, StateUnreadable):
         raise refusal.invalid(
             "properties.state",
             "properties.state is not the state of a customer.",

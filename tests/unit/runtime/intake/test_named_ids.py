@@ -82,15 +82,17 @@ def refusals(event: dict[str, Any], key: str) -> list[EventRefused]:
         INTAKE.events_from_record(Record(0, 0, NOW_MS, key.encode(), body))
     found.append(on_topic.value)
     media = b"application/json"
-    found += [one.error for one in http.events(body, [("content-type", media)], NOW_MS).refused]
-    found += [one.error for one in http.events(b"[%s]" % body, [("content-type", media)], NOW_MS).refused]
+    found += [one.error for one in http.events(body, [("content-type", media)], NOW_MS).admission().refused]
+    found += [one.error for one in http.events(b"[%s]" % body, [("content-type", media)], NOW_MS).admission().refused]
     if "specversion" in event:
-        found += [one.error for one in http.events(body, [("content-type", STRUCTURED.encode())], NOW_MS).refused]
+        found += [
+            one.error for one in http.events(body, [("content-type", STRUCTURED.encode())], NOW_MS).admission().refused
+        ]
         batched = [("content-type", BATCHED.encode())]
-        found += [one.error for one in http.events(b"[%s]" % body, batched, NOW_MS).refused]
+        found += [one.error for one in http.events(b"[%s]" % body, batched, NOW_MS).admission().refused]
     if "messageId" in event:
-        found += [one.error for one in http.call(event["type"], body, NOW_MS).refused]
-        found += [one.error for one in http.batch(b'{"batch":[%s]}' % body, NOW_MS).refused]
+        found += [one.error for one in http.call(event["type"], body, NOW_MS).admission().refused]
+        found += [one.error for one in http.batch(b'{"batch":[%s]}' % body, NOW_MS).admission().refused]
     expected = 3 + 2 * ("specversion" in event or "messageId" in event)
     assert len(found) == expected, [str(one) for one in found]
     return found
@@ -122,14 +124,14 @@ def test_an_alias_that_names_nobody_is_refused(properties: dict[str, Any]) -> No
 @pytest.mark.parametrize("context", [{}, {"anonymous_id": None}, {"anonymous_id": ""}])
 def test_an_identify_need_not_name_another_id(context: dict[str, Any]) -> None:
     body = json.dumps(normal("identify", context=context)).encode()
-    assert len(HttpIntake(INTAKE).events(body, [], NOW_MS).records) == 1
+    assert len(HttpIntake(INTAKE).events(body, [], NOW_MS).admission().records) == 1
 
 
 @pytest.mark.parametrize("name", ["granted", "via"])
 def test_a_producer_vouches_for_nothing(name: str) -> None:
     """Only the gateway says who vouches, and only tombstones say by which id an event came."""
     body = json.dumps({**normal("alias", properties={"previous_id": "a1"}), name: "me"}).encode()
-    (refused,) = HttpIntake(INTAKE).events(body, [], NOW_MS).refused
+    (refused,) = HttpIntake(INTAKE).events(body, [], NOW_MS).admission().refused
     assert str(refused.error) == f"{name} is the engine's own."
     event = INTAKE.from_record(Record(0, 0, NOW_MS, b"c1", body))
     assert getattr(event, name) == "me", "who writes to the topic is trusted"
@@ -137,7 +139,7 @@ def test_a_producer_vouches_for_nothing(name: str) -> None:
 
 def test_who_vouches_is_stamped_on_an_alias_and_on_nothing_else() -> None:
     events = [normal("alias", properties={"previous_id": "a1"}), normal("identify"), normal("viewed")]
-    admission = HttpIntake(INTAKE).events(json.dumps(events).encode(), [], NOW_MS, "asha")
+    admission = HttpIntake(INTAKE).events(json.dumps(events).encode(), [], NOW_MS, "asha").admission()
     stamped = [INTAKE.from_record(Record(0, 0, NOW_MS, one.key, one.value)).granted for one in admission.records]
     assert stamped == ["asha", "", ""]
     assert admission.vouched == [("c1", "a1")]
@@ -178,7 +180,7 @@ def test_what_is_forwarded_may_have_grown(body_bytes: int = 31_900) -> None:
     value = encode_event(event)
     assert value.startswith(b'{"via":"') and len(value) > Limits().event_bytes_max
     assert INTAKE.from_record(Record(0, 0, NOW_MS, event.customer_id.encode(), value)) == event
-    (refused,) = HttpIntake(INTAKE).events(value, [], NOW_MS).refused
+    (refused,) = HttpIntake(INTAKE).events(value, [], NOW_MS).admission().refused
     assert str(refused.error) == "via is the engine's own."
 
 
