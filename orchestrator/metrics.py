@@ -67,6 +67,10 @@ OWN_RECORDS_REFUSED = Counter(
     "Events that the engine itself had put on the topic (merges, receipts, outcomes) and then refused: a fault of it.",
 )
 EVENTS_DUPLICATE = Counter("journey_events_duplicate_total", "Events whose id had been applied before.")
+EVENTS_CROWDED = Counter(
+    "journey_events_crowded_total",
+    "Events of customers with so many events in a day that an older one, sent again, might count twice.",
+)
 TIMERS_FIRED = Counter("journey_timers_fired_total", "Timers that came due and were decided.")
 TIMER_ERROR_SECONDS = Histogram(
     "journey_timer_error_seconds", "From a timer's due time to its decision.", buckets=_SLOW

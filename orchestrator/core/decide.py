@@ -106,7 +106,7 @@ def _decide_event(rulebook: Rulebook, state: CustomerState, event: Event, now_ms
     at_ms = event.occurred_at_ms if event.occurred_at_ms < now_ms else now_ms
     fork = forked(state)
     fork.clock_ms = now_ms
-    fork.seen = with_mark(fork.seen, mark)
+    fork.seen, fork.seen_days = with_mark(fork.seen, fork.seen_days, mark, now_ms)
     turn = Turn(rulebook, fork, event.customer_id, now_ms, at_ms, event.id, event.properties, event.context, model)
     if state.merged_into and event.type != CUSTOMER_ERASED:
         return identity.forward(turn, event)

@@ -171,6 +171,7 @@ def _join(turn: Turn, event: Event, into: str, carried: bytes) -> Decision:
     tombstone = CustomerState(
         clock_ms=state.clock_ms,
         seen=state.seen,
+        seen_days=state.seen_days,
         erased_at_ms=state.erased_at_ms,
         merged_into=into,
         aliases=state.aliases,

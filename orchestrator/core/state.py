@@ -143,6 +143,7 @@ class CustomerState(msgspec.Struct, array_like=True, gc=False):
     known: bool | None = None  # by itself, not only as anonymous; None: nothing has said yet (see ``identity``)
     named_at_ms: int = 0  # log time of the latest ``alias`` to this id
     asked: list[str] = []  # ids that were asked to join this one
+    seen_days: list[int] = []  # how old the marks in ``seen`` are (see ``seen``)
 
     def next_wake_ms(self) -> int | None:
         """Return when the earliest timer is due, or None."""

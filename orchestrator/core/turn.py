@@ -46,6 +46,7 @@ def forked(state: CustomerState) -> CustomerState:
         state.known,
         state.named_at_ms,
         state.asked.copy(),
+        state.seen_days.copy(),
     )
 
 

@@ -50,7 +50,7 @@ def unite(turn: Turn, other: CustomerState) -> set[str]:
     if other.first_seen_ms:
         state.first_seen_ms = min(state.first_seen_ms or other.first_seen_ms, other.first_seen_ms)
     state.frontier_ms = max(state.frontier_ms, other.frontier_ms)
-    state.seen = united(other.seen, state.seen)
+    state.seen, state.seen_days = united(other.seen, state.seen, turn.now_ms)
     state.known = state.known or other.known
     state.named_at_ms = max(state.named_at_ms, other.named_at_ms)
     state.aliases = with_room(state.aliases, other.aliases)

@@ -363,6 +363,7 @@ class Partition:
     def _count(self, outcome: Decided) -> None:
         metrics.EVENTS_PROCESSED.inc(outcome.events_applied - outcome.duplicates)
         metrics.EVENTS_DUPLICATE.inc(outcome.duplicates)
+        metrics.EVENTS_CROWDED.inc(outcome.crowded)
         now_ms = self._in.clock.now_ms()
         for due in outcome.fired:
             metrics.TIMER_ERROR_SECONDS.observe(max(0, now_ms - due.due_ms) / 1000)

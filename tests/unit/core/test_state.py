@@ -48,6 +48,7 @@ FULL = CustomerState(
     edition=7,
     known=True,
     named_at_ms=4,
+    seen_days=[5, 70, 3],
     asked=["c3"],
 )
 
