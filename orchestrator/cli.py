@@ -63,6 +63,10 @@ def main() -> None:
         fail(str(error), WRONG_USE)
     except JourneyError as error:
         fail(str(error), PROBLEMS)
+    except OSError as error:
+        if error.filename is None:
+            raise  # It is about no file that anybody named.
+        fail(f"{error.filename} cannot be used ({error.strerror}). Mend it, or name another.", WRONG_USE)
 
 
 def _version(asked: bool) -> None:
@@ -81,6 +85,16 @@ def options(
 
 
 # ------------------------------------------------------------------------------------------------- roles
+
+
+def _role_settings(**options: Any) -> Settings:
+    """Return the settings of a role; a folder of rules that was named must be there, even if it is not needed."""
+    from orchestrator.rulebook.folder import existing_folder  # noqa: PLC0415
+
+    settings = settings_with(**options)
+    if "rules" in settings.model_fields_set:
+        existing_folder(settings.rules)
+    return settings
 
 
 def _run(settings: Settings, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -120,7 +134,7 @@ def dev(
     """Run everything in this process: gateway, worker, dispatcher and a local receiver over SQLite."""
     from orchestrator.roles.embedded import run_embedded  # noqa: PLC0415
 
-    settings = settings_with(rules=rules, data=data, host=host, port=port, receiver_port=receiver_port)
+    settings = _role_settings(rules=rules, data=data, host=host, port=port, receiver_port=receiver_port)
 
     def ready(gateway: str, receiver: str) -> None:
         out.print(
@@ -135,7 +149,7 @@ def gateway(rules: Rules = None, host: Host = None, port: Port = None) -> None:
     """Take events over HTTP into Kafka, and answer look-ups."""
     from orchestrator.roles.gateway import run_gateway  # noqa: PLC0415
 
-    settings = settings_with(rules=rules, host=host, port=port)
+    settings = _role_settings(rules=rules, host=host, port=port)
     _serve(settings, lambda: run_gateway(settings, on_ready=_announce("gateway")))
 
 
@@ -144,7 +158,7 @@ def worker(rules: Rules = None) -> None:
     """Decide: a member of the worker group, over Kafka and Redis."""
     from orchestrator.roles.worker import run_worker_role  # noqa: PLC0415
 
-    settings = settings_with(rules=rules)
+    settings = _role_settings(rules=rules)
     _run(settings, lambda: run_worker_role(settings, on_ready=_announce("worker")))
 
 
@@ -153,7 +167,7 @@ def dispatcher(rules: Rules = None) -> None:
     """Deliver actions to connectors, over Kafka and Redis."""
     from orchestrator.roles.dispatcher import run_dispatcher  # noqa: PLC0415
 
-    settings = settings_with(rules=rules)
+    settings = _role_settings(rules=rules)
     _serve(settings, lambda: run_dispatcher(settings, on_ready=_announce("dispatcher")))
 
 
@@ -220,9 +234,10 @@ def dead_letters_list(
     if json:
         print_json(letters)
         return
-    table = Table("id", "origin", "code", "field", "message", "remedy")
+    columns = ("id", "origin", "producer", "code", "field", "message", "remedy")
+    table = Table(*columns)
     for one in letters:
-        table.add_row(*(str(one[name]) for name in ("id", "origin", "code", "field", "message", "remedy")))
+        table.add_row(*(str(one.get(name, "")) for name in columns))
     out.print(table if letters else "no dead letters", markup=False)
 
 

@@ -12,7 +12,12 @@ import httpx
 from orchestrator.errors import ConfigurationError, EventRefused, LogUnavailable
 from orchestrator.rulebook.load import Loaded
 
+#: Items that are asked for at once.
+PAGE_MAX = 1_000
 TIMEOUT_S = 30.0
+
+#: What the pages of a customer's past are lists of.
+_PAGES = {"timeline": "entries", "explain": "explanations"}
 
 
 class Busy(LogUnavailable):
@@ -36,13 +41,18 @@ def nobody_answers(client: httpx.Client, error: httpx.TransportError) -> Configu
 
 
 def _answer(client: httpx.Client, method: str, path: str, **options: Any) -> Any:
-    """Return the JSON of an answer; every failure becomes an error that names the remedy."""
+    """Return the JSON of an answer, as ``_response`` gives it."""
+    return _response(client, method, path, **options).json()
+
+
+def _response(client: httpx.Client, method: str, path: str, **options: Any) -> httpx.Response:
+    """Return an answer; every failure becomes an error that names the remedy."""
     try:
         response = client.request(method, path, **options)
     except httpx.TransportError as error:
         raise nobody_answers(client, error) from error
     if response.is_success:
-        return response.json()
+        return response
     problem = _problem(response)
     text = "\n".join(map(_fault, problem.get("errors") or [problem]))
     if response.status_code in {429, 503}:
@@ -106,8 +116,18 @@ def _refusal(fault: Mapping[str, Any]) -> Fault:
 def dead_letters(url: str, write_key: str, limit: int) -> list[dict[str, Any]]:
     """Return the latest dead letters."""
     with client_of(url, write_key) as client:
-        found: list[dict[str, Any]] = _answer(client, "GET", "/v1/dead-letters", params={"limit": limit})
-    return found
+        return _listed(client, f"/v1/dead-letters?limit={min(limit, PAGE_MAX)}", limit)
+
+
+def _listed(client: httpx.Client, path: str, number: int | None = None) -> list[dict[str, Any]]:
+    """Return the first items of a list (None: all of them), following it from page to page."""
+    found: list[dict[str, Any]] = []
+    following: str | None = path
+    while following is not None and (number is None or len(found) < number):
+        response = _response(client, "GET", following)
+        found += response.json()
+        following = response.links.get("next", {}).get("url")
+    return found[:number]
 
 
 def redrive(url: str, write_key: str, ids: Sequence[str] | None) -> int:
@@ -118,11 +138,20 @@ def redrive(url: str, write_key: str, ids: Sequence[str] | None) -> int:
 
 
 def customer(customer_id: str, what: str, url: str, write_key: str, **asked: Any) -> dict[str, Any]:
-    """Return ``timeline``, ``explain`` or ``export`` of a customer; parameters that are None are left out."""
+    """Return ``timeline``, ``explain`` or ``export`` of a customer; parameters that are None are left out.
+
+    What comes in pages is put together, up to the ``limit`` where one is asked for.
+    """
     params = {name: value for name, value in asked.items() if value is not None}
+    pages, limit = _PAGES.get(what, ""), asked.get("limit")
     with client_of(url, write_key) as client:
-        path = f"{_customer_path(customer_id)}/{what}"
-        found: dict[str, Any] = _answer(client, "GET", path, params=params)
+        response = _response(client, "GET", f"{_customer_path(customer_id)}/{what}", params=params)
+        found: dict[str, Any] = response.json()
+        while (following := response.links.get("next")) and (limit is None or len(found[pages]) < limit):
+            response = _response(client, "GET", following["url"])
+            found[pages] += response.json()[pages]
+    if limit is not None and pages:
+        del found[pages][limit:]
     return found
 
 
@@ -148,8 +177,7 @@ def forget(customer_id: str, url: str, write_key: str) -> dict[str, Any]:
 def versions(url: str, write_key: str) -> list[dict[str, Any]]:
     """Return the published versions, the one in force first."""
     with client_of(url, write_key) as client:
-        found: list[dict[str, Any]] = _answer(client, "GET", "/v1/rulebooks")
-    return found
+        return _listed(client, "/v1/rulebooks")
 
 
 def publish(loaded: Loaded, url: str, write_key: str, **words: Any) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Templates: params with Liquid in their texts, compiled once, rendered without side effects.
 
 A text that is exactly one ``{{ path }}`` keeps the type of the value; every other text becomes text; constants
-pass through untouched. In a param that is HTML every value is escaped, and what the author wrote stays as it is.
+pass through untouched. In a param that is markup every value is escaped for it, and what the author wrote stays as it
+is; where the markup is that of an object or a list, a value that is one keeps its type, with its texts escaped.
 A value that is not there (null counts as not there) is never rendered as nothing: give it a ``default`` or ask
 for it with ``if``. What the texts may say, and how much work they may do, is ``liquid_dialect``'s.
 """
@@ -17,6 +18,7 @@ from typing import Any
 from liquid.exceptions import LiquidError
 from liquid.static_analysis import TemplateAnalysis, Variable
 
+from connectors.markup import Markup
 from orchestrator.core.definition import MissingTemplateValue
 from orchestrator.rulebook import liquid_dialect as dialect
 from orchestrator.rulebook.plain_text import PlainText, pieces_of
@@ -82,6 +84,33 @@ class _Text:
         return self.compiled.rendered(facts)
 
 
+class _Marked:
+    """A text in a markup whose values are escaped otherwise than those of HTML."""
+
+    __slots__ = ("markup", "text")
+
+    def __init__(self, text: _Text, markup: Markup) -> None:
+        self.text = text
+        self.markup = markup
+
+    def render(self, facts: dialect.Facts) -> Any:
+        return self.markup.from_html(self.text.render(facts))
+
+
+class _LoneMarked:
+    """Exactly one path in such a markup: a list or an object keeps its type, anything else becomes text."""
+
+    __slots__ = ("lone", "marked")
+
+    def __init__(self, lone: _Lone, marked: _Marked) -> None:
+        self.lone = lone
+        self.marked = marked
+
+    def render(self, facts: dialect.Facts) -> Any:
+        value = self.lone.render(facts)
+        return self.marked.markup.escaped_inside(value) if isinstance(value, list | dict) else self.marked.render(facts)
+
+
 class _Mapping:
     __slots__ = ("items",)
 
@@ -102,7 +131,7 @@ class _List:
         return [node.render(facts) for node in self.items]
 
 
-_Node = _Constant | _Lone | PlainText | _Text | _Mapping | _List
+_Node = _Constant | _Lone | PlainText | _Text | _Marked | _LoneMarked | _Mapping | _List
 
 
 @dataclass(slots=True, eq=False)
@@ -111,7 +140,7 @@ class LiquidTemplate:
 
     name: str
     reads: Reads
-    html: frozenset[str]
+    markup: Mapping[str, Markup]
     _params: dict[str, _Node] = field(repr=False)
     _arguments: dict[str, _Node] = field(repr=False)
 
@@ -138,6 +167,11 @@ class LiquidTemplate:
     def arguments(self) -> frozenset[str]:
         """The params that the send gives, or that the template reads as ``params.NAME``."""
         return frozenset(self._arguments).union(path[1] for path in self.reads.paths if path[:1] == ("params",) != path)
+
+    @property
+    def html(self) -> frozenset[str]:
+        """The params that are HTML."""
+        return frozenset(name for name, markup in self.markup.items() if markup is Markup.HTML)
 
     def with_arguments(self, values: Mapping[str, Any]) -> LiquidTemplate:
         """Return the template with other values for the params that the send gives; each stands as it is."""
@@ -177,33 +211,43 @@ def compiled_template(
     params: Mapping[str, Any],
     arguments: Mapping[str, Any] | None = None,
     *,
-    html: frozenset[str] = frozenset(),
+    markup: Mapping[str, Markup] | None = None,
 ) -> LiquidTemplate:
     """Return the template of ``params``, which may read ``arguments`` as ``params.NAME``. Raise ``TemplateFault``.
 
-    ``html`` names the params that are HTML. Arguments are plain text, so that HTML escapes them like any other value.
+    ``markup`` names the params that are one. Arguments are plain text, so that it escapes them like any other value.
     """
     reads = Reads()
     nodes: list[dict[str, _Node]] = []
-    for mapping, escaped in ((params, html), (arguments or {}, frozenset[str]())):
+    own = {key: markup[key] for key in params if key in markup} if markup else {}
+    for mapping, escaped in ((params, own), (arguments or {}, dict[str, Markup]())):
         compiled = {}
         for key, value in mapping.items():
-            compiled[key], read = _compiled(value, key in escaped)
+            compiled[key], read = _compiled(value, escaped.get(key))
             reads = reads | read
         nodes.append(compiled)
-    return LiquidTemplate(name, reads, html.intersection(params), nodes[0], nodes[1])
+    return LiquidTemplate(name, reads, own, nodes[0], nodes[1])
 
 
-def _compiled(value: Any, html: bool) -> tuple[_Node, Reads]:
+def _compiled(value: Any, markup: Markup | None) -> tuple[_Node, Reads]:
     if isinstance(value, str):
-        return _compiled_text(value, html)
+        return _compiled_text(value, markup)
     if isinstance(value, dict):
-        parts = {key: _compiled(item, html) for key, item in value.items()}
+        parts = {key: _compiled_item(key, value, markup) for key in value}
         return _folded(_Mapping({key: node for key, (node, _) in parts.items()}), value, list(parts.values()))
     if isinstance(value, list):
-        items = [_compiled(item, html) for item in value]
+        items = [_compiled(item, markup) for item in value]
         return _folded(_List([node for node, _ in items]), value, items)
     return _Constant(value), Reads()
+
+
+def _compiled_item(key: Any, holder: dict[Any, Any], markup: Markup | None) -> tuple[_Node, Reads]:
+    if markup is None or markup.is_literal(str(key), holder):
+        return _compiled(holder[key], None)
+    node, reads = _compiled(holder[key], markup)
+    if not isinstance(node, _Constant) and (fault := markup.value_fault(str(key), holder)):
+        raise TemplateFault(fault)
+    return node, reads
 
 
 def _folded(node: _Node, value: Any, parts: list[tuple[_Node, Reads]]) -> tuple[_Node, Reads]:
@@ -223,33 +267,44 @@ def _plain(value: Any) -> Any:
 
 
 @lru_cache(maxsize=4096)
-def _compiled_text(text: str, html: bool) -> tuple[_Node, Reads]:
+def _compiled_text(text: str, markup: Markup | None) -> tuple[_Node, Reads]:
     if fault := dialect.length_fault(text):
         raise TemplateFault(fault)
     if "{{" not in text and "{%" not in text:
         return _Constant(text), Reads()
     lone = _LONE_PATH.fullmatch(text)
-    if lone and not html:
+    if lone and markup is None:
         node = _Lone(lone[1])
         whole = frozenset({node.parts[0]}) if len(node.parts) == 1 else frozenset()
         return node, Reads(frozenset({node.parts}), frozenset(), whole)
     if _NOW.search(text):
         raise TemplateFault('"now" has no meaning here: the same decision must always render the same text')
-    compiled, analysis = _parsed(text, html)
+    if markup is not None and (fault := markup.text_fault(text)):
+        raise TemplateFault(fault)
+    compiled, analysis = _parsed(text, markup is not None)
     filters = dialect.TEXT.filters
     for name in analysis.filters:
         if name == "safe":
-            raise TemplateFault('there is no filter "safe": in HTML every value is escaped, in other texts none is')
+            raise TemplateFault('there is no filter "safe": in markup every value is escaped, in other texts none is')
         if name not in filters:
             raise TemplateFault(f'unknown filter "{name}".{did_you_mean(name, filters)}')
     reads = _reads_of(analysis.globals, text)
-    pieces = None if html else pieces_of(text)
+    if markup is not None:
+        return _marked(_Text(compiled), markup, lone and _Lone(lone[1])), reads
+    pieces = pieces_of(text)
     return (_Text(compiled) if pieces is None else PlainText(pieces, compiled)), reads
 
 
-def _parsed(text: str, html: bool) -> tuple[dialect.Compiled, TemplateAnalysis]:
+def _marked(text: _Text, markup: Markup, lone: _Lone | None) -> _Node:
+    if markup is not Markup.MRKDWN:
+        return text
+    marked = _Marked(text, markup)
+    return marked if lone is None else _LoneMarked(lone, marked)
+
+
+def _parsed(text: str, escaped: bool) -> tuple[dialect.Compiled, TemplateAnalysis]:
     try:
-        compiled = dialect.compiled(text, html=html)
+        compiled = dialect.compiled(text, html=escaped)
         return compiled, compiled.analyze()
     except LiquidError as fault:
         raise TemplateFault(f"not valid Liquid: {fault.message}") from None

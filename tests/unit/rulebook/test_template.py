@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import FrameType
 from typing import Any, ClassVar
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from connectors.connector_type import AnyParams
+from connectors.conformance.readers import Control, Letters, read_mrkdwn
+from connectors.connector_type import ActionParams, AnyParams
+from connectors.markup import Markup
 from orchestrator.core.definition import MissingTemplateValue, Template
 from orchestrator.rulebook import connector_entry
 from orchestrator.rulebook import liquid_dialect as dialect
-from orchestrator.rulebook.connector_entry import html_params, types_by_name
+from orchestrator.rulebook.connector_entry import markup_params, types_by_name
 from orchestrator.rulebook.template import TemplateFault, compiled_template
 
 FACTS: dict[str, Any] = {
@@ -134,7 +138,9 @@ HOSTILE_FACTS: dict[str, Any] = {
 
 
 def html(text: Any, **arguments: Any) -> Any:
-    template = compiled_template("t", {"html": text, "text": "{{ profile.name }}"}, arguments, html=frozenset({"html"}))
+    template = compiled_template(
+        "t", {"html": text, "text": "{{ profile.name }}"}, arguments, markup={"html": Markup.HTML}
+    )
     shown = template.render(HOSTILE_FACTS)
     assert shown["text"] == SCRIPT, "a param that is no HTML stays as it is"
     return shown["html"]
@@ -174,7 +180,7 @@ def test_no_filter_and_no_two_filters_let_a_value_through(name: str) -> None:
         for argument in ("", ": profile.name", ": profile.name, profile.name", ": '&lt;', profile.name"):
             for value in ("profile.name", "event.items"):
                 template = compiled_template(
-                    "t", {"html": f"{{{{ {value} | {chain}{argument} }}}}"}, html=frozenset({"html"})
+                    "t", {"html": f"{{{{ {value} | {chain}{argument} }}}}"}, markup={"html": Markup.HTML}
                 )
                 shown, _ = template.preview(HOSTILE_FACTS)
                 assert "<script" not in shown.get("html", "").lower(), chain + argument
@@ -182,7 +188,7 @@ def test_no_filter_and_no_two_filters_let_a_value_through(name: str) -> None:
 
 def test_one_text_is_compiled_for_html_and_for_text_apart() -> None:
     written = {"p": "<{{ profile.name }}>"}
-    as_html = compiled_template("t", written, html=frozenset({"p"}))
+    as_html = compiled_template("t", written, markup={"p": Markup.HTML})
     as_text = compiled_template("t", written)
     for _ in range(2):
         assert as_html.render(HOSTILE_FACTS)["p"] == f"<{ESCAPED}>"
@@ -195,28 +201,139 @@ def test_a_value_that_is_missing_stops_html_as_well() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "connector_type", "names"),
+    ("kind", "connector_type", "params"),
     [
-        ("email", "webhook", {"html"}),
-        ("email", "unheard-of", {"html"}),
-        ("webhook", "webhook", set()),
-        ("sms", "log", set()),
+        ("email", "webhook", {"html": Markup.HTML}),
+        ("email", "unheard-of", {"html": Markup.HTML}),
+        ("webhook", "webhook", {}),
+        ("sms", "log", {}),
+        ("chat", "slack", {"text": Markup.MRKDWN, "blocks": Markup.MRKDWN}),
+        ("call", "twilio_voice", {"twiml": Markup.XML}),
+        ("crm", "crm", {"note": Markup.HTML, "task_body": Markup.HTML}),
     ],
 )
-def test_the_param_html_of_an_e_mail_is_html_whatever_carries_it(
-    kind: str, connector_type: str, names: set[str]
-) -> None:
-    assert html_params(kind, connector_type) == names
+def test_what_is_markup_is_known_by_kind_and_type(kind: str, connector_type: str, params: dict[str, Markup]) -> None:
+    assert markup_params(kind, connector_type) == params
 
 
-def test_a_connector_type_names_params_of_its_own_that_are_html(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connector_type_names_params_of_its_own_that_are_markup(monkeypatch: pytest.MonkeyPatch) -> None:
     class Letter(AnyParams):
-        html_params: ClassVar[frozenset[str]] = frozenset({"body"})
+        markup: ClassVar[Mapping[str, Markup]] = {"body": Markup.HTML}
 
     paper = replace(types_by_name()["log"], type="paper", action_params=Letter)
     monkeypatch.setattr(connector_entry, "types_by_name", lambda: {"paper": paper})
-    assert html_params("chat", "paper") == {"body"}
-    assert html_params("email", "paper") == {"body", "html"}
+    assert markup_params("chat", "paper") == {"body": Markup.HTML}
+    assert markup_params("email", "paper") == {"body": Markup.HTML, "html": Markup.HTML}
+
+
+@pytest.mark.parametrize(
+    ("declared", "fault"),
+    [
+        ({"html_params": frozenset({"text"})}, "Letter.html_params is no declaration. Known: markup, one_of."),
+        ({"markup": {"txt": Markup.HTML}}, 'Letter.markup names "txt", which is no param of it.'),
+    ],
+)
+def test_a_declaration_that_would_let_every_value_through_is_refused(declared: dict[str, Any], fault: str) -> None:
+    annotations = {"text": str, **dict.fromkeys(declared, ClassVar[Any])}
+    with pytest.raises(TypeError, match=re.escape(fault)):
+        type("Letter", (ActionParams,), {"__annotations__": annotations, "__module__": __name__, **declared})
+
+
+# ---------------------------------------------------------------------------------------------------- mrkdwn, XML
+
+TYPED = "<!channel> <@U123> <https://evil.example|click> & 'co' \"co\" &amp; &#39;"
+AS_MRKDWN = "&lt;!channel&gt; &lt;@U123&gt; &lt;https://evil.example|click&gt; &amp; 'co' \"co\" &amp;amp; &amp;#39;"
+TYPED_FACTS: dict[str, Any] = {
+    "event": {
+        "note": TYPED,
+        "items": [TYPED],
+        "at": [{"type": "mrkdwn", "text": TYPED}],
+        "url": "https://a.example/?a&b",
+    },
+    "profile": {},
+}
+
+
+def mrkdwn(value: Any, **arguments: Any) -> Any:
+    return compiled_template("t", {"p": value}, arguments, markup={"p": Markup.MRKDWN}).render(TYPED_FACTS)["p"]
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("<!here> *{{ event.note }}* 'it' & so", f"<!here> *{AS_MRKDWN}* 'it' & so"),
+        ("{{ event.note }}", AS_MRKDWN),
+        ("<https://shop.example|{{ event.note }}>", f"<https://shop.example|{AS_MRKDWN}>"),
+        ("{% capture x %}<!here>{{ event.note }}{% endcapture %}{{ x }}", f"<!here>{AS_MRKDWN}"),
+        ("{% for one in event.items %}{{ one }}{% endfor %}", AS_MRKDWN),
+        ("{{ event.none | default: '<!here>' }}", "<!here>"),
+        ("{{ event.items | join: '<!here>' }}{{ event.note | append: '<!here>' }}", f"{AS_MRKDWN}{AS_MRKDWN}<!here>"),
+        ("{{ params.code }}", AS_MRKDWN),
+        (
+            [{"type": "section", "text": {"type": "mrkdwn", "text": "*{{ event.note }}*"}}],
+            [{"type": "section", "text": {"type": "mrkdwn", "text": f"*{AS_MRKDWN}*"}}],
+        ),
+        (
+            [{"type": "header", "text": {"type": "plain_text", "text": "{{ event.note }}", "emoji": True}}],
+            [{"type": "header", "text": {"type": "plain_text", "text": AS_MRKDWN, "emoji": True}}],
+        ),
+        (
+            {"type": "{{ event.none | default: 'text' }}", "text": "{{ event.note }}"},
+            {"type": "text", "text": AS_MRKDWN},
+        ),
+        ([{"type": "text", "text": "{{ event.note }}"}], [{"type": "text", "text": TYPED}]),
+        ({"url": "{{ event.url }}", "value": "{{ event.note }}"}, {"url": "https://a.example/?a&b", "value": TYPED}),
+        ({"elements": "{{ event.at }}"}, {"elements": [{"type": "mrkdwn", "text": AS_MRKDWN}]}),
+    ],
+)
+def test_in_mrkdwn_values_are_text_and_the_authors_links_and_mentions_stay(written: Any, meant: Any) -> None:
+    assert mrkdwn(written, code="{{ event.note }}") == meant
+
+
+@given(typed=st.text(max_size=60).filter(lambda text: "\r" not in text))
+def test_whatever_is_typed_is_read_in_slack_as_it_was_typed(typed: str) -> None:
+    written = compiled_template("t", {"p": "<!here> {{ event.note }}"}, markup={"p": Markup.MRKDWN})
+    shown = written.render({"event": {"note": typed}})["p"]
+    assert read_mrkdwn(shown) == [Control("!here"), Letters(" " + typed)] or not typed
+    assert Markup.MRKDWN.escaped(typed) == shown.removeprefix("<!here> ")
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_no_filter_makes_a_control_sequence_of_a_value(name: str) -> None:
+    for chain in (name, f"{name} | url_decode", f"escape | {name}", f"url_encode | {name}", f"{name} | escape_once"):
+        for argument in ("", ": event.note", ": event.note, event.note", ": '&lt;', event.note"):
+            for value in ("event.note", "event.items"):
+                written = {"p": f"{{{{ {value} | {chain}{argument} }}}}"}
+                shown, _ = compiled_template("t", written, markup={"p": Markup.MRKDWN}).preview(TYPED_FACTS)
+                controls = [one for one in read_mrkdwn(str(shown.get("p", ""))) if isinstance(one, Control)]
+                assert [one for one in controls if one.text not in {"br /"}] == [], chain + argument
+
+
+def test_a_markdown_block_takes_no_values() -> None:
+    assert mrkdwn([{"type": "markdown", "text": "[read](https://shop.example)"}])
+    with pytest.raises(TemplateFault, match=r'^a block of type "markdown" takes no values'):
+        mrkdwn([{"type": "markdown", "text": "Hello {{ event.note }}"}])
+    whole = compiled_template("t", {"p": "{{ event.blocks }}"}, markup={"p": Markup.MRKDWN})
+    with pytest.raises(MissingTemplateValue, match=r'cannot be rendered: a block of type "markdown" takes no values'):
+        whole.render({"event": {"blocks": [{"type": "markdown", "text": "[click](https://evil.example)"}]}})
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["<{{ event.url }}|open>", "< {{ event.url }}>", "<!{{ event.note }}>", "<{% if event.url %}x{% endif %}>"],
+)
+def test_a_value_is_never_the_beginning_of_what_slack_obeys(written: str) -> None:
+    with pytest.raises(TemplateFault, match=r"^a value right after < or <! could be !channel"):
+        mrkdwn(written)
+    with pytest.raises(TemplateFault):
+        mrkdwn([{"type": "section", "text": {"type": "mrkdwn", "text": written}}])
+
+
+def test_a_value_in_twiml_is_text_in_xml() -> None:
+    written = "<Response><Say>{{ event.note }}</Say></Response>"
+    shown = compiled_template("t", {"p": written}, markup={"p": Markup.XML}).render(TYPED_FACTS)["p"]
+    [say] = ElementTree.fromstring(shown)
+    assert (say.text, len(say)) == (TYPED, 0)
 
 
 # ----------------------------------------------------------------------------------------------- bounds of work
@@ -402,7 +519,7 @@ def test_an_e_mail_of_ordinary_length_is_far_below_the_bounds() -> None:
     row = "<tr><td>{{ item.name | upcase }}</td><td>{{ item.price | times: 1.18 | round: 2 }}</td></tr>"
     text = f"<table>{{% for item in event.items %}}{row}{{% endfor %}}</table>" + "<p>words</p>" * 3000
     items = [{"name": f"item {number}", "price": number} for number in range(500)]
-    shown = compiled_template("t", {"html": text}, html=frozenset({"html"})).render({"event": {"items": items}})
+    shown = compiled_template("t", {"html": text}, markup={"html": Markup.HTML}).render({"event": {"items": items}})
     assert shown["html"].startswith("<table><tr><td>ITEM 0</td><td>0.0</td></tr>")
 
 
