@@ -8,8 +8,8 @@ JourneyError
 │   ├── StoreUnavailable
 │   └── LogUnavailable
 ├── Fenced                   another process owns the partition now; stop writing to it
-├── PositionLost             the log and the store disagree in a way that no crash explains
-└── DeadLetterCeiling        too many events are refused: a bad deploy, not bad data
+├── StateUnreadable          a stored state was written by another version of the engine
+└── PositionLost             the log and the store disagree in a way that no crash explains
 """
 
 from __future__ import annotations
@@ -75,5 +75,5 @@ class PositionLost(JourneyError):
     """The log and the store disagree in a way that no crash explains; the message says which and what to do."""
 
 
-class DeadLetterCeiling(JourneyError):
-    """Too large a share of events is refused; look at the latest dead letters before starting again."""
+class StateUnreadable(JourneyError):
+    """A stored state was written by another version of the engine; start that one, or start with an empty store."""

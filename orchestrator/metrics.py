@@ -56,7 +56,21 @@ EVENTS_PROCESSED = Counter("journey_events_processed_total", "Events applied to 
 RECORDS_FOREIGN = Counter(
     "journey_records_foreign_total", "Records of journey.events that belong to other workspaces, left alone."
 )
+PRODUCER_REFUSED_SHARE = Gauge(
+    "journey_producer_refused_share",
+    "Share of a producer's latest events on the topic that is refused; only of those whose share is, or just was, too "
+    "large. The producer is the name of the key; (direct) without gateway, (other) beyond 200.",
+    ["producer"],
+)
+OWN_RECORDS_REFUSED = Counter(
+    "journey_own_records_refused_total",
+    "Events that the engine itself had put on the topic (merges, receipts, outcomes) and then refused: a fault of it.",
+)
 EVENTS_DUPLICATE = Counter("journey_events_duplicate_total", "Events whose id had been applied before.")
+EVENTS_CROWDED = Counter(
+    "journey_events_crowded_total",
+    "Events of customers with so many events in a day that an older one, sent again, might count twice.",
+)
 TIMERS_FIRED = Counter("journey_timers_fired_total", "Timers that came due and were decided.")
 TIMER_ERROR_SECONDS = Histogram(
     "journey_timer_error_seconds", "From a timer's due time to its decision.", buckets=_SLOW
@@ -111,6 +125,10 @@ LINES_BUSY = Gauge("journey_lines_busy", "Lines taken by calls, in flight or tal
 QUEUE_DEPTH = Gauge("journey_queue_depth", "Actions that wait in the queue, due or not.", ["connector"])
 QUEUE_OLDEST_READY_SECONDS = Gauge(
     "journey_queue_oldest_ready_seconds", "How long the oldest of the actions that are due has waited.", ["connector"]
+)
+CONNECTORS_UNSTARTABLE = Gauge(
+    "journey_connectors_unstartable",
+    "Connectors of the rulebook in force that this process could not start with; it goes on with the earlier ones.",
 )
 IN_FLIGHT = Gauge("journey_in_flight", "Calls under way.", ["connector"])
 DEAD_LETTERS = Counter("journey_dead_letters_total", "Records moved to journey.dead-letters.", ["origin"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from load_tests.faults import delivery_faults, input_faults, server_faults, storage_faults, worker_faults
 from load_tests.faults.case import Fault
-from load_tests.faults.role_logs import BROKER_AWAY, FENCED, GROUP_MOVED, WOKEN
+from load_tests.faults.role_logs import BROKER_AWAY, FENCED, GROUP_MOVED, PRODUCER_REFUSED, WOKEN
 
 FAULTS: tuple[Fault, ...] = (
     Fault(
@@ -98,6 +98,7 @@ FAULTS: tuple[Fault, ...] = (
         title="poison events",
         invariant="dead-lettered once each; neighbours unaffected",
         act=input_faults.poison,
+        expects=(PRODUCER_REFUSED,),
     ),
     Fault(
         number=13,

@@ -18,6 +18,8 @@ from load_tests.faults.story import WEIGHTS, Event, Story
 from load_tests.processes import RoleProcess
 from orchestrator.runtime.ports import ACTIONS, DEAD_LETTERS, EVENTS
 
+#: Refusals at once of one producer.
+_FLOOD = 5_000
 #: How long three times the capacity is offered.
 _OVERLOAD_S = 40
 #: How long it may take after that until nothing waits any more.
@@ -28,7 +30,7 @@ _DAY_MS = 86_400_000
 
 
 def poison(case: Case) -> Act:
-    """Append records that are no events between those that are."""
+    """Append records that are no events between those that are, then a flood of them from one producer alone."""
     ground = case.ground
     ground.patiently(lambda: ground.view.fresh(DEAD_LETTERS))
     sent = 0
@@ -37,6 +39,9 @@ def poison(case: Case) -> Act:
         ground.view.append(EVENTS, records)
         sent += len(records)
         case.pause(1.0)
+    # More by far than everybody else sends meanwhile, so that nearly all of what a worker reads is refused.
+    ground.view.append(EVENTS, [(b"spoilt-3", b"{")] * _FLOOD)
+    sent += _FLOOD
     case.account.done["poison records"] += sent
     yield
     letters = [json.loads(one.value) for one in ground.view.fresh(DEAD_LETTERS)]

@@ -47,6 +47,10 @@ WOKEN = Expected(
     r" ERROR +orchestrator\.adapters\.faust_transport +.*Thread keepalive is not responding",
     "Faust tells, as it wakes up, that its consumer's thread has not been heard of for so long",
 )
+PRODUCER_REFUSED = Expected(
+    r" ERROR +orchestrator\.runtime\.producers +Producer \(direct\) had ",
+    "a worker says whose records are refused, and goes on",
+)
 FENCED = Expected(r"was taken over: epoch \d+ owns it", "a former owner that wakes up ends", ends=True)
 
 

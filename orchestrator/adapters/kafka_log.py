@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -20,8 +22,12 @@ from orchestrator.runtime.ports import Outgoing, Record
 _BATCH_BYTES = 128 * 1024
 #: Fewer records than this share their requests with what others append at the same time.
 _BATCHED_MIN = 8
-#: Bytes that a record and its batch add to key and value, at most.
-_RECORD_OVERHEAD = 128
+#: Bytes that a record and its batch add to key and value, at most; the name of a key has 64.
+_RECORD_OVERHEAD = 256
+#: The header that says whom an event is from, and what it may say; what else stands there was not put there by us.
+PRODUCER = "journey-producer"
+_PRODUCER_BYTES_MAX = 64
+_PRODUCER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}|\((?:engine|anonymous)\)")
 
 
 class KafkaEventLog:
@@ -73,7 +79,11 @@ class KafkaEventLog:
         try:
             if len(records) < _BATCHED_MIN:
                 for record in records:
-                    deliveries.append(await producer.send(record.topic, value=record.value, key=record.key))
+                    deliveries.append(
+                        await producer.send(
+                            record.topic, value=record.value, key=record.key, headers=_headers(record.producer)
+                        )
+                    )
             else:
                 await _send_batches(producer, records, deliveries)
             done, _ = await asyncio.wait(deliveries, return_when=asyncio.FIRST_EXCEPTION)
@@ -153,7 +163,23 @@ def _append(batch: Any, record: Outgoing) -> Any:
     """Put a record into a batch; None when the batch is full. A batch always takes its first record."""
     if len(record.value) + len(record.key) > RECORD_BYTES_MAX - _RECORD_OVERHEAD:
         raise MessageSizeTooLargeError(f"{len(record.value)} bytes")
-    return batch.append(timestamp=None, key=record.key, value=record.value)
+    return batch.append(timestamp=None, key=record.key, value=record.value, headers=_headers(record.producer))
+
+
+@lru_cache(maxsize=1_024)
+def _headers(producer: str) -> list[tuple[str, bytes]]:
+    return [(PRODUCER, producer.encode())] if producer else []
+
+
+def _producer(header: bytes | None) -> str:
+    """Return the name in the header; '' for anything that is no name."""
+    return _name(header) if header and len(header) <= _PRODUCER_BYTES_MAX else ""
+
+
+@lru_cache(maxsize=1_024)
+def _name(header: bytes) -> str:
+    name = header.decode("latin-1")
+    return name if _PRODUCER_NAME.fullmatch(name) else ""
 
 
 def _heard(delivery: asyncio.Future[Any]) -> None:
@@ -238,4 +264,11 @@ class KafkaLogReader:
 
 def record_of(taken: Any) -> Record:
     """Return aiokafka's record as ours."""
-    return Record(taken.partition, taken.offset, taken.timestamp, taken.key, taken.value, tuple(taken.headers))
+    headers: tuple[tuple[str, bytes], ...] = tuple(taken.headers)
+    producer = ""
+    if len(headers) == 1 and headers[0][0] == PRODUCER:  # As the gateway writes it.
+        producer, headers = _producer(headers[0][1]), ()
+    elif headers:
+        producer = next((_producer(value) for name, value in headers if name == PRODUCER), "")
+        headers = tuple(header for header in headers if header[0] != PRODUCER)
+    return Record(taken.partition, taken.offset, taken.timestamp, taken.key, taken.value, headers, producer)

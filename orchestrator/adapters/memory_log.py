@@ -51,7 +51,9 @@ class MemoryEventLog:
             partition = self._partitions.of_key(outgoing.topic, outgoing.key)
             kept = self._kept.setdefault((outgoing.topic, partition), _Partition())
             kept.stamp_ms = max(kept.stamp_ms, now_ms)
-            kept.records.append(Record(partition, kept.end, kept.stamp_ms, outgoing.key, outgoing.value))
+            kept.records.append(
+                Record(partition, kept.end, kept.stamp_ms, outgoing.key, outgoing.value, producer=outgoing.producer)
+            )
             touched[(outgoing.topic, partition)] = None
         for topic, partition in touched:
             self._arrivals.announce(topic, partition)

@@ -23,6 +23,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
+from orchestrator.adapters.sqlite_file import REMEDY, check_format, create_tables
 from orchestrator.errors import ConfigurationError, StoreUnavailable
 
 T = TypeVar("T")
@@ -52,22 +53,38 @@ _ENVIRONMENT = frozenset(
     }
 )
 
+#: Those of them that do not pass by waiting: met at opening, they are a matter of configuration.
+_LASTING = frozenset(
+    {
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+
 
 class SqliteDatabase:
     """A database file and the two threads that own it. Its methods are called from event loops, not from threads."""
 
-    def __init__(self, path: Path, schema: str = "") -> None:
-        """Prepare to open ``path``; ``schema`` is a script of idempotent ``CREATE ... IF NOT EXISTS``."""
+    def __init__(self, path: Path, schema: str = "", *, kept: bool = False) -> None:
+        """Prepare to open ``path``; ``schema`` is a script of idempotent ``CREATE ... IF NOT EXISTS``.
+
+        A table that an earlier version made is given the columns that have come to it since, which have a default.
+        With ``kept`` the file held data before, and one without any table is refused.
+        """
         self.path = path
         self._schema = schema
+        self._kept = kept
         self._writer: _Lane | None = None
         self._reader: _Lane | None = None
 
     async def open(self) -> None:
         """Create the file and its tables where missing; return when it can take work. May be repeated.
 
-        Raises ``ConfigurationError`` when the folder cannot be created, ``StoreUnavailable`` when the file
-        cannot be opened or is no database.
+        Raises ``ConfigurationError`` when the folder cannot be created, when the file cannot be opened or written, is
+        no database of ours or has another format; ``StoreUnavailable`` when others hold it or the disk is full.
         """
         if self._writer is not None:
             return
@@ -78,13 +95,16 @@ class SqliteDatabase:
                 f"The folder {self.path.parent} cannot be made ({error.strerror}); name one that this user may write."
             ) from error
         _make_private(self.path)
-        self._writer = _Writer(self.path, self._schema)
+        self._writer = _Writer(self.path, self._schema, kept=self._kept)
         self._reader = _Reader(self.path)
         try:
             await self.run(_touch)  # The writer comes first: it creates the file that the reader opens.
             await self.read(_touch)
-        except BaseException:
+        except BaseException as error:
             await self.close()
+            cause = error.__cause__
+            if isinstance(cause, sqlite3.Error) and cause.sqlite_errorcode & 0xFF in _LASTING:
+                raise ConfigurationError(f"{error}. Mend what is named. {REMEDY}") from cause
             raise
 
     async def close(self) -> None:
@@ -244,16 +264,18 @@ class _Lane(ABC):
 class _Writer(_Lane):
     role = "writer"
 
-    def __init__(self, path: Path, schema: str) -> None:
+    def __init__(self, path: Path, schema: str, *, kept: bool) -> None:
         self._schema = schema
+        self._kept = kept
         super().__init__(path)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, isolation_level=None, timeout=_BUSY_TIMEOUT_S)
+        check_format(connection, self._path, self._schema, kept=self._kept)
         connection.execute("PRAGMA journal_mode = WAL")
         # FULL syncs the WAL at every commit: NORMAL would lose the last commits with the power.
         connection.execute("PRAGMA synchronous = FULL")
-        connection.executescript(self._schema)
+        create_tables(connection, self._schema)
         return connection
 
     def _take(self, connection: sqlite3.Connection, group: list[_Job]) -> None:

@@ -21,7 +21,7 @@ T = TypeVar("T")
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS log (
     topic TEXT NOT NULL, partition INTEGER NOT NULL, offset INTEGER NOT NULL,
-    stamp_ms INTEGER NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL,
+    stamp_ms INTEGER NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, producer TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (topic, partition, offset)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS log_key ON log (topic, key);
@@ -118,17 +118,20 @@ class SqliteEventLog:
         """
         self._partitions.check(topic, partition)
 
-        def select(connection: sqlite3.Connection) -> list[tuple[int, int, bytes, bytes]]:
+        def select(connection: sqlite3.Connection) -> list[tuple[int, int, bytes, bytes, str]]:
             head = _head(connection, topic, partition)
             check_position(topic, partition, from_offset, first=head.first, end=head.next)
             return connection.execute(
-                "SELECT offset, stamp_ms, key, value FROM log WHERE topic = ? AND partition = ? AND offset >= ?"
-                " ORDER BY offset LIMIT ?",
+                "SELECT offset, stamp_ms, key, value, producer FROM log"
+                " WHERE topic = ? AND partition = ? AND offset >= ? ORDER BY offset LIMIT ?",
                 (topic, partition, from_offset, limit),
             ).fetchall()
 
         rows = await self._read(select)
-        return [Record(partition, offset, stamp_ms, key, value) for offset, stamp_ms, key, value in rows]
+        return [
+            Record(partition, offset, stamp_ms, key, value, producer=producer)
+            for offset, stamp_ms, key, value, producer in rows
+        ]
 
     async def start_offset(self, topic: str, partition: int) -> int:
         """Return the offset of the earliest record that is kept, or the end when there is none."""
@@ -236,9 +239,9 @@ def _extend(connection: sqlite3.Connection, topic: str, partition: int, batch: S
     head = _head(connection, topic, partition)
     stamp_ms = max(head.stamp_ms, now_ms)
     connection.executemany(
-        "INSERT INTO log VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO log (topic, partition, offset, stamp_ms, key, value, producer) VALUES (?, ?, ?, ?, ?, ?, ?)",
         (
-            (topic, partition, offset, stamp_ms, record.key, record.value)
+            (topic, partition, offset, stamp_ms, record.key, record.value, record.producer)
             for offset, record in enumerate(batch, start=head.next)
         ),
     )

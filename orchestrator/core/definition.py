@@ -152,7 +152,10 @@ class MissingTemplateValue(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send one action. ``fallback`` is tried, in order, when this one cannot be sent."""
+    """Send one action. ``fallback`` is tried, in order, when this one cannot be sent.
+
+    ``fallback_on_unknown`` tries it also when nobody knows whether this one arrived.
+    """
 
     step: str
     connector: str
@@ -162,6 +165,7 @@ class Send:
     deadline_ms: int | None = None
     fallback: tuple[Send, ...] = ()
     consent: tuple[str, ...] = ()
+    fallback_on_unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,6 +148,7 @@ class PlayBuilder:
             deadline_ms=part.deadline,
             fallback=tuple(send for send in fallback if send is not None),
             consent=tuple(part.consent),
+            fallback_on_unknown=part.fallback_on_unknown,
         )
 
     def _wait(self, part: StepPart, step: str) -> None:

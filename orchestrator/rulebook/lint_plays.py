@@ -40,6 +40,9 @@ class _PlayLint:
     def check(self) -> None:
         self._consent()
         self._fallback()
+        for step in _flat(self._rule.do):
+            if step.send is not None:
+                self._idle_choice([step.send])
         self._trigger_window()
         self._waits(self._rule.do)
         arms = {arm for step in _flat(self._rule.do) for arm in step.split or {} if arm != "id"}
@@ -90,6 +93,15 @@ class _PlayLint:
             own = f"write `kinds: [{self._kind(send)}]` for hours of that kind alone"
             message = f"a fallback by {_listed(kinds)} keeps these quiet hours too, so that nothing is sent; {own}"
             self._report.warning(send.fallback[0].origin, "connector", message)
+
+    def _idle_choice(self, alternatives: list[SendPart]) -> None:
+        """A choice of what follows an unknown outcome says nothing where nothing can follow."""
+        for place, send in enumerate(alternatives, start=1):
+            behind = send.fallback or alternatives[place:]
+            if send.fallback_on_unknown and not behind:
+                message = "nothing stands behind this send; give it a `fallback`, or leave `fallback_on_unknown` out"
+                self._report.warning(send.origin, "fallback_on_unknown", message)
+            self._idle_choice(send.fallback)
 
     # -------------------------------------------------------------------------------------- goal window
 

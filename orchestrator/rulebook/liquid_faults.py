@@ -78,7 +78,7 @@ def silent_fault(text: str) -> tuple[str, int] | None:
 def filter_fault(name: str, known: Collection[str]) -> str:
     """Return what is wrong with a filter, with the one that was meant and all that there are; or nothing."""
     if name == "safe":
-        return 'there is no filter "safe": in HTML every value is escaped, in other texts none is'
+        return 'there is no filter "safe": in markup every value is escaped, in other texts none is'
     if name in known:
         return ""
     meant = _FILTERS.get(name.lower(), "")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from connectors.markup import Markup
 from orchestrator.core.view import RUN_FACTS
-from orchestrator.rulebook.connector_entry import html_params
+from orchestrator.rulebook.connector_entry import markup_params
 from orchestrator.rulebook.models.companion import TemplatePart
 from orchestrator.rulebook.models.play import SendPart, StepPart
 from orchestrator.rulebook.names import Names
@@ -56,12 +57,12 @@ def _texts_in(param: str, value: Any, at: Map | Seq, key: str | int) -> Iterator
 
 
 class SendTemplates:
-    """Compiles each template once for every way that it is sent: for HTML or not, and with the params of a send."""
+    """Compiles each template once for every way that it is sent: by its params' markup, with the params of a send."""
 
     def __init__(self, names: Names) -> None:
         self._names = names
         self._reads: dict[str, Reads] = {}
-        self._compiled: dict[tuple[str, frozenset[str]], LiquidTemplate] = {}
+        self._compiled: dict[tuple[str, frozenset[tuple[str, Markup]]], LiquidTemplate] = {}
         properties = {name for declared in names.plan.described.values() for name in declared.properties}
         self.vocabulary = Vocabulary(names.plan.traits, properties)
         for name, part in names.templates.items():
@@ -133,9 +134,9 @@ class SendTemplates:
     def built(self, part: SendPart) -> LiquidTemplate | None:
         """Return the template of a send, or None after reporting why there is none."""
         entry = self._names.connectors.get(part.connector)
-        html = html_params("", "") if entry is None else html_params(entry.kind, entry.type)
+        markup = markup_params("", "") if entry is None else markup_params(entry.kind, entry.type)
         if part.template is None:
-            return self._bare(part, html)
+            return self._bare(part, markup)
         if not self._names.known("template", part.template, part.origin, "template"):
             return None
         good = self._is_good(part, ROOTS)
@@ -144,7 +145,12 @@ class SendTemplates:
             return None
         self._check_kind(part, "" if entry is None else entry.kind)
         self._check_params(part, shared)
-        return self._filled(part, part.template, html) if good else None
+        try:
+            return self._filled(part, part.template, markup) if good else None
+        except TemplateFault as fault:  # What only the markup of this connector forbids.
+            message = f'template "{part.template}" cannot be sent by "{part.connector}": {fault}'
+            self._names.report.error(part.origin, "template", message)
+            return None
 
     def trait(self, step: StepPart, name: str) -> TraitTemplate | None:
         """Return what renders the value of a trait that a step sets, or None for one that stands as it is."""
@@ -164,21 +170,25 @@ class SendTemplates:
             with suppress(TemplateFault):  # It has been reported where the step is built.
                 yield ParamText(name, value, step.origin["set_trait"], name), compiled_template("", {name: value}).reads
 
-    def _bare(self, part: SendPart, html: frozenset[str]) -> LiquidTemplate | None:
+    def _bare(self, part: SendPart, markup: Mapping[str, Markup]) -> LiquidTemplate | None:
         if not part.params:
             self._names.report.error(part.origin, None, "a send needs a template or params")
             return None
-        good = self._is_good(part, ROOTS)
-        return compiled_template(part.connector, part.params, html=html) if good else None
+        try:
+            good = self._is_good(part, ROOTS)
+            return compiled_template(part.connector, part.params, markup=markup) if good else None
+        except TemplateFault as fault:  # What only the markup of this connector forbids.
+            self._names.report.error(part.origin, "params", f'cannot be sent by "{part.connector}": {fault}')
+            return None
 
-    def _filled(self, part: SendPart, name: str, html: frozenset[str]) -> LiquidTemplate:
+    def _filled(self, part: SendPart, name: str, markup: Mapping[str, Markup]) -> LiquidTemplate:
         own = self._names.templates[name].params
         if part.params:
             replaced = {key: part.params.get(key, value) for key, value in own.items()}
-            return compiled_template(name, replaced, part.params, html=html)
-        way = name, html.intersection(own)
+            return compiled_template(name, replaced, part.params, markup=markup)
+        way = name, frozenset(pair for pair in markup.items() if pair[0] in own)
         if way not in self._compiled:
-            self._compiled[way] = compiled_template(name, own, html=html)
+            self._compiled[way] = compiled_template(name, own, markup=markup)
         return self._compiled[way]
 
     def _check_kind(self, part: SendPart, kind: str) -> None:

@@ -1,7 +1,8 @@
 """Templates: params with Liquid in their texts, compiled once, rendered without side effects.
 
 A text that is exactly one ``{{ path }}`` keeps the type of the value; every other text becomes text; constants
-pass through untouched. In a param that is HTML every value is escaped, and what the author wrote stays as it is.
+pass through untouched. In a param that is markup every value is escaped for it, and what the author wrote stays as it
+is; where the markup is that of an object or a list, a value that is one keeps its type, with its texts escaped.
 A value that is not there (null counts as not there) is never rendered as nothing: give it a ``default`` or ask
 for it with ``if``. What the texts may say, and how much work they may do, is ``liquid_dialect``'s.
 """
@@ -16,8 +17,8 @@ from typing import Any
 
 from liquid.exceptions import LiquidError
 from liquid.static_analysis import TemplateAnalysis, Variable
-from liquid.template import BoundTemplate
 
+from connectors.markup import Markup
 from orchestrator.core.definition import MissingTemplateValue
 from orchestrator.rulebook import liquid_dialect as dialect
 from orchestrator.rulebook.liquid_faults import filter_fault, liquid_fault, looped_paths, opening_of, silent_fault
@@ -62,7 +63,7 @@ class _Constant:
     def __init__(self, value: Any) -> None:
         self.value = value
 
-    def render(self, facts: Mapping[str, Any]) -> Any:
+    def render(self, facts: dialect.Facts) -> Any:
         return self.value
 
 
@@ -74,7 +75,7 @@ class _Lone:
     def __init__(self, path: str) -> None:
         self.parts = tuple(path.split("."))
 
-    def render(self, facts: Mapping[str, Any]) -> Any:
+    def render(self, facts: dialect.Facts) -> Any:
         here: Any = facts
         for part in self.parts:
             here = here.get(part) if isinstance(here, Mapping) else _of_list(here, part)
@@ -95,11 +96,38 @@ def _of_list(value: Any, name: str) -> Any:
 class _Text:
     __slots__ = ("compiled",)
 
-    def __init__(self, compiled: BoundTemplate) -> None:
+    def __init__(self, compiled: dialect.Compiled) -> None:
         self.compiled = compiled
 
-    def render(self, facts: Mapping[str, Any]) -> Any:
-        return self.compiled.render(**facts)
+    def render(self, facts: dialect.Facts) -> Any:
+        return self.compiled.rendered(facts)
+
+
+class _Marked:
+    """A text in a markup whose values are escaped otherwise than those of HTML."""
+
+    __slots__ = ("markup", "text")
+
+    def __init__(self, text: _Text, markup: Markup) -> None:
+        self.text = text
+        self.markup = markup
+
+    def render(self, facts: dialect.Facts) -> Any:
+        return self.markup.from_html(self.text.render(facts))
+
+
+class _LoneMarked:
+    """Exactly one path in such a markup: a list or an object keeps its type, anything else becomes text."""
+
+    __slots__ = ("lone", "marked")
+
+    def __init__(self, lone: _Lone, marked: _Marked) -> None:
+        self.lone = lone
+        self.marked = marked
+
+    def render(self, facts: dialect.Facts) -> Any:
+        value = self.lone.render(facts)
+        return self.marked.markup.escaped_inside(value) if isinstance(value, list | dict) else self.marked.render(facts)
 
 
 class _Mapping:
@@ -108,7 +136,7 @@ class _Mapping:
     def __init__(self, items: dict[str, Any]) -> None:
         self.items = items
 
-    def render(self, facts: Mapping[str, Any]) -> Any:
+    def render(self, facts: dialect.Facts) -> Any:
         return {name: node.render(facts) for name, node in self.items.items()}
 
 
@@ -118,11 +146,11 @@ class _List:
     def __init__(self, items: list[Any]) -> None:
         self.items = items
 
-    def render(self, facts: Mapping[str, Any]) -> Any:
+    def render(self, facts: dialect.Facts) -> Any:
         return [node.render(facts) for node in self.items]
 
 
-_Node = _Constant | _Lone | PlainText | _Text | _Mapping | _List
+_Node = _Constant | _Lone | PlainText | _Text | _Marked | _LoneMarked | _Mapping | _List
 
 
 @dataclass(slots=True, eq=False)
@@ -131,7 +159,7 @@ class LiquidTemplate:
 
     name: str
     reads: Reads
-    html: frozenset[str]
+    markup: Mapping[str, Markup]
     _params: dict[str, _Node] = field(repr=False)
     _arguments: dict[str, _Node] = field(repr=False)
 
@@ -159,19 +187,24 @@ class LiquidTemplate:
         """The params that the send gives, or that the template reads as ``params.NAME``."""
         return frozenset(self._arguments).union(path[1] for path in self.reads.paths if path[:1] == ("params",) != path)
 
+    @property
+    def html(self) -> frozenset[str]:
+        """The params that are HTML."""
+        return frozenset(name for name, markup in self.markup.items() if markup is Markup.HTML)
+
     def with_arguments(self, values: Mapping[str, Any]) -> LiquidTemplate:
         """Return the template with other values for the params that the send gives; each stands as it is."""
         arguments = {**self._arguments, **{name: _Constant(value) for name, value in values.items()}}
         own = {name: arguments[name] if name in values else node for name, node in self._params.items()}
         return replace(self, _params=own, _arguments=arguments)
 
-    def _facts(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+    def _facts(self, facts: Mapping[str, Any]) -> dialect.Facts:
         seen = _without_nulls(facts)
         if self._arguments:
             seen["params"] = {name: self._rendered(name, node, seen) for name, node in self._arguments.items()}
         return seen
 
-    def _rendered(self, param: str, node: _Node, facts: Mapping[str, Any]) -> Any:
+    def _rendered(self, param: str, node: _Node, facts: dialect.Facts) -> Any:
         try:
             return node.render(facts)
         except LiquidError as fault:
@@ -183,8 +216,8 @@ class LiquidTemplate:
         raise MissingTemplateValue(f"template {self.name}, param {param}: {why}")
 
 
-def _without_nulls(facts: Mapping[str, Any]) -> dict[str, Any]:
-    seen = dict(facts)
+def _without_nulls(facts: Mapping[str, Any]) -> dialect.Facts:
+    seen = dialect.Facts(facts)
     for root in _ROOTS_WITH_NULLS:
         values = seen.get(root)
         if isinstance(values, Mapping) and None in values.values():
@@ -197,21 +230,22 @@ def compiled_template(
     params: Mapping[str, Any],
     arguments: Mapping[str, Any] | None = None,
     *,
-    html: frozenset[str] = frozenset(),
+    markup: Mapping[str, Markup] | None = None,
 ) -> LiquidTemplate:
     """Return the template of ``params``, which may read ``arguments`` as ``params.NAME``. Raise ``TemplateFault``.
 
-    ``html`` names the params that are HTML. Arguments are plain text, so that HTML escapes them like any other value.
+    ``markup`` names the params that are one. Arguments are plain text, so that it escapes them like any other value.
     """
     reads = Reads()
     nodes: list[dict[str, _Node]] = []
-    for mapping, escaped in ((params, html), (arguments or {}, frozenset[str]())):
+    own = {key: markup[key] for key in params if key in markup} if markup else {}
+    for mapping, escaped in ((params, own), (arguments or {}, dict[str, Markup]())):
         compiled = {}
         for key, value in mapping.items():
-            compiled[key], read = _compiled(value, key in escaped)
+            compiled[key], read = _compiled(value, escaped.get(key))
             reads = reads | read
         nodes.append(compiled)
-    return LiquidTemplate(name, reads, html.intersection(params), nodes[0], nodes[1])
+    return LiquidTemplate(name, reads, own, nodes[0], nodes[1])
 
 
 def is_template(text: str) -> bool:
@@ -219,16 +253,25 @@ def is_template(text: str) -> bool:
     return "{{" in text or "{%" in text
 
 
-def _compiled(value: Any, html: bool) -> tuple[_Node, Reads]:
+def _compiled(value: Any, markup: Markup | None) -> tuple[_Node, Reads]:
     if isinstance(value, str):
-        return _compiled_text(value, html)
+        return _compiled_text(value, markup)
     if isinstance(value, dict):
-        parts = {key: _compiled(item, html) for key, item in value.items()}
+        parts = {key: _compiled_item(key, value, markup) for key in value}
         return _folded(_Mapping({key: node for key, (node, _) in parts.items()}), value, list(parts.values()))
     if isinstance(value, list):
-        items = [_compiled(item, html) for item in value]
+        items = [_compiled(item, markup) for item in value]
         return _folded(_List([node for node, _ in items]), value, items)
     return _Constant(value), Reads()
+
+
+def _compiled_item(key: Any, holder: dict[Any, Any], markup: Markup | None) -> tuple[_Node, Reads]:
+    if markup is None or markup.is_literal(str(key), holder):
+        return _compiled(holder[key], None)
+    node, reads = _compiled(holder[key], markup)
+    if not isinstance(node, _Constant) and (fault := markup.value_fault(str(key), holder)):
+        raise TemplateFault(fault)
+    return node, reads
 
 
 def _folded(node: _Node, value: Any, parts: list[tuple[_Node, Reads]]) -> tuple[_Node, Reads]:
@@ -248,13 +291,13 @@ def _plain(value: Any) -> Any:
 
 
 @lru_cache(maxsize=4096)
-def _compiled_text(text: str, html: bool) -> tuple[_Node, Reads]:
+def _compiled_text(text: str, markup: Markup | None) -> tuple[_Node, Reads]:
     if fault := dialect.length_fault(text):
         raise TemplateFault(fault, dialect.unclosed_at(text) or 0)
     if not is_template(text):
         return _Constant(text), Reads()
     lone = _LONE_PATH.fullmatch(text)
-    if lone and not html:
+    if lone and markup is None:
         node = _Lone(lone[1])
         whole = frozenset({node.parts[0]}) if len(node.parts) == 1 else frozenset()
         places = {node.parts: max(text.find("{{"), 0)}
@@ -264,18 +307,29 @@ def _compiled_text(text: str, html: bool) -> tuple[_Node, Reads]:
         raise TemplateFault(message, opening_of(text, now.start()))
     if silent := silent_fault(text):
         raise TemplateFault(*silent)
-    compiled, analysis = _parsed(text, html)
+    if markup is not None and (fault := markup.text_fault(text)):
+        raise TemplateFault(fault)
+    compiled, analysis = _parsed(text, markup is not None)
     for name, spans in analysis.filters.items():
         if fault := filter_fault(name, dialect.TEXT.filters):
             raise TemplateFault(fault, opening_of(text, spans[0].index))
     reads = replace(_reads_of(analysis.globals, text), loops=frozenset(looped_paths(compiled)))
-    pieces = None if html else pieces_of(text)
+    if markup is not None:
+        return _marked(_Text(compiled), markup, lone and _Lone(lone[1])), reads
+    pieces = pieces_of(text)
     return (_Text(compiled) if pieces is None else PlainText(pieces, compiled)), reads
 
 
-def _parsed(text: str, html: bool) -> tuple[BoundTemplate, TemplateAnalysis]:
+def _marked(text: _Text, markup: Markup, lone: _Lone | None) -> _Node:
+    if markup is not Markup.MRKDWN:
+        return text
+    marked = _Marked(text, markup)
+    return marked if lone is None else _LoneMarked(lone, marked)
+
+
+def _parsed(text: str, escaped: bool) -> tuple[dialect.Compiled, TemplateAnalysis]:
     try:
-        compiled = (dialect.HTML if html else dialect.TEXT).from_string(text)
+        compiled = dialect.compiled(text, html=escaped)
         return compiled, compiled.analyze()
     except LiquidError as fault:
         message, offset = liquid_fault(text, fault)

@@ -24,7 +24,7 @@ from orchestrator.runtime.intake.admission import UNKNOWN_CUSTOMER
 from orchestrator.runtime.intake.dead_letter import DeadLetter, encode_dead_letter, gateway_letter
 from orchestrator.runtime.intake.limits import ID_CHARS_MAX
 from orchestrator.runtime.intake.refusal import RefusalCode
-from orchestrator.runtime.ports import DEAD_LETTERS, EVENTS, Outgoing
+from orchestrator.runtime.ports import DEAD_LETTERS, ENGINE, EVENTS, Outgoing
 
 #: What says that a call's line is free again.
 _ENDS_CALL = frozenset({OutcomeType.CALL_ENDED, OutcomeType.CALL_MISSED})
@@ -75,11 +75,12 @@ class OutcomeIntake:
             except EventRefused as refused:
                 taken.refused.append(refused)
                 key = self._intake.key(UNKNOWN_CUSTOMER.decode())
-                letter = gateway_letter(refused, key, value, now_ms)
+                letter = gateway_letter(refused, key, value, now_ms, ENGINE)
                 taken.records.append(Outgoing(DEAD_LETTERS, key, encode_dead_letter(letter)))
             else:
                 taken.types.append(event.type)
-                taken.records.append(Outgoing(EVENTS, self._intake.key(event.customer_id), encode_event(event)))
+                key = self._intake.key(event.customer_id)
+                taken.records.append(Outgoing(EVENTS, key, encode_event(event), ENGINE))
             if outcome.type in _ENDS_CALL and outcome.action_id:
                 taken.freed.append(outcome.action_id)
         return taken

@@ -23,18 +23,21 @@ from orchestrator import metrics
 from orchestrator.core.event import Event
 from orchestrator.core.propensity import Arm, BetaBernoulli
 from orchestrator.core.state import CustomerState, decode_state, encode_state
-from orchestrator.errors import DeadLetterCeiling, EventRefused, Unavailable
+from orchestrator.errors import EventRefused, Unavailable
 from orchestrator.runtime.intake import DeadLetter, encode_dead_letter, encode_event
+from orchestrator.runtime.intake.admission import UNKNOWN_CUSTOMER
 from orchestrator.runtime.ports import (
     ACTIONS,
     DEAD_LETTERS,
     DECISIONS,
+    ENGINE,
     EVENTS,
     Commit,
     Outgoing,
     Record,
     Wake,
 )
+from orchestrator.runtime.producers import Refused
 from orchestrator.runtime.sequencer import Failure, Sequencer
 from orchestrator.runtime.sequencer import Outcome as Decided
 from orchestrator.runtime.surroundings import Surroundings, check_position
@@ -46,8 +49,6 @@ States = Mapping[str, CustomerState]
 
 #: Timers that are fetched, and at least fired, per commit.
 WAKES_MAX = 1_000
-#: The share of refused events is taken over at least this many.
-CEILING_SAMPLE_MIN = 200
 #: After so long without a commit an empty one asks the store whether it still holds the last: one that lost power may
 #: have stepped back behind it, and with nothing to do nobody else would notice.
 _IDLE_COMMIT_MS = 10_000
@@ -79,8 +80,6 @@ class Partition:
         self._clock_ms = 0
         self._log_id = ""
         self._next_wake_ms: int | None = None
-        self._recent: deque[tuple[int, int]] = deque(maxlen=100)  # (records, refused) of the latest batches
-        self._latest_refusal = ""
 
     @property
     def next_offset(self) -> int:
@@ -124,25 +123,29 @@ class Partition:
     async def process(self, records: Sequence[Record]) -> None:
         """Apply records; return when everything they brought about is durable and published.
 
-        Records below the offset of record are skipped: they have been applied. Raises ``Fenced`` when another
-        process owns the partition, ``DeadLetterCeiling`` when too many events are refused.
+        Records below the offset of record are skipped: they have been applied. Those that are refused become dead
+        letters, however many there are: what one producer sends never stops another's. Raises ``Fenced`` when another
+        process owns the partition.
         """
         fresh = [record for record in records if record.offset >= self._next_offset]
         if not fresh:
             return
         batch = _Batch(next_offset=fresh[-1].offset + 1)
         keys = self._in.intake.keys
+        senders: list[str] = []
+        refusals: list[Refused] = []
         for record in fresh:
             if keys.shared and keys.foreign(record.key):
                 metrics.RECORDS_FOREIGN.inc()
                 continue
+            senders.append(record.producer)
             try:
                 events = self._in.intake.events_from_record(record)
                 batch.stimuli += [(record.stamp_ms, record.offset, event) for event in events]
             except EventRefused as refused:
                 batch.letters.append((record.offset, self._refuse(record, refused)))
-                self._latest_refusal = f"offset {record.offset}: {refused}"
-        self._watch_ceiling(len(fresh), len(batch.letters))
+                refusals.append(Refused(record.producer, self.number, record.offset, refused))
+        self._in.producers.note(self._in.clock.now_ms(), senders, refusals)
         metrics.BATCH_EVENTS.observe(len(fresh))
         await self._run(batch, max(record.stamp_ms for record in fresh))
 
@@ -156,8 +159,11 @@ class Partition:
         if caught_up_at_ms is not None:
             self._clock_ms = max(self._clock_ms, caught_up_at_ms - self._in.grace_ms)
         metrics.PARTITION_CLOCK_LAG.labels(str(self.number)).set(max(0, now_ms - self._clock_ms) / 1000)
+        self._in.producers.settle(now_ms)
         due = self._next_wake_ms is not None and self._next_wake_ms <= self._clock_ms
-        if due or now_ms - self._committed_at_ms >= _IDLE_COMMIT_MS:
+        # A clock that was set back has passed the last commit already, for hours perhaps.
+        idle = not 0 <= now_ms - self._committed_at_ms < _IDLE_COMMIT_MS
+        if due or idle:
             await self._run(_Batch(self._next_offset), self._clock_ms)
 
     async def _run(self, batch: _Batch, until_ms: int) -> None:
@@ -258,7 +264,8 @@ class Partition:
         await self._persist("store", lambda: self._in.store.trim(self.number, self._epoch, through))
 
     async def _publish(self, records: Sequence[Outgoing]) -> None:
-        await self._persist("log", lambda: self._in.log.append(records))
+        own = [_own(record) if record.topic == EVENTS else record for record in records]
+        await self._persist("log", lambda: self._in.log.append(own))
 
     async def _note_wakes(self, wakes: dict[str, int | None]) -> None:
         """Keep the earliest wake in memory; ask the store once the known one has passed."""
@@ -286,8 +293,37 @@ class Partition:
         key = self._in.intake.key
         actions = [Outgoing(ACTIONS, key(one.customer_id), _encode_action(one)) for one in outcome.actions]
         records = [Outgoing(DECISIONS, key(one.customer_id), _encode_action(one)) for one in outcome.records]
-        events = [Outgoing(EVENTS, key(one.customer_id), encode_event(one)) for one in outcome.events]
+        events = [self._emitted(one) for one in outcome.events]
         return [*actions, *records, *events, *(self._failed(failure) for failure in outcome.failures)]
+
+    def _emitted(self, event: Event) -> Outgoing:
+        """Return the record of an event that was decided.
+
+        An older release may have kept an id that no customer of this workspace can have: its event becomes a dead
+        letter here, and never a record that another workspace would have to refuse.
+        """
+        intake = self._in.intake
+        try:
+            customer_id = intake.check_customer("customer_id", event.customer_id)
+        except EventRefused as refused:
+            metrics.EVENTS_REFUSED.labels("worker", refused.code).inc()
+            metrics.OWN_RECORDS_REFUSED.inc()
+            metrics.DEAD_LETTERS.labels("worker").inc()
+            unknown = intake.key(UNKNOWN_CUSTOMER.decode())
+            letter = DeadLetter(
+                origin="worker",
+                code=refused.code,
+                field=refused.field,
+                message=str(refused),
+                remedy=refused.remedy,
+                refused_at_ms=event.received_at_ms,
+                key=unknown,
+                value=encode_event(event),
+                topic=EVENTS,
+                partition=self.number,
+            )
+            return Outgoing(DEAD_LETTERS, unknown, encode_dead_letter(letter))
+        return Outgoing(EVENTS, intake.key(customer_id), encode_event(event))
 
     def _refuse(self, record: Record, refused: EventRefused) -> Outgoing:
         metrics.EVENTS_REFUSED.labels("worker", refused.code).inc()
@@ -302,6 +338,7 @@ class Partition:
             key=record.key,
             value=record.value,
             headers=record.headers,
+            producer=record.producer,
             topic=EVENTS,
             partition=record.partition,
             offset=record.offset,
@@ -325,20 +362,10 @@ class Partition:
         )
         return Outgoing(DEAD_LETTERS, self._in.intake.key(stimulus.customer_id), encode_dead_letter(letter))
 
-    def _watch_ceiling(self, records: int, refused: int) -> None:
-        self._recent.append((records, refused))
-        total = sum(one for one, _ in self._recent)
-        share = sum(one for _, one in self._recent) / total
-        if total >= CEILING_SAMPLE_MIN and share > self._in.dead_letter_share_max:
-            raise DeadLetterCeiling(
-                f"Partition {self.number}: {share:.0%} of the last {total} records were refused. That is a bad deploy, "
-                "not bad data: mend the producer or the tracking plan, then start again; this batch was not applied. "
-                f"The latest refusal, at {self._latest_refusal}"
-            )
-
     def _count(self, outcome: Decided) -> None:
         metrics.EVENTS_PROCESSED.inc(outcome.events_applied - outcome.duplicates)
         metrics.EVENTS_DUPLICATE.inc(outcome.duplicates)
+        metrics.EVENTS_CROWDED.inc(outcome.crowded)
         now_ms = self._in.clock.now_ms()
         for due in outcome.fired:
             metrics.TIMER_ERROR_SECONDS.observe(max(0, now_ms - due.due_ms) / 1000)
@@ -360,6 +387,11 @@ class Partition:
         surplus = len(warm) - self._in.customers_cached_max
         for customer_id in list(islice(warm, max(0, surplus))):
             del warm[customer_id]
+
+
+def _own(record: Outgoing) -> Outgoing:
+    """Return an event of the outbox as the engine's: what a partition says, none of its producers has said."""
+    return Outgoing(record.topic, record.key, record.value, ENGINE)
 
 
 @dataclass(slots=True)

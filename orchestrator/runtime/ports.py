@@ -22,8 +22,16 @@ RULEBOOKS = "journey.rulebooks"
 DEAD_LETTERS = "journey.dead-letters"
 
 
+#: Who a record is from, where that is no key of the gateway: no key's name begins with a bracket.
+ENGINE = "(engine)"
+ANONYMOUS = "(anonymous)"
+
+
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """One record of a log. ``stamp_ms`` was given by the log when it took the record."""
+    """One record of a log. ``stamp_ms`` was given by the log when it took the record.
+
+    ``producer`` is whom the record is from, as ``Outgoing`` says it, '' where nobody said it.
+    """
 
     partition: int
     offset: int
@@ -31,14 +39,20 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
+    producer: str = ""
 
 
 class Outgoing(msgspec.Struct, frozen=True, gc=False):
-    """One record to publish. Records of one key keep their order."""
+    """One record to publish. Records of one key keep their order.
+
+    ``producer`` says whom an event is from: the name of the key that it was sent with, ``ANONYMOUS`` at a gateway
+    without keys, ``ENGINE`` for what this software has to say. Whoever sends an event cannot choose it.
+    """
 
     topic: str
     key: bytes
     value: bytes
+    producer: str = ""
 
 
 class EventLog(Protocol):
@@ -47,6 +61,7 @@ class EventLog(Protocol):
     async def append(self, records: Sequence[Outgoing]) -> None:
         """Return only after the log has acknowledged every record durably (all in-sync replicas, or fsync).
 
+        Whoever reads a record finds its ``producer`` in it.
         After ``LogUnavailable`` some of the records may be in the log: appending again may repeat them.
         """
         ...
@@ -82,7 +97,8 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     """One atomic write (P1). ``states`` with None deletes; ``wakes`` with None removes from the index.
 
     ``sequence`` is the previous commit's plus one: a store that has already applied it answers success
-    and changes nothing, so a commit whose answer was lost may be repeated.
+    and changes nothing, so a commit whose answer was lost may be repeated. Stores keep topic, key and value of an
+    outbox record; its ``producer`` is the engine, and whoever publishes it says so.
     """
 
     epoch: int
@@ -258,8 +274,9 @@ class DispatchQueue(Protocol):
     async def withdraw(self, action_ids: Sequence[str], now_ms: int) -> list[str]:
         """Remove unclaimed actions from the queue, settle them as cancelled, free their bookings and return their ids.
 
-        What is claimed, or has nothing but its receipt still to be written (``concluded``), is marked and stays. An
-        id that is not known yet is remembered as cancelled, so that a later ``put`` does not queue it.
+        What is claimed, may have arrived, or has nothing but its receipt still to be written (``is_kept``) is marked
+        and stays: whoever claims it next settles it by what its history says. An id that is not known yet is remembered
+        as cancelled, so that a later ``put`` does not queue it.
         """
         ...
 

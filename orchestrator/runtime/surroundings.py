@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
@@ -11,6 +11,7 @@ from orchestrator.core.rulebook import Rulebook
 from orchestrator.errors import PositionLost
 from orchestrator.runtime.intake import Intake
 from orchestrator.runtime.ports import EVENTS, Clock, EventLog, StateStore
+from orchestrator.runtime.producers import Producers
 
 
 class Extent(msgspec.Struct, frozen=True):
@@ -50,7 +51,7 @@ class Surroundings:
     clock: Clock
     grace_ms: int = 100
     customers_cached_max: int = 20_000
-    dead_letter_share_max: float = 0.5
+    producers: Producers = field(default_factory=Producers)
 
 
 def check_position(partition: int, next_offset: int | None, log_id: str, extent: Extent) -> None:

@@ -75,4 +75,7 @@ class Worker:
             # A gauge that stayed would go on telling the last lag of a partition that another worker has now.
             metrics.PARTITION_LAG.remove(str(partition))
             metrics.PARTITION_CLOCK_LAG.remove(str(partition))
+            if not self._partitions:
+                # Without partitions nothing ticks here, and an episode would never end.
+                self._surroundings.producers.forget()
         metrics.PARTITIONS_OWNED.set(len(self._partitions))

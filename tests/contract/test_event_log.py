@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import ConfigurationError, PositionLost
-from orchestrator.runtime.ports import ACTIONS, EVENTS, Outgoing, Record
+from orchestrator.runtime.ports import ACTIONS, ANONYMOUS, ENGINE, EVENTS, Outgoing, Record
 
 DEADLINE_S = 10
 START_MS = 1_772_000_000_000
@@ -50,6 +50,12 @@ async def blocked(task: asyncio.Task[Any], log: Any) -> bool:
 async def test_a_record_is_read_as_it_was_appended_under_the_logs_stamp(log: Any) -> None:
     await log.append([Outgoing(EVENTS, b"\x00key\xff", bytes(range(256)))])
     assert await log.read_range(EVENTS, 0, 0, 10) == [Record(0, 0, START_MS, b"\x00key\xff", bytes(range(256)))]
+
+
+async def test_a_record_says_whom_it_is_from(log: Any) -> None:
+    for producer in ("shop", ENGINE, ANONYMOUS, ""):
+        await log.append([Outgoing(EVENTS, b"k", b"{}", producer)])
+    assert [one.producer for one in await take(log, 4)] == ["shop", ENGINE, ANONYMOUS, ""]
 
 
 async def test_offsets_count_from_zero_without_gaps(log: Any) -> None:

@@ -12,7 +12,7 @@ from load_tests.servers import LocalKafka
 from orchestrator.adapters.kafka_log import KafkaEventLog, KafkaLogReader
 from orchestrator.adapters.kafka_topics import KafkaTopics, partition_of
 from orchestrator.errors import ConfigurationError, LogUnavailable, PositionLost
-from orchestrator.runtime.ports import ACTIONS, EVENTS, Outgoing, Record
+from orchestrator.runtime.ports import ACTIONS, ANONYMOUS, ENGINE, EVENTS, Outgoing, Record
 
 pytestmark = pytest.mark.integration
 
@@ -56,6 +56,19 @@ async def test_what_was_appended_is_read_back_whole_and_stamped_by_the_log(
     assert (first.partition, first.offset, first.key, first.value, first.headers) == (0, 0, every, every, ())
     assert (second.offset, second.key, second.value) == (1, b"c2", b"")
     assert first.stamp_ms == second.stamp_ms <= third.stamp_ms
+
+
+@pytest.mark.parametrize("number", [1, 20], ids=["one by one", "in a batch of our own"])
+async def test_a_record_says_whom_it_is_from_in_a_header_of_its_own(
+    fresh_topics: Any, log: KafkaEventLog, reader: KafkaLogReader, number: int
+) -> None:
+    await fresh_topics(1)
+    producers = ["shop", "k" * 64, ENGINE, ANONYMOUS, ""]
+    for producer in producers:
+        await log.append([Outgoing(EVENTS, b"c1", b"{}", producer)] * number)
+    found = await read(reader, 0, 0, number * len(producers))
+    assert [one.producer for one in found[::number]] == producers
+    assert {one.headers for one in found} == {()}
 
 
 async def test_records_of_one_key_keep_their_order_in_the_partition_that_the_key_tells(

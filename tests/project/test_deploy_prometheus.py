@@ -24,8 +24,8 @@ ALERTS: dict[str, dict[str, Any]] = {
     for group in yaml.safe_load((PROMETHEUS / "rules/alerts.yml").read_text())["groups"]
     for rule in group["rules"]
 }
-# Alerts that look back over a span in their expression, and so need no time to pass before they fire.
-WITHOUT_FOR = {"JourneyRulebookRefused"}
+# Alerts whose expression, or whose metric, looks back over a span, and so need no time to pass before they fire.
+WITHOUT_FOR = {"JourneyRulebookRefused", "JourneyProducerRefused", "JourneyOwnRecordsRefused"}
 
 
 @pytest.fixture(scope="session")

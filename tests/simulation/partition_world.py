@@ -354,7 +354,15 @@ class Logbook:
         self._stamp_ms = START_MS
 
     def event(
-        self, at_ms: int, event_type: str, customer: str = "c1", *, late_ms: int = 0, id: str = "", **properties: Any
+        self,
+        at_ms: int,
+        event_type: str,
+        customer: str = "c1",
+        *,
+        late_ms: int = 0,
+        id: str = "",
+        producer: str = "",
+        **properties: Any,
     ) -> Logbook:
         """Add an event that reaches the log at ``at_ms`` after the start, having happened ``late_ms`` before."""
         stamp_ms = START_MS + at_ms
@@ -366,10 +374,10 @@ class Logbook:
             received_at_ms=stamp_ms,
             properties=properties,
         )
-        return self.raw(at_ms, customer.encode(), encode_event(event))
+        return self.raw(at_ms, customer.encode(), encode_event(event), producer=producer)
 
-    def raw(self, at_ms: int, key: bytes | None, value: bytes | None) -> Logbook:
+    def raw(self, at_ms: int, key: bytes | None, value: bytes | None, *, producer: str = "") -> Logbook:
         """Add a record as it is."""
         self._stamp_ms = max(self._stamp_ms, START_MS + at_ms)
-        self.records.append(Record(0, len(self.records), self._stamp_ms, key, value))
+        self.records.append(Record(0, len(self.records), self._stamp_ms, key, value, producer=producer))
         return self

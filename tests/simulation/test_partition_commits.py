@@ -9,17 +9,18 @@ from dataclasses import replace
 from functools import cache
 
 import pytest
+from prometheus_client import REGISTRY
 
 from orchestrator.adapters import memory_state_store
 from orchestrator.core.rulebook import Rulebook, build_rulebook
-from orchestrator.core.seen import SEEN_MAX
-from orchestrator.errors import DeadLetterCeiling, Fenced, LogUnavailable, PositionLost, StoreUnavailable
+from orchestrator.core.seen import KEPT_ALWAYS
+from orchestrator.errors import Fenced, LogUnavailable, PositionLost, StoreUnavailable
 from orchestrator.rulebook.compile import compiled
 from orchestrator.runtime import partition as partition_module
 from orchestrator.runtime import worker as worker_module
 from orchestrator.runtime.intake import decode_dead_letter
 from orchestrator.runtime.partition import Partition, States
-from orchestrator.runtime.ports import DEAD_LETTERS, Outgoing, Record
+from orchestrator.runtime.ports import DEAD_LETTERS, ENGINE, EVENTS, Outgoing, Record
 from orchestrator.runtime.sequencer import Outcome
 from orchestrator.runtime.surroundings import Extent
 from tests.simulation.partition_world import (
@@ -261,7 +262,7 @@ async def test_a_crash_between_two_commits_of_a_batch_repeats_no_event(monkeypat
     for number in range(6):
         log.event(number, "cart_updated", f"c{number}", cart_id="k", total=20)
     log.raw(6, b"x", b"poison")
-    for number in range(SEEN_MAX + 20):
+    for number in range(KEPT_ALWAYS + 20):
         log.event(29 * MINUTE + number, "payment_failed", "d", amount=1)
     log.raw(30 * MINUTE, b"x", b"poison too")
     log.event(40 * MINUTE, "email_opened", "d")
@@ -355,36 +356,54 @@ async def test_poison_is_dead_lettered_once_each_with_its_reason_and_place() -> 
     assert [one.value for one in letters] == [world.records[offset].value for offset in (2, 7, 10)]
 
 
-def spoilt(bad: int, good: int) -> list[Record]:
+FLOOD = 2_500
+
+
+def flooded(producer: str) -> list[Record]:
+    """One producer sends nothing but refusals, thousands, and some of the shop's events lie among them."""
     log = Logbook()
-    for number in range(bad + good):
-        if number < bad:
-            log.raw(number, b"c", b"{")
-        else:
-            log.event(number, "email_opened", f"c{number}")
+    for number in range(FLOOD):
+        log.raw(number, b"c", b"{", producer=producer)
+        if number % 100 == 0:
+            log.event(number, "cart_updated", f"c{number}", producer="shop", cart_id="k", total=20)
     return log.records
 
 
-async def test_too_large_a_share_of_poison_stops_the_worker_before_it_applies_the_batch() -> None:
-    world = World(rulebook(), spoilt(101, 99))
+@pytest.mark.parametrize("producer", ["partner", "", ENGINE], ids=["a key", "nobody's key", "the engine itself"])
+async def test_a_flood_of_refusals_stops_nobody_and_neither_does_a_restart_in_it(producer: str) -> None:
+    world = World(rulebook(), flooded(producer))
+    cuts = range(500, len(world.records), 500)
+    with pytest.raises(Crash):
+        await world.run(world.worker(Line(Fault(12, "half", "crash"))), cuts, UNTIL_MS)
+    assert 0 < len(world.store.decided) < FLOOD
+    await world.run(world.worker(), cuts, UNTIL_MS)
+    done = await check_against_replay(world, UNTIL_MS)
+    assert {one.customer_id for one in done.actions} == {f"c{number}" for number in range(0, FLOOD, 100)}
+    letters = [decode_dead_letter(value) for value in await world.published(DEAD_LETTERS)]
+    assert ({one.producer for one in letters}, len({one.offset for one in letters})) == ({producer}, FLOOD)
+
+
+async def test_a_worker_that_gives_its_last_partition_up_tells_of_no_producer_any_more() -> None:
+    def share() -> float | None:
+        return REGISTRY.get_sample_value("journey_producer_refused_share", {"producer": "partner"})
+
+    world = World(rulebook(), flooded("partner"))
     worker = world.worker()
-    await worker.assigned(0)
-    with pytest.raises(DeadLetterCeiling) as stopped:
-        await worker.process(0, world.records)
-    assert str(stopped.value) == (
-        "Partition 0: 50% of the last 200 records were refused. That is a bad deploy, not bad data: mend the producer "
-        "or the tracking plan, then start again; this batch was not applied. The latest refusal, at offset 100: "
-        "The event is not JSON: the text ends early."
-    )
-    assert worker.position(0) is None
-    assert (world.store.decided, await world.states()) == ([], {})
+    await world.run(worker)
+    assert (share() or 0) > 0.9
+    await worker.revoked(0)
+    assert share() is None
 
 
-@pytest.mark.parametrize(("bad", "good"), [(100, 100), (199, 0)], ids=["half", "too few to tell"])
-async def test_a_bearable_share_of_poison_does_not_stop_the_worker(bad: int, good: int) -> None:
-    world = World(rulebook(), spoilt(bad, good))
-    await world.run(world.worker(), (), UNTIL_MS)
-    await check_against_replay(world, UNTIL_MS)
+async def test_what_a_partition_says_on_the_topic_is_the_engines_own_also_out_of_a_predecessors_outbox() -> None:
+    log = Logbook()
+    log.event(0, "alias", "known", producer="shop", previous_id="anon")
+    undisturbed, line = World(rulebook(), log.records), Line()
+    await undisturbed.run(undisturbed.worker(line))
+    resumed = World(rulebook(), log.records)
+    await crash_and_recover(resumed, Fault(line.calls.index("append"), "before", "crash"), cuts=())
+    for world in (undisturbed, resumed):
+        assert [one.producer for one in await world.out.read_range(EVENTS, 0, 0, 10)] == [ENGINE]
 
 
 # -------------------------------------------------------------------------------------- positions that are lost

@@ -37,6 +37,11 @@ class SendPart(Part):
     fallback: list[SendPart] = Field(
         default_factory=list, max_length=4, description="Tried in order when this one cannot be sent."
     )
+    fallback_on_unknown: bool = Field(
+        False,
+        description="Send the fallback also when nobody knows whether this one arrived: both may, where otherwise "
+        "perhaps neither would.",
+    )
 
 
 def _until(value: Any) -> str:

@@ -11,7 +11,8 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A refused event with the reason, and all that is needed to send it again once the reason is gone.
 
     ``origin`` is "gateway" or "worker"; ``key`` and ``value`` are the record's bytes (Base64 in JSON); ``topic``,
-    ``partition`` and ``offset`` say where a worker read it; ``refused_at_ms`` is epoch milliseconds.
+    ``partition`` and ``offset`` say where a worker read it; ``refused_at_ms`` is epoch milliseconds. ``producer`` is
+    whom it is from, as ``ports.Outgoing`` says it.
     """
 
     origin: str
@@ -26,6 +27,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     topic: str = ""
     partition: int | None = None
     offset: int | None = None
+    producer: str = ""
 
 
 _encoder = msgspec.json.Encoder()
@@ -42,7 +44,9 @@ def decode_dead_letter(stored: bytes) -> DeadLetter:
     return _decoder.decode(stored)
 
 
-def gateway_letter(refused: EventRefused, key: bytes, value: bytes, refused_at_ms: int) -> DeadLetter:
+def gateway_letter(
+    refused: EventRefused, key: bytes, value: bytes, refused_at_ms: int, producer: str = ""
+) -> DeadLetter:
     """Return the dead letter of an event that the gateway refused within an accepted batch."""
     return DeadLetter(
         origin="gateway",
@@ -53,4 +57,5 @@ def gateway_letter(refused: EventRefused, key: bytes, value: bytes, refused_at_m
         refused_at_ms=refused_at_ms,
         key=key,
         value=value,
+        producer=producer,
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,24 @@ async def test_another_number_of_partitions_is_refused_with_the_remedy(database:
         "ask for 1 again, or start with an empty data folder: keys would change their partition."
     )
     assert await SqliteEventLog(database, SystemClock()).end_offset(EVENTS, 0) == 1
+
+
+async def test_the_file_of_an_earlier_version_goes_on_with_the_columns_it_lacked(tmp_path: Path) -> None:
+    earlier = sqlite_log.SCHEMA.replace(" producer TEXT NOT NULL DEFAULT '',", "")
+    assert earlier != sqlite_log.SCHEMA
+    path = tmp_path / "earlier.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(earlier)
+        connection.execute("INSERT INTO log VALUES (?, 0, 0, 5, ?, ?)", (EVENTS, b"k", b"old"))
+        connection.execute("INSERT INTO log_head VALUES (?, 0, 0, 1, 5)", (EVENTS,))
+    for round_number in range(2):
+        database = SqliteDatabase(path, sqlite_log.SCHEMA)
+        await database.open()
+        log = SqliteEventLog(database, SystemClock())
+        await log.append([Outgoing(EVENTS, b"k", b"new", "shop")])
+        found = await log.read_range(EVENTS, 0, 0, 10)
+        assert [(one.value, one.producer) for one in found] == [(b"old", ""), *[(b"new", "shop")] * (round_number + 1)]
+        await database.close()
 
 
 async def test_a_closed_file_makes_the_log_unavailable(database: SqliteDatabase) -> None:

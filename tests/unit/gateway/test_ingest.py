@@ -120,7 +120,7 @@ async def test_a_segment_batch_keeps_its_good_calls_and_buries_the_bad(client: h
     assert response.status_code == 200
     assert response.json() == {
         "accepted": 1,
-        "success": True,
+        "success": False,
         "refused": [
             {
                 "index": 1,
@@ -133,6 +133,25 @@ async def test_a_segment_batch_keeps_its_good_calls_and_buries_the_bad(client: h
     }
     assert [event["id"] for event in await log.values(EVENTS)] == ["e1"]
     assert [letter["message"] for letter in await log.values(DEAD_LETTERS)] == ["event is missing."]
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "success"),
+    [(2, 0, True), (1, 1, False), (0, 2, False)],
+    ids=["all taken", "some refused", "none taken"],
+)
+async def test_a_batch_is_a_success_only_where_all_of_it_was_taken(
+    client: httpx.AsyncClient, good: int, bad: int, success: bool
+) -> None:
+    def refused() -> float:
+        return counted("journey_events_refused_total", origin="gateway", code="missing_field")
+
+    before = refused()
+    sent = [{"type": "track", **TRACK}] * good + [{"type": "track", "userId": "c1"}] * bad
+    response = await client.post("/v1/batch", json={"batch": sent})
+    answer = response.json()
+    assert (response.status_code, answer["accepted"], answer["success"]) == (200, good, success)
+    assert (len(answer.get("refused", [])), refused() - before) == (bad, bad)
 
 
 REFUSED_REQUESTS: dict[str, tuple[dict[str, Any], int, str, str]] = {

@@ -26,7 +26,7 @@ from orchestrator.rulebook.connector_entry import ConnectorEntry
 from orchestrator.runtime.contacts import Contact, place_of
 from orchestrator.runtime.intake import Intake, Limits, decode_dead_letter
 from orchestrator.runtime.outcomes import Desk, OutcomeIntake, attributed
-from orchestrator.runtime.ports import DEAD_LETTERS, EVENTS
+from orchestrator.runtime.ports import DEAD_LETTERS, ENGINE, EVENTS
 from orchestrator.settings import Settings
 
 SECRET = "whsec_" + "c2VjcmV0IG9mIGEgdGVzdCwgMjQgYnl0ZXMh"
@@ -191,6 +191,7 @@ async def test_a_signed_report_is_an_event_of_its_customer(client: httpx.AsyncCl
             "source": "connector:sms",
         }
     ]
+    assert [one.producer for one in await log.read_range(EVENTS, 0, 0, 10)] == [ENGINE]
     assert counted("journey_outcomes_total", connector="sms", type="unsubscribed") == before + 1
 
 
