@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from connectors.callback import CallbackReader
 from connectors.errors import ConnectorMisconfigured, Problem, model_problems, unknown_name
+from connectors.markup import Markup
 from connectors.protocol import Connector, Delivery, Receipt, Result
 
 #: What an action may be. Limits and consent of the engine speak of these words.
@@ -30,12 +31,22 @@ class Parameters(BaseModel):
 class ActionParams(BaseModel):
     """What a delivery must bring. Of each group in ``one_of`` at least one must be there.
 
-    ``html_params`` names those whose text is HTML: values that a template puts into them are escaped.
+    ``markup`` says of those that are written in one: values that a template puts into them are escaped for it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     one_of: ClassVar[tuple[tuple[str, ...], ...]] = ()
-    html_params: ClassVar[frozenset[str]] = frozenset()
+    markup: ClassVar[Mapping[str, Markup]] = {}
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_keywords: Any) -> None:
+        """Refuse a declaration that nobody reads, because a misspelt ``markup`` would let every value through."""
+        public = {name for name in cls.__class_vars__ if not name.startswith("_")}
+        if unknown := sorted(public - ActionParams.__class_vars__):
+            raise TypeError(f"{cls.__name__}.{unknown[0]} is no declaration. Known: markup, one_of.")
+        free = cls.model_config.get("extra") == "allow"
+        if not free and (unknown := sorted(set(cls.markup) - set(cls.model_fields))):
+            raise TypeError(f'{cls.__name__}.markup names "{unknown[0]}", which is no param of it.')
 
     @model_validator(mode="after")
     def _one_of_each_group(self) -> Self:
@@ -135,7 +146,8 @@ def environment_value(connector: str, setting: str, variable: str, surroundings:
     if value := surroundings.environ.get(variable, "").strip():
         return value
     message = f'setting "{setting}" names the environment variable "{variable}", which is not set'
-    raise ConnectorMisconfigured(connector, [Problem(setting, message, f"Set {variable}, or leave {setting} out.")])
+    remedy = f"Set {variable}, or leave {setting} out."
+    raise ConnectorMisconfigured(connector, [Problem(setting, message, remedy, variable)])
 
 
 def _none_of(group: tuple[str, ...]) -> str:

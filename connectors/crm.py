@@ -20,10 +20,10 @@ other answers                                         as for every HTTP connecto
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, NamedTuple
-from urllib.parse import quote
 
 from pydantic import Field
 
@@ -40,6 +40,7 @@ from connectors.http import (
     retry_after_s,
 )
 from connectors.mail_message import EmailAddress
+from connectors.markup import Markup
 from connectors.protocol import Delivery, Receipt, Result
 
 #: HubSpot's own numbers of the association of an activity with a contact.
@@ -47,6 +48,7 @@ ASSOCIATIONS: Mapping[str, int] = {"tasks": 204, "notes": 202}
 #: How long the limits that HubSpot names last; it sends no Retry-After with them. A day's ends at its midnight.
 LIMIT_S: Mapping[str, float] = {"SECONDLY": 1, "TEN_SECONDLY_ROLLING": 10, "DAILY": 3_600}
 LOCKED_S = 2.0
+_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 PROPERTY = r"^([a-z][a-z0-9_]*)?$"
 
 
@@ -70,7 +72,7 @@ class CrmParams(ActionParams):
     """What the CRM needs: who it is about, and at most one task or note."""
 
     one_of: ClassVar[tuple[tuple[str, ...], ...]] = (("email", "external_id"),)
-    html_params: ClassVar[frozenset[str]] = frozenset({"task_body", "note"})
+    markup: ClassVar[Mapping[str, Markup]] = {"task_body": Markup.HTML, "note": Markup.HTML}
 
     email: EmailAddress | None = Field(None, description="The contact's e-mail address.")
     external_id: str = Field("", max_length=200, description="The contact's id in external_id_property.")
@@ -171,7 +173,7 @@ class CrmConnector:
         saved = await self._upsert(attempt, kind, unique, action_id, properties | {unique: action_id})
         if saved.result is not Result.DELIVERED:
             return saved
-        path = f"crm/v4/objects/{saved.reference}/associations/default/contacts/{quote(contact_id, safe='')}"
+        path = f"crm/v4/objects/{saved.reference}/associations/default/contacts/{contact_id}"
         linked = await self._ask(attempt, "PUT", path, {})
         return saved if linked.result is Result.DELIVERED else linked
 
@@ -217,7 +219,8 @@ def hubspot_receipt(answer: HttpAnswer, kind: str, now_s: float) -> Receipt:
         if content.get("errors") and not found:
             return replace(receipt, result=Result.REFUSED, detail=_message(answer))
         identity = next((str(one["id"]) for one in found if isinstance(one, dict) and one.get("id")), "")
-        return replace(receipt, reference=f"{kind}/{identity}" if identity else "")
+        # It becomes part of the next request's path.
+        return replace(receipt, reference=f"{kind}/{identity}" if _ID.fullmatch(identity) else "")
     wait_s = receipt.retry_after_s
     if answer.status == 429 and wait_s is None:
         wait_s = LIMIT_S.get(str(content.get("policyName", "")))

@@ -5,6 +5,7 @@ what happened                     result     why
 ================================  =========  ==========================================================
 2xx                               DELIVERED  the other side took it
 408, 425, 429, 5xx                RETRY      it says "not now"; Retry-After is its wish
+504                               UNKNOWN    a gateway had no answer from whoever may have taken it
 3xx                               REFUSED    redirects are not followed: a redirected POST may lose its body
 other 4xx                         REFUSED    the same request will never be taken
 no connection, no free slot       RETRY      nothing was written
@@ -43,6 +44,7 @@ DETAIL_CHARS_MAX = 500
 RETRY_AFTER_S_MAX = 31_536_000.0
 
 _RETRY_STATUSES = frozenset({408, 425, 429})
+_GATEWAY_TIMEOUT = 504
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 
@@ -212,7 +214,7 @@ def answer_receipt(status: int, headers: Mapping[str, str], answer: bytes, now_s
         return Receipt(result=Result.DELIVERED, status=status, reference=_reference(answer))
     if status in _RETRY_STATUSES or status >= 500:
         return Receipt(
-            result=Result.RETRY,
+            result=Result.UNKNOWN if status == _GATEWAY_TIMEOUT else Result.RETRY,
             status=status,
             detail=text[:DETAIL_CHARS_MAX],
             retry_after_s=retry_after_s(headers.get("retry-after", ""), now_s),

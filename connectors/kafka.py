@@ -294,8 +294,13 @@ def _value(delivery: Delivery) -> bytes | Receipt:
     params = checked_params(PublishParams, delivery)
     if isinstance(params, Receipt):
         return params
-    if isinstance(params.value, str):
-        return params.value.encode()
+    try:
+        for beside in (delivery.customer_id, delivery.id, delivery.kind):  # the record's key and headers
+            beside.encode()
+        if isinstance(params.value, str):
+            return params.value.encode()
+    except UnicodeEncodeError as error:
+        return Receipt(result=Result.REFUSED, detail=f"the delivery cannot be written as a record: {error.reason}")
     content = webhook_content(delivery) if params.value is None else params.value
     try:
         return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()

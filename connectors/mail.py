@@ -6,9 +6,11 @@ message can be unsubscribed from with one click; callbacks are such clicks, and 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from html import escape
+from urllib.parse import quote
 
 from connectors import clock
 from connectors.callback import Callback, CallbackReader, CallbackRefused, OutcomeType, Reading
@@ -98,7 +100,10 @@ class EmailConnector:
         parameters, link = self._parameters, ""
         if self._links is not None:
             link = self._links.link(delivery.customer_id, delivery.id)
-        mailto = f"mailto:{parameters.unsubscribe_mailto}?subject=unsubscribe" if parameters.unsubscribe_mailto else ""
+        mailto = ""
+        if address := parameters.unsubscribe_mailto:
+            mailto = f"mailto:{quote(address, safe='@')}?subject=unsubscribe"
+        filled = {name: _with_ids(value, delivery) for name, value in parameters.headers.items()}
         html = params.html.replace(UNSUBSCRIBE_MARK, escape(link))
         return Mail(
             action_id=delivery.id,
@@ -111,11 +116,15 @@ class EmailConnector:
             reply_to=params.reply_to or parameters.reply_to or "",
             unsubscribe=tuple(filter(None, (link, mailto))),
             one_click=bool(link),
-            headers={
-                name: value.replace("{action_id}", delivery.id).replace("{customer_id}", delivery.customer_id)
-                for name, value in parameters.headers.items()
-            },
+            headers={name: value for name, value in parameters.headers.items() if filled[name] == value},
+            headers_with_ids={name: value for name, value in filled.items() if parameters.headers[name] != value},
         )
+
+
+def _with_ids(text: str, delivery: Delivery) -> str:
+    """Fill both ids in, in one go: an id is never searched for the mark of the other."""
+    ids = {"{action_id}": delivery.id, "{customer_id}": delivery.customer_id}
+    return re.sub(r"\{(action|customer)_id\}", lambda mark: ids[mark[0]], text)
 
 
 class EmailCallbackReader:

@@ -1,4 +1,4 @@
-"""An e-mail as it goes over the wire (RFC 5322): its headers, its two bodies, and the addresses in it.
+"""An e-mail as it goes over the wire (RFC 5322): its headers (by ``mail_header``), two bodies, and addresses.
 
 The same action gives the same message but for its ``Date``: ``Message-ID`` and the boundary between the parts come from
 the action's id, so a mailbox or a relay can tell a repeat.
@@ -7,25 +7,32 @@ the action's id, so a mailbox or a relay can tell a repeat.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.headerregistry import Address, BaseHeader, HeaderRegistry
 from email.message import EmailMessage
-from email.policy import SMTP, EmailPolicy, Policy
+from email.policy import SMTP
 from email.utils import format_datetime
 from hashlib import sha256
-from typing import Annotated, Any
+from typing import Annotated
 
 import idna
 from pydantic import AfterValidator, StringConstraints
+
+from connectors.mail_header import (
+    CONTROL,
+    bracketed_header,
+    literal_header,
+    machine_header,
+    mailbox_header,
+    text_header,
+)
 
 ADDRESS_CHARS_MAX = 254
 
 _LOCAL_PART = re.compile(r"[^\s\x00-\x20\x7f\"(),:;<>@\[\\\].]+(?:\.[^\s\x00-\x20\x7f\"(),:;<>@\[\\\].]+)*")
 _DOMAIN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*")
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def _address(text: str) -> str:
@@ -35,13 +42,16 @@ def _address(text: str) -> str:
         domain = idna.encode(domain, uts46=True).decode() if not domain.isascii() else domain
     except UnicodeError:
         at = ""
+    if CONTROL.search(local) or "=?" in local:
+        # Some readers decode an encoded word even in an address, where it may say another one.
+        at = ""
     if not (at and _LOCAL_PART.fullmatch(local) and _DOMAIN.fullmatch(domain)) or len(text) > ADDRESS_CHARS_MAX:
         raise ValueError("must be an e-mail address such as ana@example.com, and nothing else")
     return f"{local}@{domain}"
 
 
 def _one_line(text: str) -> str:
-    if _CONTROL.search(text):
+    if CONTROL.search(text):
         raise ValueError("must be one line without control characters")
     return text
 
@@ -63,6 +73,7 @@ class Mail:
     """What one e-mail says; addresses and header texts have been checked. ``at_s`` is its Date, epoch seconds.
 
     ``unsubscribe`` are the addresses of List-Unsubscribe; ``one_click`` says that the first takes RFC 8058's POST.
+    ``headers`` are further ones as the settings have them, ``headers_with_ids`` those with ids of the delivery in them.
     """
 
     action_id: str
@@ -76,18 +87,17 @@ class Mail:
     unsubscribe: tuple[str, ...] = ()
     one_click: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
+    headers_with_ids: Mapping[str, str] = field(default_factory=dict)
 
 
 def message_bytes(mail: Mail) -> bytes:
-    """Return the message with CRLF line ends. Raises ``ValueError`` for a header that is not one line."""
-    message = EmailMessage(policy=_policy(mail))
-    for name, value in _headers(mail).items():
-        message[name] = value
-    message.set_content(mail.text, cte="quoted-printable")
+    """Return the message with CRLF line ends. Raises ``ValueError`` for what no header, or no text, can hold."""
+    body = EmailMessage(policy=SMTP)
+    body.set_content(mail.text, cte="quoted-printable")
     if mail.html:
-        message.add_alternative(mail.html, subtype="html", cte="quoted-printable")
-        message.set_boundary("=_" + sha256(mail.action_id.encode() + mail.html.encode()).hexdigest()[:32])
-    return message.as_bytes()
+        body.add_alternative(mail.html, subtype="html", cte="quoted-printable")
+        body.set_boundary("=_" + sha256(mail.action_id.encode() + mail.html.encode()).hexdigest()[:32])
+    return "".join(_headers(mail)).encode() + body.as_bytes()
 
 
 def message_id(action_id: str, sender: str) -> str:
@@ -101,52 +111,22 @@ def needs_utf8(mail: Mail) -> bool:
     return not (mail.sender[1] + mail.recipient[1] + mail.reply_to).isascii()
 
 
-def _headers(mail: Mail) -> dict[str, Any]:
-    headers: dict[str, Any] = {
-        "From": _mailbox(*mail.sender),
-        "To": _mailbox(*mail.recipient),
-        "Subject": mail.subject,
-        "Date": format_datetime(datetime.fromtimestamp(mail.at_s, UTC)),
-        "Message-ID": message_id(mail.action_id, mail.sender[1]),
-        # RFC 3834: no holiday notice or other robot answers what a robot wrote.
-        "Auto-Submitted": "auto-generated",
-        "X-Action-Id": mail.action_id,
-    }
+def _headers(mail: Mail) -> Iterator[str]:
+    yield mailbox_header("From", *mail.sender)
+    yield mailbox_header("To", *mail.recipient)
+    yield text_header("Subject", mail.subject)
+    yield literal_header("Date", format_datetime(datetime.fromtimestamp(mail.at_s, UTC)))
+    yield literal_header("Message-ID", message_id(mail.action_id, mail.sender[1]))
+    # RFC 3834: no holiday notice or other robot answers what a robot wrote.
+    yield literal_header("Auto-Submitted", "auto-generated")
+    yield machine_header("X-Action-Id", mail.action_id)
     if mail.reply_to:
-        headers["Reply-To"] = _mailbox("", mail.reply_to)
+        yield mailbox_header("Reply-To", "", mail.reply_to)
     if mail.unsubscribe:
-        headers["List-Unsubscribe"] = ", ".join(f"<{address}>" for address in mail.unsubscribe)
+        yield bracketed_header("List-Unsubscribe", mail.unsubscribe)
         if mail.one_click:
-            headers["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
-    return headers | dict(mail.headers)
-
-
-def _mailbox(name: str, address: str) -> Address:
-    local, _, domain = address.rpartition("@")
-    return Address(display_name=name, username=local, domain=domain)
-
-
-def _policy(mail: Mail) -> EmailPolicy[EmailMessage]:
-    registry = HeaderRegistry()
-    registry.map_to_type("list-unsubscribe", _InAngleBrackets)
-    registry.map_to_type("message-id", _InAngleBrackets)
-    return SMTP.clone(header_factory=registry, utf8=needs_utf8(mail))
-
-
-class _InAngleBrackets(BaseHeader):
-    """A header of addresses in angle brackets, folded between them alone.
-
-    The library folds a word longer than a line by encoding it, and no reader decodes what stands in angle brackets.
-    """
-
-    max_count = 1
-
-    @classmethod
-    def parse(cls, value: str, kwds: dict[str, Any]) -> None:
-        """Take the text as it is."""
-        kwds["parse_tree"] = None
-        kwds["decoded"] = value
-
-    def fold(self, *, policy: Policy[Any]) -> str:
-        """Return the header, one address a line."""
-        return f"{self.name}: " + str(self).replace(", ", f",{policy.linesep} ") + policy.linesep
+            yield literal_header("List-Unsubscribe-Post", "List-Unsubscribe=One-Click")
+    for name, value in mail.headers.items():
+        yield literal_header(name, value)
+    for name, value in mail.headers_with_ids.items():
+        yield machine_header(name, value)

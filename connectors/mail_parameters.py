@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, PrivateAttr, model_validator
@@ -11,6 +12,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 from connectors.connector_type import ActionParams, ConnectorType, Parameters, on_first_use
 from connectors.http import HttpUrl
 from connectors.mail_message import BodyText, EmailAddress, OneLine
+from connectors.markup import Markup
 from connectors.reach import Reach
 from connectors.standard_callback import CALLBACK_SECRET_DESCRIPTION
 
@@ -111,7 +113,7 @@ class EmailParams(ActionParams):
     """What an e-mail needs."""
 
     one_of: ClassVar[tuple[tuple[str, ...], ...]] = (("html", "text"),)
-    html_params: ClassVar[frozenset[str]] = frozenset({"html"})
+    markup: ClassVar[Mapping[str, Markup]] = {"html": Markup.HTML}
 
     to: EmailAddress = Field(description="Address to write to, such as ana@example.com.")
     to_name: OneLine = Field("", max_length=200, description="Name shown beside it.")

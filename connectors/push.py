@@ -176,7 +176,8 @@ def message_content(delivery: Delivery, params: PushParams, now_s: float) -> dic
     notification = {name: value for name, value in shown.items() if value}
     data = {name: _text(value) for name, value in params.data.items()} | {"action_id": delivery.id}
     android: dict[str, Any] = {"priority": "HIGH"}
-    apple_headers = {"apns-collapse-id": delivery.id.encode()[:COLLAPSE_ID_BYTES_MAX].decode()}
+    collapse_id = delivery.id.encode("utf-8", "replace")[:COLLAPSE_ID_BYTES_MAX].decode("utf-8", "ignore")
+    apple_headers = {"apns-collapse-id": collapse_id}
     web: dict[str, Any] = {}
     if notification:
         android["notification"] = {"tag": delivery.id}

@@ -17,8 +17,8 @@ thing, and a repeat through it is a second message.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Self
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self
 from uuid import NAMESPACE_OID, uuid5
 
 from pydantic import Field, model_validator
@@ -36,6 +36,7 @@ from connectors.http import (
     json_request,
     retry_after_s,
 )
+from connectors.markup import Markup
 from connectors.protocol import Delivery, Receipt, Result
 
 #: Errors of the Web API that say nothing about the message itself.
@@ -74,6 +75,8 @@ class SlackParameters(HttpParameters):
 
 class SlackParams(ActionParams):
     """What a message needs."""
+
+    markup: ClassVar[Mapping[str, Markup]] = {"text": Markup.MRKDWN, "blocks": Markup.MRKDWN}
 
     text: str = Field(min_length=1, max_length=TEXT_CHARS_MAX, description="The message, in Slack's mrkdwn.")
     blocks: list[dict[str, Any]] = Field(

@@ -7,7 +7,7 @@ Twilio places a call for each request and has no idempotency key, so after UNKNO
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar, Literal, Self
 from xml.sax.saxutils import escape, quoteattr
@@ -18,6 +18,7 @@ from connectors import clock
 from connectors.callback import Outcome, OutcomeType
 from connectors.connector_type import ActionParams, ConnectorType, Surroundings, checked_params
 from connectors.http import HttpUrl
+from connectors.markup import Markup
 from connectors.phone import E164
 from connectors.protocol import Delivery, Receipt, Result
 from connectors.twilio import (
@@ -54,7 +55,7 @@ class TwilioCallParams(ActionParams):
     """What a call needs: whom, and one of three ways to say what happens once somebody picks up."""
 
     one_of: ClassVar[tuple[tuple[str, ...], ...]] = (("say", "url", "twiml"),)
-    html: ClassVar[frozenset[str]] = frozenset({"twiml"})
+    markup: ClassVar[Mapping[str, Markup]] = {"twiml": Markup.XML}
 
     phone: str = Field(pattern=E164, description="Number to call, in E.164 form such as +919812345678.")
     say: str = Field("", max_length=3_000, description="Text to speak; then the call ends.")
@@ -65,8 +66,9 @@ class TwilioCallParams(ActionParams):
     def _one_way(self) -> Self:
         if len([way for way in (self.say, self.url, self.twiml) if way]) > 1:
             raise ValueError('only one of param "say", "url" and "twiml" can be followed')
-        if _NOT_XML.search(self.say):
-            raise ValueError('param "say" has a control character, which cannot be spoken')
+        for name, text in (("say", self.say), ("twiml", self.twiml)):
+            if _NOT_XML.search(text):
+                raise ValueError(f'param "{name}" has a control character, which cannot be spoken')
         return self
 
 

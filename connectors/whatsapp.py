@@ -18,6 +18,7 @@ ignores it. After UNKNOWN a repeat may be a second message: ``on_unknown: drop``
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar, Self
@@ -54,6 +55,9 @@ _UNEXPLAINED = 1
 _PERHAPS_TAKEN = frozenset({500, 502, 504})
 _OPAQUE_CHARS_MAX = 512
 _INTERACTIVE_CHARS_MAX, _BUTTON_CHARS_MAX = 1_024, 20
+
+#: Blanks as Meta takes them in a value of a template. Others (line ends, tabs, many on end) are error 132018.
+_BLANKS, _GOOD_BLANKS = re.compile(r"\s+"), frozenset({" ", "  ", "   "})
 
 Value = str | int | float
 
@@ -190,7 +194,7 @@ def _message(params: WhatsAppParams, language: str) -> dict[str, Any]:
     if params.template:
         template: dict[str, Any] = {"name": params.template, "language": {"code": params.language or language}}
         if components := _body_component(params) + params.components:
-            template["components"] = components
+            template["components"] = [_on_one_line(component) for component in components]
         return {"type": "template", "template": template}
     if params.buttons:
         replies = [{"type": "reply", "reply": {"id": id_, "title": title}} for id_, title in params.buttons.items()]
@@ -206,6 +210,20 @@ def _body_component(params: WhatsAppParams) -> list[dict[str, Any]]:
     else:
         values = [{"type": "text", "text": str(value)} for value in params.variables]
     return [{"type": "body", "parameters": values}] if values else []
+
+
+def _on_one_line(component: dict[str, Any]) -> dict[str, Any]:
+    """Return a component whose values are each one line: what customers type has line ends, and Meta refuses them."""
+    parameters = component.get("parameters")
+    if not isinstance(parameters, list):
+        return component
+    texts = [
+        one | {"text": _BLANKS.sub(lambda run: run[0] if run[0] in _GOOD_BLANKS else " ", one["text"])}
+        if isinstance(one, dict) and isinstance(one.get("text"), str)
+        else one
+        for one in parameters
+    ]
+    return component | {"parameters": texts}
 
 
 def _opaque(delivery: Delivery) -> str:

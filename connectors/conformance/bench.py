@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from connectors.callback import Callback, OutcomeType
 from connectors.connector_type import ConnectorType
+from connectors.markup import Markup
 from connectors.protocol import Connector, Delivery
 from connectors.reach import Reach
 from connectors.registry import build
@@ -100,7 +101,8 @@ class Example:
     a request; where a provider has no place for one it is None and ``no_id_because`` says so. ``cannot`` holds, for
     each answer that the transport has no form of, the reason. ``varies`` names headers and fields of bodies that
     differ from run to run and are masked in recorded conversations; ``varies_with_attempt`` those that tell the
-    attempt. ``secrets`` are strings that must not leak, beside the values of ``environ``.
+    attempt. ``secrets`` are strings that must not leak, beside the values of ``environ``. ``markup`` names the fields
+    of requests that the provider reads as markup; ``opened`` returns a request with what is sealed in it opened.
     """
 
     bench: Callable[..., AbstractAsyncContextManager[Bench]]
@@ -115,6 +117,8 @@ class Example:
     varies: frozenset[str] = frozenset()
     varies_with_attempt: frozenset[str] = frozenset()
     secrets: tuple[str, ...] = ()
+    markup: Mapping[str, Markup] = field(default_factory=dict)
+    opened: Callable[[dict[str, Any]], dict[str, Any]] = lambda request: request
     callbacks: Sequence[GenuineCallback] = ()
 
     @property

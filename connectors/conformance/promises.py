@@ -16,9 +16,10 @@ from typing import Any
 
 from connectors.callback import Callback, CallbackReader, CallbackRefused
 from connectors.conformance.bench import NAME, NOW_S, Case, How
+from connectors.conformance.typed import HARMLESS, HOSTILE, Place, as_seen, differences, places
 from connectors.connector_type import KINDS, Surroundings
 from connectors.errors import ConnectorMisconfigured
-from connectors.protocol import Delivery, Receipt, Result
+from connectors.protocol import Connector, Delivery, Receipt, Result
 from connectors.registry import build
 
 #: The timeout of a connector whose system keeps silent, and the time after which it must have given up at the latest.
@@ -249,6 +250,48 @@ def _wrong_params(case: Case) -> Iterator[tuple[dict[str, Any], str]]:
         yield right | {"colour": "red"}, 'param "colour" is unknown. Allowed: '
 
 
+# ------------------------------------------------------------------------------------------- what customers type
+
+
+@promise()
+async def it_takes_what_a_customer_types_for_text(case: Case) -> None:
+    """Whatever is typed arrives as it was typed and changes nothing else of a request, or is refused unsent."""
+    if case.example.has_no_other_side:
+        return
+    taken = []
+    async with case.opened() as connector:
+        await connector.send(case.delivery())  # Sessions and tokens are there from now on.
+        for place in places(case):
+            plain = await _heard_of(case, connector, place, HARMLESS)
+            if plain is None:
+                continue
+            taken.append(place)
+            for typed in HOSTILE:
+                heard = await _heard_of(case, connector, place, typed)
+                for difference in differences(plain, plain if heard is None else heard):
+                    raise PromiseBroken(f"{typed!r} in {place} is more than text, {difference}")
+    expect_that(bool(taken), "no place of the example takes free text")
+
+
+async def _heard_of(case: Case, connector: Connector, place: Place, typed: str) -> list[Any] | None:
+    """Return what the other side makes of a delivery; None when the connector refused it unsent.
+
+    The other side may refuse what is typed too, where it has a form of its own for a place; it has heard it then.
+    """
+    case.bench.heard.clear()
+    receipt = await connector.send(case.delivery(**place.changes(case, typed)))
+    if receipt.result is Result.DELIVERED:
+        return as_seen(case, typed)
+    refused = receipt.result is Result.REFUSED and bool(receipt.detail)
+    expect_that(refused, f"{typed!r} in {place} came to {receipt.result}: {receipt.detail}")
+    if typed == HARMLESS:
+        return None
+    expect_that(
+        bool(case.attempts) or receipt.status is None, f"{typed!r} in {place} broke a request: {receipt.detail}"
+    )
+    return as_seen(case, typed) if case.attempts else None
+
+
 # ---------------------------------------------------------------------------------------------- check and close
 
 
@@ -435,6 +478,7 @@ PROMISES: tuple[Promise, ...] = (
     it_passes_the_id_on_and_repeats_itself_to_the_letter,
     it_may_be_called_concurrently,
     it_refuses_wrong_params_unsent,
+    it_takes_what_a_customer_types_for_text,
     its_check_is_content_and_delivers_nothing,
     its_check_tells_when_nothing_listens,
     its_check_tells_wrong_credentials,

@@ -61,14 +61,15 @@ class Expectation:
 
     ``due`` maps the ids of actions to their rules. What is in ``withdrawn`` may or may not have been sent.
     ``receipts`` are the last words that came back, by action id: for each type the detail. The dispatcher may write
-    one word again, under one id; two words are a contradiction. ``logged`` are the events of the log as it holds
-    them, each of its records.
+    one word again, under one id; two words are a contradiction. ``doubtful`` are actions of which a last word says that
+    they may have arrived all the same. ``logged`` are the events of the log as it holds them, each of its records.
     """
 
     due: dict[str, str] = field(default_factory=dict)
     withdrawn: set[str] = field(default_factory=set)
     standings: dict[str, Standing] = field(default_factory=dict)
     receipts: dict[str, dict[str, str]] = field(default_factory=dict)
+    doubtful: set[str] = field(default_factory=set)
     logged: list[dict[str, Any]] = field(default_factory=list)
     event_ids: set[str] = field(default_factory=set)
 
@@ -96,6 +97,8 @@ def expectation(records: Iterable[Any], watch: str, until_ms: int) -> Expectatio
         if event["type"] in _RECEIPTS:
             told = event["properties"]
             found.receipts.setdefault(told["action_id"], {})[event["type"]] = told.get("detail", "")
+            if told.get("certain") is False:
+                found.doubtful.add(told["action_id"])
             continue
         if event.get("source") == "dispatcher":
             continue

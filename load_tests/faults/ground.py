@@ -349,7 +349,9 @@ class Ground:
                 for one in self.patiently(lambda: self.view.fresh(EVENTS))
                 if (one.key or b"").startswith(f"{run}-".encode())
             ]
-            for one, words in expectation(told, self._watch, 0).receipts.items():
+            heard = expectation(told, self._watch, 0)
+            expected.doubtful |= heard.doubtful
+            for one, words in heard.receipts.items():
                 expected.receipts.setdefault(one, {}).update(words)
             arrived = {one["id"] for one in arrivals}
             failed = {one for one, words in expected.receipts.items() if "action_failed" in words}

@@ -17,10 +17,10 @@ _SHOWN = 5
 #: What an event in the log must have in common with the one that was sent.
 _KEPT = ("customer_id", "type", "occurred_at")
 _DELIVERED, _FAILED, _CANCELLED = "action_delivered", "action_failed", "action_cancelled"
-#: What is said of an action that is taken back although it may have been sent.
-_UNSURE = "nobody knows"
 #: The rule whose connector drops what may have been sent.
 _DROPPING = "letter"
+#: The rule whose receiver is made to say that it has not taken what it has: nobody can tell that from the truth.
+_DECEIVED = "callback"
 
 
 #: A bound where nobody can tell.
@@ -139,7 +139,7 @@ def compare(  # noqa: PLR0913 - what had to be, and each thing that was found.
     for one, number in again.items():
         repeated[CONNECTORS[expected.due[one]]] += number
     failed, dropped = _given_up(expected)
-    recalled = {one for one in expected.withdrawn if _UNSURE in expected.receipts.get(one, {}).get(_CANCELLED, "")}
+    recalled = {one for one in expected.withdrawn & expected.doubtful if _CANCELLED in expected.receipts.get(one, {})}
     doubtful = dropped | recalled
     missing = expected.due.keys() - expected.withdrawn - numbers.keys()
     verdict = Verdict(
@@ -194,13 +194,14 @@ def _same(logged: Mapping[str, Any], sent: Mapping[str, Any] | None) -> bool:
 def _untrue(expected: Expectation, arrived: Collection[str], doubtful: Collection[str]) -> list[str]:
     """Return the actions of which not exactly one last word came, or one that what arrived does not bear out.
 
-    Of an action that failed or was dropped nobody knows whether it arrived, which is what that word says; so it is
-    with one that is taken back while its sender is dead. What is ``doubtful`` in this way may have been said to be
-    delivered before: its sender died between the log and the ledger.
+    Of an action that was given up, or taken back while its sender is dead, nobody may know whether it arrived; then its
+    word says so. What is ``doubtful`` in this way may have been said to be delivered before: its sender died between
+    the log and the ledger.
     """
     found = []
     for one, words in expected.receipts.items():
-        fitting = {_DELIVERED, _FAILED} if one in arrived else {_FAILED}
+        unsure = one in expected.doubtful or expected.due.get(one) == _DECEIVED
+        fitting = ({_DELIVERED, _FAILED} if unsure else {_DELIVERED}) if one in arrived else {_FAILED}
         if one in expected.withdrawn and (one not in arrived or one in doubtful):
             fitting.add(_CANCELLED)
         most = 2 if one in doubtful else 1

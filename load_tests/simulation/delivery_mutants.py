@@ -17,14 +17,17 @@ from orchestrator.core.event import ACTION_DELIVERED
 from orchestrator.runtime.dispatch import DeliveryPolicy, Dispatcher
 from orchestrator.runtime.dispatch import lane as lane_module
 from orchestrator.runtime.dispatch import receipt as receipt_module
+from orchestrator.runtime.dispatch import settlement as settlement_module
 from orchestrator.runtime.dispatch import step as step_module
+from orchestrator.runtime.dispatch.attempt import in_doubt, is_mark
 from orchestrator.runtime.dispatch.lane import Lane
 from orchestrator.runtime.dispatch.meter import Meter
 from orchestrator.runtime.dispatch.patience import patiently
+from orchestrator.runtime.dispatch.queue import LEASE_ENDED
 from orchestrator.runtime.dispatch.rate import Bucket, Rate
 from orchestrator.runtime.dispatch.receipt import ledger_entry
 from orchestrator.runtime.dispatch.settlement import Settlement, successor
-from orchestrator.runtime.dispatch.step import Cause, Outcome, Settle, Step, next_step
+from orchestrator.runtime.dispatch.step import Cause, Outcome, Settle, Step, gives_way, next_step
 from orchestrator.runtime.dispatch.withdrawal import Withdrawal
 from orchestrator.runtime.ports import Queued, Quota, Record
 
@@ -44,7 +47,7 @@ class LedgerFirst(Mutant):
         async def ledger_first(
             self: Settlement, action: Action, queued: Queued, word: Settle, meter: Meter, **more: Any
         ) -> None:
-            if word.falls_back and action.fallback:
+            if gives_way(action, queued.history, word):
                 await patiently(self.clock, "dispatch_queue", lambda: self._enqueue([successor(action)]))
             entry = ledger_entry(action, queued, word, self.clock.now_ms())
             await patiently(self.clock, "dispatch_queue", lambda: self._queue.settle(entry, **more))
@@ -220,7 +223,52 @@ class NeverFallsBack(Mutant):
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Fall back from nothing."""
-        with replaced(Settle, "falls_back", False):
+        never = lambda action, history, word: False  # noqa: E731 - it stands in for two names at once.
+        with replaced(settlement_module, "gives_way", never), replaced(receipt_module, "gives_way", never):
+            yield
+
+
+class FallsBackInDoubt(Mutant):
+    """An action that may have arrived gives way to its fallback like any other."""
+
+    name = "falls back in doubt"
+    caught_by = frozenset({"verdict"})
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Doubt nothing."""
+        with replaced(step_module, "in_doubt", lambda history: False):
+            yield
+
+
+class BelievesTheLastAttempt(Mutant):
+    """What became of the last attempt is taken for what became of all."""
+
+    name = "last attempt alone decides"
+    caught_by = frozenset({"verdict"})
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Look at the last attempt."""
+
+        def last_in_doubt(history: Sequence[str]) -> bool:
+            tried = [line for line in history if line == LEASE_ENDED or not is_mark(line)]
+            return in_doubt(tried[-1:])
+
+        with replaced(step_module, "in_doubt", last_in_doubt):
+            yield
+
+
+class TellsNoDoubt(Mutant):
+    """The receipt of an action that may have arrived says that it certainly did not."""
+
+    name = "doubt not told"
+    caught_by = frozenset({"receipts"})
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Tell of no doubt."""
+        with replaced(receipt_module, "in_doubt", lambda history: False):
             yield
 
 

@@ -38,6 +38,9 @@ MUTANTS: tuple[type[Mutant], ...] = (
     delivery.SendsNothing,
     delivery.KeepsAsking,
     delivery.NeverFallsBack,
+    delivery.FallsBackInDoubt,
+    delivery.BelievesTheLastAttempt,
+    delivery.TellsNoDoubt,
     delivery.TellsOfDelivery,
     delivery.IgnoresWithdrawals,
 )

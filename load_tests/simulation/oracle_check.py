@@ -42,10 +42,14 @@ _decode_action = msgspec.json.Decoder(Action).decode
 
 @dataclass(slots=True)
 class _Told:
-    """What the log holds of one customer, in its order; ``named`` is which action a receipt is about, by its id."""
+    """What the log holds of one customer, in its order; ``named`` is which action a receipt is about, by its id.
+
+    ``doubtful`` are the ids of receipts that say that their action may have arrived.
+    """
 
     log: list[Arrival] = field(default_factory=list)
     named: dict[str, str] = field(default_factory=dict)
+    doubtful: set[str] = field(default_factory=set)
 
     def heard_ms(self, action_ids: set[str]) -> int | None:
         """Return when the first receipt of some actions arrived, None without any."""
@@ -80,7 +84,10 @@ def _arrivals(world: World, partition: int) -> dict[str, _Told]:
         receipt = msgspec.json.decode(record.value or b"")
         told = arrivals[receipt["customer_id"]]
         told.log.append(Arrival(receipt["id"], receipt["type"], record.stamp_ms, record.stamp_ms))
-        told.named[receipt["id"]] = receipt.get("properties", {}).get("action_id", "")
+        properties = receipt.get("properties", {})
+        if receipt["id"] not in told.named and properties.get("certain") is False:
+            told.doubtful.add(receipt["id"])
+        told.named.setdefault(receipt["id"], properties.get("action_id", ""))
     for told in arrivals.values():
         told.log = distinct(told.log)
     return arrivals
@@ -148,7 +155,7 @@ def _with_receipts(told: _Told, customer: str) -> list[Arrival]:
         event_type = one.type
         if one.type in _REACHED:
             reached.add(told.named[one.id])
-        if one.type in _RELEASING:
+        if one.type in _RELEASING and one.id not in told.doubtful:
             sent = sends(before, "payment_failed", [rules.HELP])
             ids = [action_id("default", customer, rules.CONTACT, rules.HELP.id, "0", each.cause) for each in sent]
             named = told.named[one.id]

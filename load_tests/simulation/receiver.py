@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from load_tests.simulation.world import World
 
 #: What a receiver may answer besides taking a delivery.
-TROUBLES = ("429", "500", "reset", "timeout after accept", "slow", "refused")
+TROUBLES = ("429", "500", "reset", "timeout after accept", "slow", "refused", "repeat refused")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +81,11 @@ class Receiver:
                 if chance.random() < 0.5:
                     self._effect(delivery)
                 return Answer(0, None)
+            case "repeat refused" if delivery.id in self.effects:
+                return Answer(0, Receipt(result=Result.REFUSED, status=409))
         self._effect(delivery)
         taken = Receipt(result=Result.DELIVERED, reference=f"r-{delivery.id}")
-        if trouble == "timeout after accept":
+        if trouble in {"timeout after accept", "repeat refused"}:
             return Answer(60.0, taken)
         return Answer(10.0 if trouble == "slow" else chance.random() * 0.02, taken)
 

@@ -10,7 +10,9 @@ cancelled  when the log holds a withdrawal of it, or of the action that it stand
 
 A send may begin before the deadline, while attempts are left, not before the receiver wants it again, and not after an
 attempt that nobody answered when the policy says ``drop``. A lease that ended may hide an attempt. A fallback is sent
-when its action has failed or expired, and has not been withdrawn before.
+when its action has been given up, and has not been withdrawn before; but of one that may have arrived, since an attempt
+was not answered or is hidden by a lease, only where the rule wants both. So an action and its fallback never both
+arrive against the rule's will, and what is called certain is.
 """
 
 from __future__ import annotations
@@ -83,6 +85,7 @@ class _Court:
                 self._fallback(action, word)
         for action in asked.actions.values():
             sends = world.receivers[action.connector].sends.get(action.id, [])
+            self._both(action)
             self._sends(action, sends)
             self._undue(action, sends)
         self._claims_of_delivery()
@@ -160,13 +163,53 @@ class _Court:
         elif stamp_ms > word.at_ms and outcome != "cancelled":
             self._world.violated("receipts", f"{action.id} was {outcome} before the log was told")
 
+        elif "certain" in receipt["properties"] and action.id not in self._world.queue.redriven:
+            self._certain(action, word, told=receipt["properties"]["certain"])
+
+    def _certain(self, action: Action, word: Word, *, told: bool) -> None:
+        """Check that what is told of an action that was not delivered is as certain as it can be, and no more."""
+        if told and self._unanswered(action, word) and not self._disturbed():
+            self._world.violated("receipts", f"{action.id} is certainly {word.entry.outcome}, and nobody answered")
+        elif not told and not self._may_be_in_doubt(action, word):
+            self._world.violated("receipts", f"{action.id} may have arrived, and every attempt was answered")
+
     # --------------------------------------------------------------------------------------- fallbacks
 
+    def _unanswered(self, action: Action, word: Word) -> bool:
+        """Return whether an attempt before the word, also before it was redriven, brought its sender no answer."""
+        sends = self._world.receivers[action.connector].sends.get(action.id, ())
+        return any(one.heard is None and one.begun_ms <= word.at_ms for one in sends)
+
+    def _may_be_in_doubt(self, action: Action, word: Word) -> bool:
+        return self._unanswered(action, word) or action.id in self._world.queue.silent or self._disturbed()
+
+    def _disturbed(self) -> bool:
+        """Return whether somebody may have been led to believe what is not so: a sleeper, a clock, a queue."""
+        return self._slept or self._world.queue_cut or not self._world.clocks_agree
+
     def _fallback(self, action: Action, word: Word) -> None:
-        if word.entry.outcome in {"failed", "expired"} and action.fallback:
-            self._world.counts["fallback due"] += 1
+        if word.entry.outcome not in {"failed", "expired", "dropped"} or not action.fallback:
+            return
+        counts, outcome = self._world.counts, word.entry.outcome
+        if action.fallback_on_unknown or not self._may_be_in_doubt(action, word):
+            counts["fallback due"] += 1
+            counts["fallback due in doubt"] += self._unanswered(action, word)
             if action.fallback[0].id not in self._world.queue.words():
-                self._wrong(action, f"is {word.entry.outcome}, and its fallback never came")
+                self._wrong(action, f"is {outcome}, and its fallback never came")
+        elif self._unanswered(action, word) and not self._disturbed():
+            counts["fallback withheld"] += 1
+            if "fallback" in word.entry.detail:
+                self._wrong(action, f"is {outcome}, may have arrived, and gives way to its fallback")
+
+    def _both(self, action: Action) -> None:
+        """Check that an action and its fallback arrive only where the rule wants both, or an operator sent it again."""
+        effects = {one for receiver in self._world.receivers.values() for one in receiver.effects}
+        if action.id not in effects or not any(one.id in effects for one in action.fallback):
+            return
+        if action.fallback_on_unknown:
+            self._world.counts["action and fallback as wanted"] += 1
+        elif action.id not in self._world.queue.redriven and not self._disturbed():
+            self._wrong(action, "has arrived, and its fallback as well")
 
     def _undue(self, action: Action, sends: Sequence[Sent]) -> None:
         primary = self._asked.primary.get(action.id)
@@ -174,7 +217,8 @@ class _Court:
         if primary is None or not sends or not self._world.clocks_agree:
             return
         words = self._world.queue.said[primary]
-        gave_way = any(one.entry.outcome in {"failed", "expired"} for one in words)
+        wanted = {"failed", "expired"} | ({"dropped"} if self._asked.actions[primary].fallback_on_unknown else set())
+        gave_way = any(one.entry.outcome in wanted for one in words)
         if not gave_way and primary not in self._asked.withdrawn:
             self._wrong(action, f"was sent in place of {primary}, which had not been given up")
         tried = self._world.receivers[self._asked.actions[primary].connector].sends.get(primary, ())

@@ -104,7 +104,7 @@ class _Lease:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A last word as it was written, at the true moment; ``lapses`` are the leases that had ended without a word."""
+    """A last word as it was written, at the true moment; ``lapses`` are leases to send that had ended in silence."""
 
     at_ms: int
     entry: LedgerEntry
@@ -131,19 +131,22 @@ class WitnessedQueue(MemoryDispatchQueue):
         self.withdrawn: dict[str, int] = {}
         self.given: dict[tuple[str, Peer | None], int] = {}
         self.lapses: Counter[str] = Counter()
-        self._held: set[str] = set()
+        #: What a lease to send has ever ended of in silence; an operator who sends it again does not know more.
+        self.silent: set[str] = set()
+        #: What is claimed, and whether to be sent: what is late is claimed to be settled.
+        self._held: dict[str, bool] = {}
         #: How often it was taken back to what it held before.
         self.life = 0
 
     async def claim(self, connector: str, quota: Quota, limit: int, now_ms: int, lease_ms: int) -> Claim:
         """Claim, and check what was given."""
         claim = await super().claim(connector, quota, limit, now_ms, lease_ms)
-        self._give(claim.actions)
+        self._give(claim.actions, lambda one: not _late(one, now_ms))
         if self._world.clocks_agree:
             # What is allowed is what the policy says, whatever the claimer asked for.
             policy = self._world.policies[connector]
             for queued in claim.actions:
-                self._lease(queued, now_ms, round(policy.lease_s * 1000), takes_slot=True)
+                self._lease(queued, now_ms, round(policy.lease_s * 1000), takes_slot=not _late(queued, now_ms))
             self._check_slots(connector, policy.quota, now_ms)
             self._check_rate(connector, policy.quota, claim, now_ms)
         return claim
@@ -151,7 +154,7 @@ class WitnessedQueue(MemoryDispatchQueue):
     async def overdue(self, connector: str, limit: int, now_ms: int, lease_ms: int) -> list[Queued]:
         """Lease missed deadlines, and check that nobody else holds them."""
         missed = await super().overdue(connector, limit, now_ms, lease_ms)
-        self._give(missed)
+        self._give(missed, lambda one: False)
         if self._world.clocks_agree:
             for queued in missed:
                 self._lease(queued, now_ms, lease_ms, takes_slot=False)
@@ -227,10 +230,12 @@ class WitnessedQueue(MemoryDispatchQueue):
 
     # ---------------------------------------------------------------------------------------- checks
 
-    def _give(self, actions: Sequence[Queued]) -> None:
+    def _give(self, actions: Sequence[Queued], to_send: Callable[[Queued], bool]) -> None:
         for queued in actions:
-            self.lapses[queued.id] += queued.id in self._held
-            self._held.add(queued.id)
+            if self._held.get(queued.id):
+                self.lapses[queued.id] += 1
+                self.silent.add(queued.id)
+            self._held[queued.id] = to_send(queued)
             self.given[queued.id, self._world.caller] = self._world.now_ms()
 
     def _lease(self, queued: Queued, now_ms: int, lease_ms: int, *, takes_slot: bool) -> None:
@@ -246,7 +251,7 @@ class WitnessedQueue(MemoryDispatchQueue):
         leases[queued.id] = _Lease(self._world.caller, now_ms + lease_ms, takes_slot, now_ms)
 
     def _let_go(self, action_id: str, *, unspent: bool) -> None:
-        self._held.discard(action_id)
+        self._held.pop(action_id, None)
         for connector, leases in self._leases.items():
             held = leases.pop(action_id, None)
             if held is not None and unspent and held.takes_slot:
@@ -265,7 +270,7 @@ class WitnessedQueue(MemoryDispatchQueue):
         if quota.rate_max is None:
             return
         tokens = self._tokens[connector]
-        tokens.extend((now_ms, one.id) for one in claim.actions)
+        tokens.extend((now_ms, one.id) for one in claim.actions if not _late(one, now_ms))
         window_ms = round(quota.rate_per_s * 1000)
         latest_ms = max((at_ms for at_ms, _ in tokens), default=now_ms)
         while tokens and tokens[0][0] <= latest_ms - window_ms - 5_000:
@@ -275,3 +280,8 @@ class WitnessedQueue(MemoryDispatchQueue):
             self._world.counts["rate used up"] += 1
         if within > quota.rate_max:
             self._world.violated("rate", f"{connector}: {within} claims in {window_ms} ms, {quota.rate_max} allowed")
+
+
+def _late(queued: Queued, now_ms: int) -> bool:
+    """Return whether an action is claimed to be settled and not to be sent."""
+    return queued.deadline_at is not None and queued.deadline_at <= now_ms

@@ -10,7 +10,8 @@ from heapq import nsmallest
 
 import msgspec
 
-from orchestrator.runtime.dispatch.queue import BOOKING_KEPT_MS, LEASE_ENDED, REDRIVABLE, WITHDRAWN, concluded
+from orchestrator.runtime.dispatch.attempt import is_kept
+from orchestrator.runtime.dispatch.queue import BOOKING_KEPT_MS, LEASE_ENDED, REDRIVABLE, WITHDRAWN
 from orchestrator.runtime.dispatch.rate import Bucket, Rate
 from orchestrator.runtime.ports import Claim, GroupLoad, LedgerEntry, Noted, Occupancy, Put, Queued, Quota
 
@@ -109,7 +110,7 @@ class MemoryDispatchQueue:
         taken: list[str] = []
         for action_id in action_ids:
             entry = self._entries.get(action_id)
-            if entry is not None and (entry.state is _State.LEASED or concluded(entry.queued.history)):
+            if entry is not None and (entry.state is _State.LEASED or entry.lapses or is_kept(entry.queued.history)):
                 entry.withdrawn = True
                 continue
             if entry is not None:
@@ -143,8 +144,9 @@ class MemoryDispatchQueue:
                 break
             if busy[group] < quota.group_slots.get(group, quota.slots):
                 busy[group] += 1
-                stamp_us = line.bucket.take(rate, now_ms) if rate is not None and line.bucket else None
-                actions.append(entry.lease(now_ms + lease_ms, busy=True, stamp_us=stamp_us))
+                late = (entry.queued.deadline_at or _NEVER) <= now_ms
+                stamp_us = line.bucket.take(rate, now_ms) if rate is not None and line.bucket and not late else None
+                actions.append(entry.lease(now_ms + lease_ms, busy=not late, stamp_us=stamp_us))
                 line.change_ms = min(line.change_ms, entry.at_ms)
         return Claim(actions=actions, again_at_ms=self._again_at_ms(connector, quota, busy, now_ms))
 
@@ -323,7 +325,7 @@ class MemoryDispatchQueue:
             if entry.state is _State.READY:
                 continue
             if entry.at_ms <= now_ms:
-                entry.lapses += entry.state is _State.LEASED
+                entry.lapses += entry.busy
                 entry.state = _State.READY
                 entry.free()
             else:

@@ -25,16 +25,21 @@ function operations.claim()
   room = math.max(0, math.min(room, MOVED_MAX))
   local found = total < slots and heads(queued, busy, group_slots, room) or {}
   local chosen, more = pick(found, busy, group_slots, room)
+  local sent = 0
   for _, one in ipairs(chosen) do
-    local stamp = ''
-    if bucket then
-      bucket.full = math.max(bucket.full, now * 1000) + interval
-      stamp = number_text(bucket.full + bucket.given)
+    -- What is late already is leased to be settled, not to be sent.
+    if tonumber(one.deadline) > now then
+      local stamp = ''
+      if bucket then
+        bucket.full = math.max(bucket.full, now * 1000) + interval
+        stamp = number_text(bucket.full + bucket.given)
+      end
+      call('HSET', marks, 's' .. one.id, stamp)
+      add('b' .. one.group, 1)
+      sent = sent + 1
     end
-    call('HSET', marks, 's' .. one.id, stamp)
-    add('b' .. one.group, 1)
   end
-  if bucket and #chosen > 0 then
+  if bucket and sent > 0 then
     bucket.interval, bucket.taken = interval, now * 1000
     write_bucket(bucket)
   end
@@ -96,7 +101,8 @@ function operations.withdraw()
   for index = 5, #ARGV, 2 do
     local id, ledger = ARGV[index], KEYS[FIRST_LEDGER_KEY + (index - 5) / 2]
     local rank = call('HGET', ranks, id)
-    if rank and (call('ZSCORE', leases, rank) or call('HEXISTS', marks, 't' .. id) == 1) then
+    if rank and (call('ZSCORE', leases, rank) or call('HEXISTS', marks, 't' .. id) == 1
+      or call('HEXISTS', marks, 'l' .. id) == 1) then
       call('HSET', marks, 'w' .. id, 1)
     else
       if rank then
@@ -133,7 +139,7 @@ function operations.settle()
   return 1
 end
 
--- id, rank, entry, whether unspent ('1') and whether concluded ('1') of each; an action that was settled meanwhile stays
+-- id, rank, entry, whether unspent ('1') and whether kept ('1') of each; an action that was settled meanwhile stays
 -- settled
 function operations.retry()
   for index = 2, #ARGV, 5 do
@@ -153,7 +159,7 @@ function operations.retry()
   return 1
 end
 
--- id, entry and whether concluded ('1') -> 'written', 'withdrawn' or 'gone'
+-- id, entry and whether kept ('1') -> 'written', 'withdrawn' or 'gone'
 function operations.note()
   local id = ARGV[2]
   if call('HEXISTS', ranks, id) == 0 then return 'gone' end

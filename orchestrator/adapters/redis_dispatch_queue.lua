@@ -10,8 +10,8 @@
 -- Every queued action is in `ranks` and `entries` and in exactly one of `ready`, `waiting` (by not_before) and `leases`
 -- (by its end); `deadlines` holds those of the first two that have one, `since` those of the first, per group by
 -- readiness. `groups` counts per group: q<group> who is unclaimed, b<group> the slots that are taken.
--- `marks` keeps of an id: l<id> leases that ended in silence, w<id> withdrawn while claimed,
--- t<id> concluded, with only its receipt still to be written, s<id> its lease takes a slot
+-- `marks` keeps of an id: l<id> leases that ended in silence, w<id> withdrawn while claimed or kept,
+-- t<id> kept when it is withdrawn (it may have arrived, or only its receipt is to be written), s<id> its lease takes a slot
 -- (and with which stamp a token of the rate), r<id> released before it was settled, h<id> the group whose slot it holds
 -- after that, b<id> its booking. `holds` has the ids that hold a slot by their end, `bookings` the bookings by
 -- group and start, `starts` their ids by start. `bucket` is the Bucket of orchestrator/runtime/dispatch/rate.py.
@@ -195,9 +195,9 @@ local function promote(now)
   local ended = call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, MOVED_MAX)
   for _, rank in ipairs(ended) do
     local one = parsed(rank)
-    vacate(one)
+    -- One that took no slot was leased to be settled: it hides no attempt.
+    if vacate(one) then call('HINCRBY', marks, 'l' .. one.id, 1) end
     call('ZREM', leases, rank)
-    call('HINCRBY', marks, 'l' .. one.id, 1)
     offer(one)
     await_deadline(one)
     add('q' .. one.group, 1)

@@ -32,7 +32,8 @@ import msgspec
 
 from orchestrator.adapters.redis_dispatch_words import Keys, below, encoded, leased_of, placed, quota_words
 from orchestrator.adapters.redis_round_trip import Client, Command, Script, SharedTrip, Word, pipelined, translated
-from orchestrator.runtime.dispatch.queue import BOOKING_KEPT_MS, concluded
+from orchestrator.runtime.dispatch.attempt import is_kept
+from orchestrator.runtime.dispatch.queue import BOOKING_KEPT_MS
 from orchestrator.runtime.ports import Claim, GroupLoad, LedgerEntry, Noted, Occupancy, Put, Queued, Quota
 
 LEDGER_TTL_S = 7 * 86_400
@@ -136,13 +137,13 @@ class RedisDispatchQueue:
     async def retry(self, queued: Queued, at_ms: int, *, unspent: bool = False) -> None:
         """Give a claimed action back; one that was settled meanwhile stays settled."""
         again = msgspec.structs.replace(queued, not_before=at_ms)
-        words = (*placed([again]), int(unspent), int(concluded(queued.history)))
+        words = (*placed([again]), int(unspent), int(is_kept(queued.history)))
         await self._changes.add(_Change(queued.connector, "retry", words))
 
     async def note(self, queued: Queued) -> Noted:
         """Write attempts and history of a claimed action down, unless it was withdrawn or settled meanwhile."""
         with translated():
-            words = (queued.id, encoded(queued), int(concluded(queued.history)))
+            words = (queued.id, encoded(queued), int(is_kept(queued.history)))
             return Noted((await self._run(queued.connector, "note", *words)).decode())
 
     # -------------------------------------------------------------------------------------------- capacity

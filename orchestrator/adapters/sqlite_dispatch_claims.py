@@ -124,9 +124,9 @@ def insert(connection: sqlite3.Connection, queued: Queued) -> bool:
 def promote(connection: sqlite3.Connection, connector: str, now_ms: int) -> None:
     """Make ready what has become so, take back what a dead dispatcher held, and end holds."""
     connection.execute(
-        "UPDATE dispatch_queue SET lapses = lapses + (state = ?), state = ?, busy = 0, stamp_us = NULL, released = 0"
+        "UPDATE dispatch_queue SET lapses = lapses + busy, state = ?, busy = 0, stamp_us = NULL, released = 0"
         " WHERE connector = ? AND state IN (?, ?) AND at_ms <= ?",
-        (State.LEASED, State.READY, connector, State.WAITING, State.LEASED, now_ms),
+        (State.READY, connector, State.WAITING, State.LEASED, now_ms),
     )
     capacity.end_holds(connection, connector, now_ms)
 
@@ -160,11 +160,13 @@ def claim(
             break
         busy[group] += 1
         chosen.append(row)
-    stamps = [None if rate is None or bucket is None else bucket.take(rate, now_ms) for _ in chosen]
-    connection.executemany(
-        "UPDATE dispatch_queue SET state = ?, at_ms = ?, busy = 1, stamp_us = ? WHERE id = ?",
-        [(State.LEASED, until_ms, stamp_us, row[0]) for stamp_us, row in zip(stamps, chosen, strict=True)],
-    )
+    for row in chosen:
+        late = _rank_of(row)[1] <= now_ms  # To be settled, not to be sent.
+        stamp_us = None if late or rate is None or bucket is None else bucket.take(rate, now_ms)
+        connection.execute(
+            "UPDATE dispatch_queue SET state = ?, at_ms = ?, busy = ?, stamp_us = ? WHERE id = ?",
+            (State.LEASED, until_ms, not late, stamp_us, row[0]),
+        )
     actions = [_queued(row) for row in chosen]
     next_ms = now_ms if more else _next_change_ms(connection, connector)
     if rate is not None and bucket is not None:

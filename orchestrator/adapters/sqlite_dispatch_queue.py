@@ -10,7 +10,8 @@ import msgspec
 from orchestrator.adapters import sqlite_dispatch_capacity as capacity
 from orchestrator.adapters import sqlite_dispatch_claims as claims
 from orchestrator.adapters.sqlite import SqliteDatabase
-from orchestrator.runtime.dispatch.queue import REDRIVABLE, concluded
+from orchestrator.runtime.dispatch.attempt import is_kept
+from orchestrator.runtime.dispatch.queue import REDRIVABLE
 from orchestrator.runtime.ports import Claim, LedgerEntry, Noted, Occupancy, Put, Queued, Quota
 
 LEDGER_TTL_MS = 7 * 86_400_000
@@ -242,9 +243,9 @@ def _settle(connection: sqlite3.Connection, entry: LedgerEntry, hold_until_ms: i
 
 def _withdraw(connection: sqlite3.Connection, action_id: str, now_ms: int) -> bool:
     row = connection.execute(
-        "SELECT connector, state, history FROM dispatch_queue WHERE id = ?", (action_id,)
+        "SELECT connector, state, history, lapses FROM dispatch_queue WHERE id = ?", (action_id,)
     ).fetchone()
-    if row is not None and (row[1] == claims.State.LEASED or concluded(msgspec.json.decode(row[2]))):
+    if row is not None and (row[1] == claims.State.LEASED or row[3] or is_kept(msgspec.json.decode(row[2]))):
         connection.execute("UPDATE dispatch_queue SET withdrawn = 1 WHERE id = ?", (action_id,))
         return False
     if row is None and _settled(connection, action_id) is not None:

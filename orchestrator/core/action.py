@@ -38,7 +38,8 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     """One record of ``journey.actions``; a later record with the same id and ``cancel`` withdraws it.
 
     Moments are epoch milliseconds, UTC. ``params`` are rendered: the connector needs nothing else.
-    ``priority`` is 0 to 100, the higher the sooner. ``reason`` says why in the closed words of
+    ``priority`` is 0 to 100, the higher the sooner. ``fallback_on_unknown`` lets the fallback follow also when nobody
+    knows whether this action arrived, so that both may. ``reason`` says why in the closed words of
     ``orchestrator.core.reason.Reason``.
     """
 
@@ -63,6 +64,7 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     quiet_hours: QuietWindow | None = None
     workspace: str = "default"
     cancel: bool = False
+    fallback_on_unknown: bool = False
 
 
 def action_id(workspace: str, customer_id: str, run: str, rule: str, step: str, cause: str) -> str:

@@ -24,6 +24,7 @@ from orchestrator.core.event import (
     CONSENT_CHANGED,
     CUSTOMER_ERASED,
     IDENTIFY,
+    MERGE_REFUSED,
     MERGE_REQUESTED,
     OUTCOMES,
     PROFILE_MERGED,
@@ -57,6 +58,7 @@ _ANSWERS = {
     CUSTOMER_ERASED: erasure.erase,
     MERGE_REQUESTED: identity.hand_over,
     PROFILE_MERGED: identity.absorb,
+    MERGE_REFUSED: identity.be_refused,
 }
 #: Events that may name another id of the same customer.
 _NAMING = frozenset({ALIAS, IDENTIFY})
@@ -99,17 +101,19 @@ def _decide_event(rulebook: Rulebook, state: CustomerState, event: Event, now_ms
     mark = mark_of(event.id)
     if was_seen(state.seen, mark) or (state.erased_at_ms and erasure.is_forgotten(state, event)):
         return Decision(state, [], [], duplicate=True)
-    if state.merged_into and event.type != CUSTOMER_ERASED:
-        return identity.forward(state, event, event.customer_id, mark)
     # Comparing costs half of what min() and max() do, here and below.
     now_ms = now_ms if now_ms > state.clock_ms else state.clock_ms
     at_ms = event.occurred_at_ms if event.occurred_at_ms < now_ms else now_ms
     fork = forked(state)
     fork.clock_ms = now_ms
-    fork.seen = with_mark(fork.seen, mark)
+    fork.seen, fork.seen_days = with_mark(fork.seen, fork.seen_days, mark, now_ms)
     turn = Turn(rulebook, fork, event.customer_id, now_ms, at_ms, event.id, event.properties, event.context, model)
+    if state.merged_into and event.type != CUSTOMER_ERASED:
+        return identity.forward(turn, event)
     if (answer := _ANSWERS.get(event.type)) is not None:
         return _answered(turn, event, answer)
+    if not fork.known:
+        identity.note_standing(fork, event)
     fork.frontier_ms = at_ms if at_ms > fork.frontier_ms else fork.frontier_ms
     fork.first_seen_ms = fork.first_seen_ms or now_ms
     _apply(turn, event, rulebook.plan(event.type))
@@ -124,7 +128,7 @@ def _answered(turn: Turn, event: Event, answer: Callable[[Turn, Event], Decision
         return decision
     edit.catch_up(turn)
     _follow_traits(turn)
-    return Decision(turn.state, turn.actions, turn.records, lessons=turn.lessons)
+    return Decision(turn.state, turn.actions, turn.records, lessons=turn.lessons, events=decision.events)
 
 
 def _apply(turn: Turn, event: Event, plan: EventPlan) -> None:

@@ -152,7 +152,10 @@ class MissingTemplateValue(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send one action. ``fallback`` is tried, in order, when this one cannot be sent."""
+    """Send one action. ``fallback`` is tried, in order, when this one cannot be sent.
+
+    ``fallback_on_unknown`` tries it also when nobody knows whether this one arrived.
+    """
 
     step: str
     connector: str
@@ -162,6 +165,7 @@ class Send:
     deadline_ms: int | None = None
     fallback: tuple[Send, ...] = ()
     consent: tuple[str, ...] = ()
+    fallback_on_unknown: bool = False
 
 
 class IfPast(Enum):
@@ -236,11 +240,12 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class SetTrait:
-    """Set a trait of the profile."""
+    """Set a trait of the profile, to ``value`` or to what ``text`` renders under the trait's name."""
 
     step: str
     trait: str
     value: Any
+    text: Template | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,11 +155,12 @@ def _action(turn: Turn, rule: Rule, send: Send, sender: Sender, reason: Reason) 
         reason=reason.value,
         quiet_hours=_quiet_window(turn, rule, send, sender.facts),
         workspace=turn.rulebook.workspace,
+        fallback_on_unknown=send.fallback_on_unknown,
     )
 
 
 def _fallbacks(turn: Turn, rule: Rule, send: Send, sender: Sender) -> list[Action]:
-    """Return what the dispatcher may send instead when the deadline cannot be met: whatever has consent."""
+    """Return what the dispatcher may send instead when the action cannot be delivered: whatever has consent."""
     actions: list[Action] = []
     for one in send.fallback:
         if judge_consent(turn.state, rule, one) is not None:
@@ -176,10 +177,13 @@ def _standbys(turn: Turn, rule: Rule, send: Send, action: Action) -> list[Standb
     """Return the fallbacks that went out with an action, each before those that stand behind it."""
     sends = {one.step: one for one in send.fallback}
     standbys: list[Standby] = []
+    on_unknown = send.fallback_on_unknown
     for one in action.fallback:
         own = sends[one.step]
         counted = counters_of(turn, rule, own)
-        standbys.append(Standby(one.id, one.kind, counted, list(purposes(rule, own))))
+        consent = list(purposes(rule, own))
+        standbys.append(Standby(one.id, one.kind, counted, consent, on_unknown=on_unknown))
+        on_unknown = on_unknown or own.fallback_on_unknown
         standbys += _standbys(turn, rule, own, one)
     return standbys
 

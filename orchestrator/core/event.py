@@ -13,6 +13,7 @@ CONSENT_CHANGED = "consent_changed"
 CUSTOMER_ERASED = "customer_erased"
 MERGE_REQUESTED = "merge_requested"
 PROFILE_MERGED = "profile_merged"
+MERGE_REFUSED = "merge_refused"
 ACTION_DELIVERED = "action_delivered"
 ACTION_FAILED = "action_failed"
 ACTION_EXPIRED = "action_expired"
@@ -22,7 +23,8 @@ ACTION_CANCEL_TOO_LATE = "action_cancel_too_late"
 #: ``slot_at`` (epoch ms), ``connector``, ``kind``, ``rule`` and ``journey``. It settles nothing: a receipt follows.
 ACTION_SCHEDULED = "action_scheduled"
 
-#: The dispatcher's receipts. Their ``properties`` hold at least ``action_id``.
+#: The dispatcher's receipts. Their ``properties`` hold at least ``action_id``; those that say that it was not delivered
+#: also ``certain``: false when an attempt may have arrived all the same.
 RECEIPTS = frozenset({ACTION_DELIVERED, ACTION_FAILED, ACTION_EXPIRED, ACTION_CANCELLED, ACTION_CANCEL_TOO_LATE})
 
 MESSAGE_BOUNCED = "message_bounced"
@@ -46,6 +48,19 @@ OUTCOMES = frozenset(
         "call_ended",
     }
 )
+#: What says of the action that it names that it has arrived.
+ARRIVALS = frozenset(
+    {
+        ACTION_DELIVERED,
+        "message_delivered",
+        "message_read",
+        "email_opened",
+        "link_clicked",
+        "message_received",
+        "call_answered",
+        "call_ended",
+    }
+)
 SYSTEM_TYPES = (RECEIPTS | OUTCOMES) | {
     IDENTIFY,
     ALIAS,
@@ -54,6 +69,7 @@ SYSTEM_TYPES = (RECEIPTS | OUTCOMES) | {
     CUSTOMER_ERASED,
     MERGE_REQUESTED,
     PROFILE_MERGED,
+    MERGE_REFUSED,
     "page",
     "screen",
     "group",
@@ -66,6 +82,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     Moments are epoch milliseconds, UTC. ``occurred_at_ms`` is the event time, claimed by the producer;
     ``received_at_ms`` is the log's own stamp and the ``now`` of every decision about this event.
     ``context`` may carry consent in Segment's form, ``{"consent": {"categoryPreferences": {...}}}``.
+
+    Two fields are the engine's own. ``via`` is the id that a producer named, where that one has been merged and
+    forwards its events. ``granted`` is who vouches that two known people may be made one: the name of a key, '' for
+    nobody.
     """
 
     id: str
@@ -76,3 +96,5 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     properties: dict[str, Any] = {}
     context: dict[str, Any] = {}
     source: str = ""
+    via: str = ""
+    granted: str = ""

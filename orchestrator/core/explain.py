@@ -46,7 +46,8 @@ class Trace:
 
     ``value`` is what a leaf read: the field's value, the count, the sum, the span in milliseconds; ``MISSING`` where
     there is none and for nodes that only combine. ``other`` is the right-hand side of a leaf that compares two
-    fields. ``gap`` says why ``truth`` is None, for leaves.
+    fields. ``gap`` says why ``truth`` is None, for leaves; of an aggregate that is younger than its window,
+    ``since_ms`` says from which log time on it has been kept.
     """
 
     condition: Condition
@@ -54,6 +55,7 @@ class Trace:
     value: Any = MISSING
     other: Any = MISSING
     gap: Gap | None = None
+    since_ms: int = 0
     parts: tuple[Trace, ...] = ()
 
 
@@ -81,7 +83,18 @@ def _leaf(condition: Condition, view: View, journey: str) -> Trace:
     other: Any = MISSING
     if isinstance(condition, Compare) and isinstance(condition.value, FieldValue):
         other = operand(condition.value, view, journey)
-    return Trace(condition, truth, value, other, None if truth is not None else _gap(condition, value, other, view))
+    if truth is not None:
+        return Trace(condition, truth, value, other)
+    gap = _gap(condition, value, other, view)
+    return Trace(condition, None, value, other, gap, _kept_since(condition, view) if gap is Gap.WINDOW_UNSEEN else 0)
+
+
+def _kept_since(condition: Condition, view: View) -> int:
+    match condition:
+        case CountOf() | SumOf() | Since() | FirstEver():
+            return view.rulebook.aggregates_since.get(condition.aggregate, 0)
+        case _:
+            return 0
 
 
 def _gap(condition: Condition, value: Any, other: Any, view: View) -> Gap:

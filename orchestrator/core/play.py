@@ -21,6 +21,7 @@ from orchestrator.core.definition import (
     Exit,
     IfPast,
     Jump,
+    MissingTemplateValue,
     Rule,
     Send,
     SetStage,
@@ -191,9 +192,11 @@ def _next_pc(turn: Turn, rule: Rule, run: str, facts: Properties, variant: str, 
 
 def _carry_on(turn: Turn, progress: Progress, reason: Reason = Reason.TRIGGERED) -> None:
     """Run the program until it waits or ends."""
+    told = len(turn.records)
     for _ in range(STEPS_MAX):
         if progress.pc >= len(progress.rule.program):
-            if reason is Reason.RESUMED:
+            # A play that came to nothing, such as one whose `if` was false, leaves its line as well.
+            if reason is Reason.RESUMED or len(turn.records) == told:
                 _record_end(turn, progress, Reason.COMPLETED)
             return
         step = progress.rule.program[progress.pc]
@@ -204,6 +207,20 @@ def _carry_on(turn: Turn, progress: Progress, reason: Reason = Reason.TRIGGERED)
 
 def _record_end(turn: Turn, progress: Progress, reason: Reason) -> None:
     turn.record(progress.rule, progress.run, Outcome.ENDED, reason, variant=progress.variant, cause=progress.cause)
+
+
+def _record_step(turn: Turn, progress: Progress, step: Step, reason: Reason, **detail: str) -> None:
+    """Leave the line of a step that sends nothing and does not wait."""
+    turn.record(
+        progress.rule,
+        progress.run,
+        Outcome.NOTED,
+        reason,
+        step=step.step,
+        variant=progress.variant,
+        cause=progress.cause,
+        **detail,
+    )
 
 
 def _perform(turn: Turn, progress: Progress, step: Step, reason: Reason) -> bool:
@@ -226,9 +243,10 @@ def _perform(turn: Turn, progress: Progress, step: Step, reason: Reason) -> bool
                 return True
             progress.pc += 1
         case SetTrait():
-            turn.traits_changed |= set_trait(turn.state, step.trait, step.value, turn.at_ms)
+            _set_trait(turn, progress, step)
             progress.pc += 1
         case SetStage():
+            _record_step(turn, progress, step, Reason.STAGE_SET, stage=step.stage)
             if (ended := stage.place(turn, progress.run, step.stage)) is not None:
                 _record_end(turn, progress, ended)
                 return True
@@ -239,6 +257,30 @@ def _perform(turn: Turn, progress: Progress, step: Step, reason: Reason) -> bool
         case _:
             assert_never(step)
     return False
+
+
+def _set_trait(turn: Turn, progress: Progress, step: SetTrait) -> None:
+    """Set the trait, on record; where its text needs what is not there, the trait stays and the record says so."""
+    value = step.value
+    if step.text is not None:
+        facts = turn.view(progress.facts, progress.run).template_facts(progress.rule.journey)
+        try:
+            value = step.text.render(facts)[step.trait]
+        except MissingTemplateValue as missing:
+            turn.record(
+                progress.rule,
+                progress.run,
+                Outcome.BLOCKED,
+                Reason.TEMPLATE_VALUE_MISSING,
+                step=step.step,
+                cause=progress.cause,
+                variant=progress.variant,
+                template=step.text.name,
+                variable=str(missing),
+            )
+            return
+    turn.traits_changed |= set_trait(turn.state, step.trait, value, turn.at_ms)
+    _record_step(turn, progress, step, Reason.TRAIT_SET, trait=step.trait)
 
 
 def _wait(turn: Turn, progress: Progress, step: Wait | WaitFor) -> bool:

@@ -48,11 +48,17 @@ class Reason(Enum):
     RUN_ENDED = "run_ended"
     RESTARTED = "restarted"  # a newer trigger of the same rule and run took its place
     COMPLETED = "completed"
+    TRAIT_SET = "trait_set"
+    STAGE_SET = "stage_set"
     STEP_GONE = "step_gone"  # the version in force no longer has the step that the play would go on at
     CONSENT_WITHDRAWN = "consent_withdrawn"
     LATE_EVENT = "late_event"  # an event of the past that would have prevented the decision
     REENTRY_WAIT = "reentry_wait"
     DUPLICATE_EVENT = "duplicate_event"
-    EXECUTION_FAILED = "execution_failed"  # the connector's receipt released a reservation
+    EXECUTION_FAILED = (
+        "execution_failed"  # the connector's receipt says that it was not, or may not have been, delivered
+    )
+    ARRIVED_LATE = "arrived_late"  # a late receipt: the action that a fallback took the place of has arrived
     MERGED = "merged"  # the customer was united with another id of theirs
+    MERGE_REFUSED = "merge_refused"  # two ids stay two customers; the detail says why
     ERASED = "erased"  # the customer was erased; the line is the only one that stays

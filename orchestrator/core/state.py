@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from orchestrator.errors import StateUnreadable
+
 RUNS_PER_JOURNEY_MAX = 32
 INSTANCES_MAX = 64
 FIRINGS_MAX = 4
@@ -20,7 +22,7 @@ PENDING_MAX = 32
 STAMPS_MAX = 1_000
 TRIALS_MAX = 32
 BIDS_MAX = 32
-ALIASES_MAX = 32
+ALIASES_MAX = 500
 
 
 class Run(msgspec.Struct, array_like=True, gc=False):
@@ -82,6 +84,7 @@ class Standby(msgspec.Struct, array_like=True, gc=False):
     counted: list[str]  # limit counters that it will count against
     consent: list[str] = []
     withdrawn: bool = False  # taken back before it was needed
+    on_unknown: bool = False  # sent also when nobody knows whether the action arrived
 
 
 class Pending(msgspec.Struct, array_like=True, gc=False):
@@ -97,6 +100,7 @@ class Pending(msgspec.Struct, array_like=True, gc=False):
     withdrawn: bool = False  # taken back; the receipt decides whether in time
     kind: str = ""
     standbys: list[Standby] = []  # in the order in which they are tried
+    instead_of: list[str] = []  # the actions that it is sent in place of, the first one first
 
 
 class Trial(msgspec.Struct, array_like=True, gc=False):
@@ -137,8 +141,12 @@ class CustomerState(msgspec.Struct, array_like=True, gc=False):
     bids: dict[str, list[Bid]] = {}  # slot
     erased_at_ms: int = 0  # log time of the latest erasure; what happened until then is forgotten
     merged_into: str = ""  # the id that the customer goes by now; '' unless this one is only a tombstone
-    aliases: list[str] = []  # other ids of the customer whose states were asked for, oldest first
+    aliases: list[str] = []  # other ids of the customer that are one with this one, also of a tombstone
     edition: int = 0  # of the rulebook that runs and their clocks were last brought up to
+    known: bool | None = None  # by itself, not only as anonymous; None: nothing has said yet (see ``identity``)
+    named_at_ms: int = 0  # log time of the latest ``alias`` to this id
+    asked: list[str] = []  # ids that were asked to join this one
+    seen_days: list[int] = []  # how old the marks in ``seen`` are (see ``seen``)
 
     def next_wake_ms(self) -> int | None:
         """Return when the earliest timer is due, or None."""
@@ -155,5 +163,13 @@ def encode_state(state: CustomerState) -> bytes:
 
 
 def decode_state(stored: bytes | None) -> CustomerState:
-    """Return the state in ``stored``; a customer never seen has the empty state."""
-    return CustomerState() if stored is None else _decoder.decode(stored)
+    """Return the state in ``stored``; a customer never seen has the empty state. Raises ``StateUnreadable``."""
+    if stored is None:
+        return CustomerState()
+    try:
+        return _decoder.decode(stored)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StateUnreadable(
+            f"A stored state cannot be read ({error}): another version of the engine wrote it. "
+            "Start that one, or start with an empty store."
+        ) from error

@@ -43,6 +43,10 @@ def forked(state: CustomerState) -> CustomerState:
         state.merged_into,
         state.aliases.copy(),
         state.edition,
+        state.known,
+        state.named_at_ms,
+        state.asked.copy(),
+        state.seen_days.copy(),
     )
 
 

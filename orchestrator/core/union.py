@@ -6,6 +6,7 @@ consents      the most restrictive: refused by either is refused, as of the late
 runs          per key the further stage, with the clocks of its side
 aggregates    as if all events had been one customer's
 sent          all stamps, so that caps survive
+ids           known by itself if either was; all aliases, as far as there is room
 arms, plays   those of the other id come along where the customer has none of the same key, with their timers
 ============  ==========================================================================================
 """
@@ -50,8 +51,11 @@ def unite(turn: Turn, other: CustomerState) -> set[str]:
     if other.first_seen_ms:
         state.first_seen_ms = min(state.first_seen_ms or other.first_seen_ms, other.first_seen_ms)
     state.frontier_ms = max(state.frontier_ms, other.frontier_ms)
-    state.seen = united(other.seen, state.seen)
-    state.aliases = list(dict.fromkeys([*other.aliases, *state.aliases]))[-ALIASES_MAX:]
+    state.seen, state.seen_days = united(other.seen, state.seen, turn.now_ms)
+    state.known = state.known or other.known
+    state.named_at_ms = max(state.named_at_ms, other.named_at_ms)
+    state.aliases = with_room(state.aliases, other.aliases)
+    state.asked = with_room(state.asked, other.asked)
     _unite_traits(state, other)
     refused = _unite_consents(state, other)
     moved = _unite_runs(turn.rulebook, state, other)
@@ -63,6 +67,15 @@ def unite(turn: Turn, other: CustomerState) -> set[str]:
     _adopt(state.pending, other.pending, PENDING_MAX)
     _adopt_clocks(turn, other, moved)
     return refused | closing(state.consents)
+
+
+def with_room(ids: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Return ids with those of ``others`` that are not among them, up to ``ALIASES_MAX``.
+
+    An erasure reaches those that find no room all the same: each id knows those that have joined it.
+    """
+    fresh = [one for one in dict.fromkeys(others) if one not in ids]
+    return [*ids, *fresh[: max(0, ALIASES_MAX - len(ids))]]
 
 
 def _unite_traits(state: CustomerState, other: CustomerState) -> None:

@@ -11,15 +11,14 @@ from fastapi import APIRouter
 from orchestrator.adapters.kafka_client import Brokers
 from orchestrator.adapters.kafka_group import KafkaGroupReader
 from orchestrator.core.decision import DecisionRecord
-from orchestrator.core.rulebook import Rulebook
 from orchestrator.gateway.backend import Backend
 from orchestrator.gateway.explain import explain_router
 from orchestrator.roles.stopping import until_first_ends
 from orchestrator.runtime.contacts import ContactBook
 from orchestrator.runtime.intake import Intake
 from orchestrator.runtime.ports import DECISIONS, EVENTS, Clock, Record
-from orchestrator.runtime.surroundings import Rulebooks
 from orchestrator.runtime.timeline import History, Timeline, TimelineKeeper, history_of, marks_erasure
+from orchestrator.runtime.walk import RulebookPast
 from orchestrator.runtime.workspace import KeySpace
 from orchestrator.settings import Settings
 
@@ -28,9 +27,9 @@ GROUP = "journey-timeline"
 
 
 class StoredPast:
-    """What a timeline has kept, under the rulebook in force."""
+    """What a timeline has kept, and the rulebooks that decided it."""
 
-    def __init__(self, timeline: Timeline, intake: Intake, rulebooks: Rulebooks) -> None:
+    def __init__(self, timeline: Timeline, intake: Intake, rulebooks: RulebookPast) -> None:
         self._timeline = timeline
         self._intake = intake
         self._rulebooks = rulebooks
@@ -39,12 +38,14 @@ class StoredPast:
         """Return what is kept of a customer."""
         return await history_of(self._timeline, self._intake, customer_id)
 
-    def rulebook(self) -> Rulebook:
-        """Return the rulebook in force."""
-        return self._rulebooks.current
+    def rulebooks(self) -> RulebookPast:
+        """Return what knows which rulebook was in force when."""
+        return self._rulebooks
 
 
-def past_router(timeline: Timeline, intake: Intake, rulebooks: Rulebooks, backend: Backend, clock: Clock) -> APIRouter:
+def past_router(
+    timeline: Timeline, intake: Intake, rulebooks: RulebookPast, backend: Backend, clock: Clock
+) -> APIRouter:
     """Return the routes of customers' past over a timeline and the gateway's other look-ups."""
     return explain_router(StoredPast(timeline, intake, rulebooks), backend.customers, backend.actions, clock)
 

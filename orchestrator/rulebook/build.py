@@ -37,6 +37,7 @@ from orchestrator.core.definition import (
     Rule,
     Send,
     SequenceStep,
+    SetTrait,
     Stage,
     StageOn,
     Step,
@@ -55,8 +56,10 @@ from orchestrator.rulebook.models.scalars import parsed_path
 from orchestrator.rulebook.names import JourneySource, Names
 from orchestrator.rulebook.problem import unknown
 from orchestrator.rulebook.send_templates import SendTemplates
+from orchestrator.rulebook.span import WEEKDAYS
 from orchestrator.rulebook.template import LiquidTemplate
 from orchestrator.rulebook.tracking_plan import FRICTION_SCORED
+from orchestrator.rulebook.trait_template import TraitTemplate
 
 
 def built_journeys(names: Names, templates: SendTemplates) -> tuple[Journey, ...]:
@@ -159,7 +162,7 @@ class _RuleBuilder:
                 return self._sequence(sequence)
             case written.ScheduleTrigger(schedule=schedule):
                 check_zone(self._names, schedule, schedule.zone)
-                days = sorted({written.WEEKDAYS.index(day) for day in schedule.days})
+                days = sorted({WEEKDAYS.index(day) for day in schedule.days})
                 return OnSchedule(schedule.at, tuple(days), schedule.zone)
             case written.FrictionTrigger(friction=friction):
                 return self._friction(friction)
@@ -243,6 +246,8 @@ def _step_captures(step: Step) -> set[str]:
             own = {path[1] for path in _reads(step) if path[0] == Root.EVENT.value and len(path) > 1}
             own |= _ZONE_FACTS if any(path[0] == "customer" for path in _reads(step)) else frozenset()
             return own.union(*(_step_captures(one) for one in step.fallback))
+        case SetTrait(text=TraitTemplate(text=text)):
+            return {path[1] for path in text.reads.paths if path[0] == Root.EVENT.value and len(path) > 1}
         case Branch():
             return {path.parts[0] for path in condition_paths(step.when) if path.root is Root.EVENT}
         case Wait(until_path=Path(root=Root.EVENT) as path):

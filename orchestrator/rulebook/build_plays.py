@@ -22,7 +22,9 @@ from orchestrator.core.definition import (
 )
 from orchestrator.rulebook.build_conditions import ConditionBuilder
 from orchestrator.rulebook.build_limits import check_consents, check_zone
-from orchestrator.rulebook.models.play import SendPart, StepPart, WaitForPart, WaitUntil
+from orchestrator.rulebook.meant_value import hint, meant_span
+from orchestrator.rulebook.models.part import shown
+from orchestrator.rulebook.models.play import SendPart, StepPart, WaitForPart, WaitUntil, meant_until
 from orchestrator.rulebook.models.scalars import is_path, parsed_path
 from orchestrator.rulebook.names import Names
 from orchestrator.rulebook.problem import unknown
@@ -135,7 +137,7 @@ class PlayBuilder:
             case "set_trait":
                 for name, value in part.set_trait.items():
                     if self._names.known("trait", name, part.origin["set_trait"], name):
-                        self._emit(SetTrait(step, name, value))
+                        self._emit(SetTrait(step, name, value, self._templates.trait(part, name)))
             case "set_stage" if part.set_stage is not None:
                 stages = self._names.journeys[self._journey].head.stages
                 if part.set_stage not in stages:
@@ -165,6 +167,7 @@ class PlayBuilder:
             deadline_ms=part.deadline,
             fallback=tuple(send for send in fallback if send is not None),
             consent=tuple(part.consent),
+            fallback_on_unknown=part.fallback_on_unknown,
         )
 
     def _wait(self, part: StepPart, step: str) -> None:
@@ -184,10 +187,19 @@ class PlayBuilder:
             path = parsed_path(waiting.until)
             self._emit(Wait(step, waiting.offset, until_path=path, zone=waiting.zone, if_past=if_past))
         else:
-            message = (
-                f'expected a time of day such as "09:00" or a field such as event.starts_at, got "{waiting.until}"'
-            )
-            self._error(waiting, "until", message)
+            self._error(waiting, "until", self._no_moment(waiting.until))
+
+    def _no_moment(self, until: str) -> str:
+        """Return what to say of a text that is neither a time of day nor a field, with what was likely meant."""
+        message = f'expected a time of day such as "09:00" or a field such as event.starts_at, got {shown(until)}'
+        remedy = meant_until(until)
+        if not remedy and (span := meant_span(until)):
+            remedy = f"`wait: {span}` in place of `until`"
+        if not remedy and any(until in declared.properties for declared in self._names.plan.described.values()):
+            remedy = f"event.{until}"
+        if not remedy and until in self._names.plan.traits:
+            remedy = f"profile.{until}"
+        return message + hint(f"{remedy} for the next morning" if until.strip().lower() == "tomorrow" else remedy)
 
     def _wait_for(self, part: WaitForPart, step: str) -> None:
         where = self._conditions.where(part, "where", part.where)

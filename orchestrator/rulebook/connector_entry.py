@@ -8,11 +8,12 @@ from functools import lru_cache
 from typing import Any
 
 from connectors.connector_type import ConnectorType
+from connectors.markup import Markup
 from connectors.registry import connector_types
 from orchestrator.rulebook.capacity import Capacity
 
-#: The param that is HTML in whatever goes out as this kind.
-_HTML_OF_KIND = {"email": "html"}
+#: What is markup in whatever goes out as this kind.
+_OF_KIND: Mapping[str, Mapping[str, Markup]] = {"email": {"html": Markup.HTML}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +66,11 @@ def types_by_name() -> Mapping[str, ConnectorType]:
     return {one.type: one for one in connector_types()}
 
 
-def html_params(kind: str, connector_type: str) -> frozenset[str]:
-    """Return the params whose text is HTML, so that the values in it are escaped.
+def markup_params(kind: str, connector_type: str) -> Mapping[str, Markup]:
+    """Return the params that are written in a markup, so that the values in them are escaped for it.
 
     They are those that the connector's type names, and ``html`` in whatever is an e-mail, also when a webhook carries
     it: a type that takes any params cannot tell, and what escapes too much is seen, what escapes too little is not.
     """
     known = types_by_name().get(connector_type)
-    own = frozenset() if known is None else known.action_params.html_params
-    return own | {_HTML_OF_KIND[kind]} if kind in _HTML_OF_KIND else own
+    return {**_OF_KIND.get(kind, {}), **({} if known is None else known.action_params.markup)}

@@ -131,6 +131,7 @@ PARTS_BY_HAND: Mapping[type[Part], str] = {
         deadline: 4h
         consent: [service]
         fallback: [{connector: email, template: hello}]
+        fallback_on_unknown: true
         """,
     limit.LimitsPart: """
         use: [polite]

@@ -8,6 +8,7 @@ from orchestrator.core.action import Kind
 from orchestrator.rulebook.build_limits import limit_layers
 from orchestrator.rulebook.lint_connectors import sends_of
 from orchestrator.rulebook.models.journey import JourneyHead, RulePart
+from orchestrator.rulebook.models.limit import QuietPart
 from orchestrator.rulebook.models.part import Part
 from orchestrator.rulebook.models.play import SendPart, StepPart, WaitUntil
 from orchestrator.rulebook.models.scalars import is_path
@@ -41,6 +42,9 @@ class _PlayLint:
         self._consent()
         self._fallback()
         self._restart()
+        for step in _flat(self._rule.do):
+            if step.send is not None:
+                self._idle_choice([step.send])
         self._trigger_window()
         self._waits(self._rule.do)
         arms = {arm for step in _flat(self._rule.do) for arm in step.split or {} if arm != "id"}
@@ -50,7 +54,8 @@ class _PlayLint:
 
     def _consent(self) -> None:
         """An empty list of purposes is satisfied by everybody: the trap that mails those who refused."""
-        if any(layer.consent for layer in self._layers):
+        named = () if self._rule.limits is None else self._rule.limits.use
+        if any(layer.consent for layer in self._layers) or not set(named) <= self._names.limit_sets.keys():
             return
         kinds = {self._kind(send) for send in sends_of(self._rule.do) if not send.consent} & PERSONAL
         if not kinds:
@@ -75,7 +80,10 @@ class _PlayLint:
             return
         for step in _flat(self._rule.do):
             send = step.send
-            if send is None or send.fallback or (quiet.kinds and self._kind(send) not in quiet.kinds):
+            if send is None or (quiet.kinds and self._kind(send) not in quiet.kinds):
+                continue
+            if send.fallback:
+                self._quiet_fallbacks(send, quiet)
                 continue
             message = "has no fallback, so that nothing is sent in quiet hours; give it one, or write `then: drop`"
             self._report.warning(send.origin, "connector", message)
@@ -88,6 +96,23 @@ class _PlayLint:
                 " a cap limits what is sent and lets it begin anew"
             )
             self._report.warning(self._rule.origin, "restart", message)
+
+    def _quiet_fallbacks(self, send: SendPart, quiet: QuietPart) -> None:
+        """A fallback keeps the quiet hours of its own kind."""
+        kinds = {self._kind(one) for one in send.fallback}
+        if not quiet.kinds or kinds <= set(quiet.kinds):
+            own = f"write `kinds: [{self._kind(send)}]` for hours of that kind alone"
+            message = f"a fallback by {_listed(kinds)} keeps these quiet hours too, so that nothing is sent; {own}"
+            self._report.warning(send.fallback[0].origin, "connector", message)
+
+    def _idle_choice(self, alternatives: list[SendPart]) -> None:
+        """A choice of what follows an unknown outcome says nothing where nothing can follow."""
+        for place, send in enumerate(alternatives, start=1):
+            behind = send.fallback or alternatives[place:]
+            if send.fallback_on_unknown and not behind:
+                message = "nothing stands behind this send; give it a `fallback`, or leave `fallback_on_unknown` out"
+                self._report.warning(send.origin, "fallback_on_unknown", message)
+            self._idle_choice(send.fallback)
 
     # -------------------------------------------------------------------------------------- goal window
 

@@ -34,7 +34,11 @@ from orchestrator.runtime.wording import (
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is known about one rule. ``lines`` are those of its latest decision; ``decided`` those of its stimulus."""
+    """What is known about one rule. ``lines`` are those of its latest decision; ``decided`` those of its stimulus.
+
+    ``missing``: a replay decides something at ``point`` of which the ledger has no line. ``lacked_by`` is the version
+    that had no such rule when an event came that sets it off.
+    """
 
     rule: Rule
     trigger: TriggerLine
@@ -42,6 +46,8 @@ class Finding:
     glimpse: Glimpse | None = None
     lines: Sequence[DecisionRecord] = ()
     recorded: bool = True
+    missing: bool = False
+    lacked_by: str = ""
     decided: Sequence[DecisionRecord] = ()
     notes: list[str] = field(default_factory=list)
 
@@ -50,11 +56,11 @@ def explanation_of(version_in_force: str, found: Finding) -> Explanation:
     """Return what was found in words; conditions and limits were read with the version in force."""
     standing = _standing(found)
     seen, first = found.glimpse, found.lines[0] if found.lines else None
-    version = first.rulebook_version if first is not None else version_in_force
-    if version != version_in_force:
+    read_by = version_in_force if found.point is None else found.point.rulebook.version
+    version = first.rulebook_version if first is not None else read_by
+    if seen is not None and version != read_by:
         found.notes.append(
-            f"Version {version} decided this; conditions and limits are shown as version {version_in_force}, "
-            "which is in force, reads them."
+            f"Version {version} decided this; conditions and limits are shown as version {read_by} reads them."
         )
     return Explanation(
         rule=found.rule.id,
@@ -83,6 +89,8 @@ def _at_ms(found: Finding) -> int | None:
 
 
 def _standing(found: Finding) -> Standing:
+    if found.missing:
+        return Standing.NOT_RECORDED
     of_the_ledger = standing_of(found.lines)
     failed = bool(_failures(found))
     ended_only = all(line.outcome is Outcome.ENDED for line in found.lines)
@@ -113,7 +121,8 @@ def _verdict(found: Finding, standing: Standing) -> str:
     when = "now" if at_ms is None else f"at {moment_text(at_ms)}"
     match standing:
         case Standing.NOT_TRIGGERED:
-            return f"was not triggered: {found.trigger.state}"
+            lacked = f", when version {found.lacked_by} was in force, which had no such rule" if found.lacked_by else ""
+            return f"was not triggered: {found.trigger.state}{lacked}"
         case Standing.ARMED:
             failures = _failures(found)
             return (
@@ -121,6 +130,8 @@ def _verdict(found: Finding, standing: Standing) -> str:
             )
         case Standing.CONDITIONS_FAILED:
             return f"{'would' if at_ms is None else 'did'} not fire {when}: {_failures(found)}"
+        case Standing.NOT_RECORDED:
+            return f"has no decision {when} in the ledger, though its conditions held"
         case Standing.CONDITIONS_HOLD if at_ms is None:
             return "may fire: its conditions hold now, and the ledger has no decision of it"
         case Standing.CONDITIONS_HOLD:

@@ -5,19 +5,29 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from orchestrator.core.action import Action
-from orchestrator.core.compare import same
 from orchestrator.core.decision import DecisionRecord
-from orchestrator.core.definition import HOLDOUT, Rule, Send, Split, Wait, WaitFor
+from orchestrator.core.definition import HOLDOUT, Rule, Send, SetStage, SetTrait, Split, Wait, WaitFor
 from orchestrator.core.event import Event
-from orchestrator.core.moment import format_moment
-from orchestrator.core.reason import Outcome, Reason
+from orchestrator.core.limit import zones_of
+from orchestrator.core.reason import Reason
 from orchestrator.core.rulebook import Rulebook
 from orchestrator.core.state import CustomerState
-from orchestrator.rulebook.cases import CaseDefinition, CaseFile, ExpectedAction, ExpectedDecision
+from orchestrator.rulebook.cases import CaseDefinition, CaseFile, ExpectedDecision
 from orchestrator.rulebook.tracking_plan import TrackingPlan
+from orchestrator.runtime.case_text import (
+    CameAction,
+    CaseClock,
+    action_text,
+    decision_text,
+    differing,
+    expected_text,
+    record_text,
+    step_text,
+    why_nothing,
+)
+from orchestrator.runtime.deliveries import receipts_in
 from orchestrator.runtime.replay import Replayed, replay
 
 
@@ -80,10 +90,10 @@ def run_case(rulebook: Rulebook, plan: TrackingPlan, case: CaseDefinition) -> Ca
         consents={purpose: (given, 0) for purpose, given in case.customer.consents.items()},
     )
     log = sorted(_events(case), key=lambda event: event.received_at_ms)
-    done = replay(rulebook, log, until_ms=case.until_ms, states={case.customer.id: state})
+    done = replay(rulebook, log, until_ms=case.until_ms, states={case.customer.id: state}, told=receipts_in(log))
     differences = (
         *_failures(case, done),
-        *_action_differences(rulebook, case, done),
+        *_action_differences(rulebook, case, done, _clock_of(case, done)),
         *_stage_differences(case, done),
         *_decision_differences(case, done.records),
     )
@@ -119,38 +129,28 @@ def _failures(case: CaseDefinition, done: Replayed) -> Iterator[Difference]:
 # ------------------------------------------------------------------------------------------- comparison
 
 
-def _action_differences(rulebook: Rulebook, case: CaseDefinition, done: Replayed) -> Iterator[Difference]:
+def _clock_of(case: CaseDefinition, done: Replayed) -> CaseClock:
+    zones = zones_of(done.states[case.customer.id], "profile", {})
+    return CaseClock(case.events[0].at_ms, zones[0] if zones else None)
+
+
+def _action_differences(
+    rulebook: Rulebook, case: CaseDefinition, done: Replayed, clock: CaseClock
+) -> Iterator[Difference]:
     """Compare actions in order: every expected one must come, and no other."""
     wanted = case.expect.actions
     if wanted is None:
         return
-    came = list(done.actions)
+    came = [CameAction(action, template_of(rulebook, action)) for action in done.actions]
     for number, expected in enumerate(wanted):
-        got = came[number] if number < len(came) else None
-        if got is None:
-            yield Difference(expected.line, _shown_expected(expected), "nothing" + _why_nothing(expected, done.records))
-        elif not _matches(rulebook, expected, got):
-            yield Difference(expected.line, _shown_expected(expected), _shown(rulebook, got))
+        if number >= len(came):
+            yield Difference(expected.line, expected_text(expected, clock), why_nothing(expected, done.records))
+            continue
+        missed, got = differing(expected, came[number], clock)
+        if missed:
+            yield Difference(expected.line, missed, got)
     for extra in came[len(wanted) :]:
-        yield Difference(case.line, "nothing more", _shown(rulebook, extra))
-
-
-def _matches(rulebook: Rulebook, expected: ExpectedAction, got: Action) -> bool:
-    template = template_of(rulebook, got)
-    return (
-        expected.connector in {None, got.connector}
-        and expected.rule in {None, got.rule}
-        and expected.template in {None, template}
-        and expected.kind in {None, got.kind}
-        and expected.at_ms in {None, got.decided_at}
-        and expected.variant in {None, got.variant}
-        and expected.cancel == got.cancel
-        and all(_same(got.params.get(name), value) for name, value in (expected.params or {}).items())
-    )
-
-
-def _same(got: Any, expected: Any) -> bool:
-    return same(got, expected) or (got is None and expected is None)
+        yield Difference(case.line, "nothing more", action_text(extra, clock))
 
 
 def template_of(rulebook: Rulebook, action: Action) -> str:
@@ -182,51 +182,20 @@ def _decision_differences(case: CaseDefinition, records: Sequence[DecisionRecord
     """Every expected decision must have been made; others may have been made as well."""
     for expected in case.expect.decisions:
         if not any(_decided(expected, record) for record in records):
-            got = "; ".join(f"{one.rule}: {one.outcome.value}, {one.reason.value}" for one in records) or "no decision"
-            yield Difference(expected.line, _shown_decision(expected), got)
+            got = "\n".join(dict.fromkeys(record_text(one) for one in records if _concerns(expected, one)))
+            yield Difference(expected.line, decision_text(expected), got or "no decision")
+
+
+def _concerns(expected: ExpectedDecision, record: DecisionRecord) -> bool:
+    return expected.rule in {None, record.rule}
 
 
 def _decided(expected: ExpectedDecision, record: DecisionRecord) -> bool:
     return (
-        expected.rule in {None, record.rule}
+        _concerns(expected, record)
         and expected.outcome in {None, record.outcome.value}
         and expected.reason in {None, record.reason.value}
     )
-
-
-# ----------------------------------------------------------------------------------------------- words
-
-
-def _shown_expected(expected: ExpectedAction) -> str:
-    words = [
-        "withdraw" if expected.cancel else "send",
-        expected.connector or "",
-        expected.template or "",
-        f"by {expected.rule}" if expected.rule else "",
-        f"at {format_moment(expected.at_ms)}" if expected.at_ms is not None else "",
-        f"variant {expected.variant}" if expected.variant else "",
-        f"params {dict(expected.params)}" if expected.params else "",
-    ]
-    return " ".join(word for word in words if word)
-
-
-def _shown(rulebook: Rulebook, action: Action) -> str:
-    if action.cancel:
-        return f"withdraw by {action.rule} at {format_moment(action.decided_at)}, {action.reason}"
-    variant = f" variant {action.variant}" if action.variant else ""
-    return (
-        f"send {action.connector} {template_of(rulebook, action)} by {action.rule} "
-        f"at {format_moment(action.decided_at)}{variant} params {action.params}"
-    )
-
-
-def _shown_decision(expected: ExpectedDecision) -> str:
-    return ", ".join(word for word in (expected.rule, expected.outcome, expected.reason) if word)
-
-
-def _why_nothing(expected: ExpectedAction, records: Sequence[DecisionRecord]) -> str:
-    held = [one for one in records if one.outcome is not Outcome.SENT and expected.rule in {None, one.rule}]
-    return f" ({held[-1].rule}: {held[-1].outcome.value}, {held[-1].reason.value})" if held else ""
 
 
 # -------------------------------------------------------------------------------------------- coverage
@@ -239,17 +208,17 @@ def coverage_of(rulebook: Rulebook, results: Iterable[CaseResult]) -> Coverage:
         for record in result.records:
             reached.rules.add(record.rule)
             reached.branches[record.rule, _branch(record)] += 1
-    wanted = {(rule.id, branch) for rule in rulebook.rules.values() for branch in _branches(rule)}
+    wanted = {(rule.id, name): text for rule in rulebook.rules.values() for name, text in _branches(rule)}
     missing_rules = sorted(set(rulebook.rules) - reached.rules)
     missing = sorted(one for one in wanted if one not in reached.branches and one[0] in reached.rules)
     return Coverage(
         rules=len(rulebook.rules),
         rules_reached=len(rulebook.rules) - len(missing_rules),
         branches=len(wanted),
-        branches_reached=len(wanted & set(reached.branches)),
+        branches_reached=len(wanted.keys() & reached.branches.keys()),
         unreached=(
             *(f"rule {rule}" for rule in missing_rules),
-            *(f"rule {rule}, {branch}" for rule, branch in missing),
+            *(f"rule {rule}, {wanted[rule, name]}" for rule, name in missing),
         ),
     )
 
@@ -260,12 +229,13 @@ def _branch(record: DecisionRecord) -> str:
     return f"step {record.step}"
 
 
-def _branches(rule: Rule) -> Iterator[str]:
+def _branches(rule: Rule) -> Iterator[tuple[str, str]]:
+    """Yield the branches of a rule: a name, and what people call it. A line of the ledger tells each."""
     for step in rule.program:
         match step:
-            case Send() | Wait() | WaitFor():
-                yield f"step {step.step}"
+            case Send() | Wait() | WaitFor() | SetTrait() | SetStage():
+                yield f"step {step.step}", f"{step_text(step)} (step {step.step})"
             case Split() if any(arm == HOLDOUT for arm, _ in step.arms):
-                yield f"arm {HOLDOUT}"
+                yield f"arm {HOLDOUT}", f"arm {HOLDOUT}"
             case _:
                 continue

@@ -23,6 +23,7 @@ class Standing(Enum):
     ENDED = "ended"
     WITHDRAWN = "withdrawn"
     CONDITIONS_FAILED = "conditions_failed"
+    NOT_RECORDED = "not_recorded"  # a replay decides something that the ledger does not have
     CONDITIONS_HOLD = "conditions_hold"  # as things stand; nothing is known of a decision
     ARMED = "armed"
     NOT_TRIGGERED = "not_triggered"

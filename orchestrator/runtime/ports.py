@@ -274,8 +274,9 @@ class DispatchQueue(Protocol):
     async def withdraw(self, action_ids: Sequence[str], now_ms: int) -> list[str]:
         """Remove unclaimed actions from the queue, settle them as cancelled, free their bookings and return their ids.
 
-        What is claimed, or has nothing but its receipt still to be written (``concluded``), is marked and stays. An
-        id that is not known yet is remembered as cancelled, so that a later ``put`` does not queue it.
+        What is claimed, may have arrived, or has nothing but its receipt still to be written (``is_kept``) is marked
+        and stays: whoever claims it next settles it by what its history says. An id that is not known yet is remembered
+        as cancelled, so that a later ``put`` does not queue it.
         """
         ...
 

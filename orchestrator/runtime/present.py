@@ -34,7 +34,8 @@ def present_glimpse(
             return None
         event = _moment(customer_id, now_ms)
         view = View(rulebook, state, state.frontier_ms, facts, {}, run)
-    return glimpse(rulebook, customer_id, Point(event, state, max(now_ms, state.clock_ms)), rule, view, run)
+    point = Point(event, state, max(now_ms, state.clock_ms), rulebook)
+    return glimpse(customer_id, point, rule, view, run)
 
 
 def _newest(rulebook: Rulebook, rule: Rule, state: CustomerState) -> tuple[str, dict[str, object]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +18,18 @@ from orchestrator import metrics
 from orchestrator.core.rulebook import Rulebook, build_rulebook, pinned_to
 from orchestrator.errors import RulebookRefused, Unavailable
 from orchestrator.rulebook.compile import compiled
-from orchestrator.rulebook.gather import role_of
-from orchestrator.rulebook.load import Loaded, folder_files, load_rulebook, load_rulebook_files, version_of
+from orchestrator.rulebook.folder import FolderFault, existing_folder, folder_files, printable
+from orchestrator.rulebook.load import (
+    Loaded,
+    deciding_files,
+    load_rulebook,
+    load_rulebook_files,
+    unreadable,
+    version_of,
+)
 from orchestrator.rulebook.problem import Severity, rendered
 from orchestrator.runtime.ports import EventLog, Record
-from orchestrator.runtime.shelf import Published, Shelf, check_size
+from orchestrator.runtime.shelf import Active, Published, Shelf, check_size
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +40,8 @@ FOLDER = "folder"
 _RETRY_S = 0.5
 
 Listener = Callable[[Loaded], None]
+#: Raises ``RulebookRefused`` for a rulebook that lints, but could not run in this deployment.
+Gate = Callable[[Loaded], Awaitable[None]]
 
 
 def compile_loaded(loaded: Loaded, workspace: str) -> Rulebook:
@@ -67,6 +76,14 @@ class RulebookInForce:
     def current(self) -> Rulebook:
         """The rulebook in force."""
         return self._current
+
+    def in_force_at(self, at_ms: int) -> Rulebook:
+        """Return the rulebook that was in force at a log time. A folder remembers no other than its present one."""
+        return self._current
+
+    def version(self, version: str) -> Rulebook | None:
+        """Return a version as it was when it was last in force, None when it cannot be had."""
+        return self._current if version == self._current.version else None
 
     def switch(self, loaded: Loaded, rulebook: Rulebook) -> None:
         """Put another rulebook into force, at once and as a whole."""
@@ -159,6 +176,8 @@ class PublishedRulebooks(RulebookInForce):
         self._books: dict[str, tuple[Loaded, Rulebook]] = {}
         self._reading = asyncio.Lock()
         self._publishing = asyncio.Lock()
+        #: What is published or activated here has to pass it.
+        self.gate: Gate = _open
         book = self._kept(start)[1]
         super().__init__(start, self._in_force(book))
 
@@ -168,11 +187,14 @@ class PublishedRulebooks(RulebookInForce):
     ) -> PublishedRulebooks:
         """Read the topic to its end and return with the active version in force, or else with the folder's.
 
-        Raises ``RulebookRefused`` when that one has errors, ``LogUnavailable`` when the topic cannot be read.
+        Raises ``RulebookRefused`` when that one has errors, ``FolderFault`` when there is no such folder and it is
+        needed, ``LogUnavailable`` when the topic cannot be read.
         """
         shelf = Shelf(workspace)
         await _read_to_end(shelf, topic)
         active = None if shelf.active is None else shelf.find(shelf.active.version)
+        if active is None:
+            existing_folder(folder)
         found = await asyncio.to_thread(load_rulebook, folder) if active is None else await _loaded(active)
         return cls(shelf, topic, event_log, workspace, checked(found))
 
@@ -198,13 +220,40 @@ class PublishedRulebooks(RulebookInForce):
             if found is None:
                 raise KeyError(version)
             try:
-                self._kept(checked(load_rulebook_files(found.files())))
+                self._kept(checked(_read_back(found)))
             except RulebookRefused as refused:
                 log.error(
                     "plays of rulebook %s go on in the one in force, for it is refused now:\n%s", version, refused
                 )
                 raise KeyError(version) from refused
         return self._books[version][1]
+
+    def in_force_at(self, at_ms: int) -> Rulebook:
+        """Return the rulebook that was in force at a log time, and that knows since when it counts what.
+
+        Before the first activation that is remembered, and for a version that is refused today, it is the nearest
+        one that can be had.
+        """
+        activations = self._shelf.activations()
+        found = next((one for one in reversed(activations) if one.since_ms <= at_ms), None)
+        if found is None:
+            found = activations[0] if activations else None
+        if found is None or found is self._shelf.active:
+            return self._current
+        try:
+            return self._as_of(self.book(found.version), found)
+        except KeyError:
+            return self._current
+
+    def version(self, version: str) -> Rulebook | None:
+        """Return a version as it was when it was last in force, None when it cannot be had."""
+        if version == self._current.version:
+            return self._current
+        found = next((one for one in reversed(self._shelf.activations()) if one.version == version), None)
+        try:
+            return None if found is None else self._as_of(self.book(version), found)
+        except KeyError:
+            return None
 
     async def draft(self, loaded: Loaded) -> Rulebook:
         """Return a checked rulebook as it would be in force if it were published now."""
@@ -271,14 +320,16 @@ class PublishedRulebooks(RulebookInForce):
 
     def _in_force(self, book: Rulebook) -> Rulebook:
         """Return a compiled version as it is in force: with its history and the versions before it."""
+        return self._as_of(book, self._shelf.active)
+
+    def _as_of(self, book: Rulebook, activation: Active | None) -> Rulebook:
+        """Return a compiled version as it was in force by an activation; None is what a folder holds."""
         earlier = _Earlier(self)
-        earlier.current = replace(book, aggregates_since=self._since(), earlier=earlier)
+        earlier.current = replace(book, aggregates_since=_kept_since(activation), earlier=earlier)
         return earlier.current
 
     def _since(self) -> dict[str, int]:
-        """Return since when the active version's aggregates are kept; those from the beginning need no mention."""
-        active = self._shelf.active
-        return {} if active is None else {name: at_ms for name, at_ms in active.aggregates_since.items() if at_ms}
+        return _kept_since(self._shelf.active)
 
     # ----------------------------------------------------------------------------------------- publishing
 
@@ -292,6 +343,7 @@ class PublishedRulebooks(RulebookInForce):
         """
         check_size(files)
         loaded = checked(await asyncio.to_thread(load_rulebook_files, files))
+        await self.gate(loaded)
         return await self._publish(loaded, author=author, note=note, activate=activate)
 
     async def publish_folder(self, folder: Path) -> bool:
@@ -299,18 +351,24 @@ class PublishedRulebooks(RulebookInForce):
 
         Return whether it had. Raises ``RulebookRefused`` with every problem, and then nothing has changed.
         """
-        if await asyncio.to_thread(_folder_version, folder) == self.watched:
+        loaded = await asyncio.to_thread(_edited, folder, self.watched)
+        if loaded is None:
             return False
-        loaded = checked(await asyncio.to_thread(load_rulebook, folder))
+        await self.gate(checked(loaded))
         await self._publish(loaded, author=FOLDER, note="", activate=True, watched=loaded.version)
         return True
 
     async def activate(self, version: str, *, author: str = "") -> Published | None:
-        """Put a version of the shelf into force (rollback is this); None when it is not there."""
+        """Put a version of the shelf into force (rollback is this); None when it is not there.
+
+        Raises ``RulebookRefused`` for one that this version of the engine, or this deployment, cannot run.
+        """
         async with self._publishing:
             await self.catch_up()
-            if self._shelf.find(version) is None:
+            found = self._shelf.find(version)
+            if found is None:
                 return None
+            await self.gate(checked(await _loaded(found)))
             await self._activate(version, author)
             return self._shelf.find(version)
 
@@ -332,12 +390,22 @@ class PublishedRulebooks(RulebookInForce):
             return found
 
     async def _put(self, loaded: Loaded, author: str, note: str) -> None:
-        await self._log.append([self._shelf.edition(loaded, author=author, note=note)])
+        edition = await asyncio.to_thread(self._shelf.edition, loaded, author=author, note=note)
+        await self._log.append([edition])
         await self.catch_up()
 
     async def _activate(self, version: str, author: str, watched: str | None = None) -> None:
         await self._log.append([self._shelf.activation(version, author=author, folder=watched)])
         await self.catch_up()
+
+
+def _kept_since(activation: Active | None) -> dict[str, int]:
+    """Return since when a version's aggregates are kept; those from the beginning need no mention."""
+    return {} if activation is None else {name: at_ms for name, at_ms in activation.aggregates_since.items() if at_ms}
+
+
+async def _open(_loaded: Loaded) -> None:
+    """Let every rulebook pass."""
 
 
 async def _read_to_end(shelf: Shelf, topic: RulebookTopic) -> None:
@@ -352,11 +420,21 @@ async def _read_to_end(shelf: Shelf, topic: RulebookTopic) -> None:
                 return
 
 
-def _folder_version(folder: Path) -> str:
-    """Return the version of what a folder holds, without checking it."""
-    files = folder_files(folder)
-    return version_of({path: files[path] for path in files if role_of(path) not in {"", "cases"}})
+def _edited(folder: Path, watched: str) -> Loaded | None:
+    """Return what a folder holds, None when that is the version ``watched``. The folder is read once."""
+    try:
+        files = folder_files(folder)
+    except FolderFault as fault:
+        return unreadable(fault)
+    if version_of(deciding_files(files)) == watched:
+        return None
+    return load_rulebook_files(files, shown_as=printable(folder.as_posix()))
 
 
 async def _loaded(published: Published) -> Loaded:
-    return await asyncio.to_thread(lambda: load_rulebook_files(published.files()))
+    return await asyncio.to_thread(_read_back, published)
+
+
+def _read_back(published: Published) -> Loaded:
+    """Return a version under the name that the shelf gives it: earlier engines made names of files in another way."""
+    return replace(load_rulebook_files(published.files()), version=published.version)

@@ -6,7 +6,8 @@ The topic has two kinds of records, and compaction leaves the newest of each key
 key          value
 ===========  ==========================================================================================
 VERSION      an edition: the version's files and what is listed of it; written once, never changed
-``active``   an activation: which version is in force, and since when each of its aggregates is kept
+``active``   an activation: which version is in force, since when each of its aggregates is kept, and which
+             versions were in force before it, since compaction leaves none of their activations
 ===========  ==========================================================================================
 
 Keys of a workspace other than "default" stand behind ``workspace:``. Values are msgpack, compressed. An edition is
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 FILES_BYTES_MAX = 6_000_000
 #: From the stamp of an activation until every process has switched: only then is a new aggregate kept everywhere.
 SWITCH_WITHIN_MS = 1_000
+#: Earlier activations that an activation remembers: what came before them is told by the ledger alone.
+ACTIVATIONS_MAX = 500
 
 _ACTIVE = "active"
 
@@ -51,6 +54,7 @@ class _Activation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     author: str = ""
     since: dict[str, int] = {}
     folder: str = ""
+    earlier: tuple[tuple[str, int], ...] = ()
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -97,12 +101,21 @@ class Shelf:
         self._prefix = "" if workspace == DEFAULT_WORKSPACE else f"{workspace}:"
         self._published: dict[str, Published] = {}
         self._active: Active | None = None
+        self._earlier: list[tuple[str, int]] = []
         self.next_offset = 0
 
     @property
     def active(self) -> Active | None:
         """The version in force; None before the first activation."""
         return self._active
+
+    def activations(self) -> list[Active]:
+        """Return what was in force when, the first activation first; of the older ones only version and moments."""
+        found: list[Active] = []
+        for version, since_ms in self._earlier:
+            aggregates = self._published[version].aggregates if version in self._published else ()
+            found.append(_following(found[-1] if found else None, version, since_ms, aggregates))
+        return [*found, *([] if self._active is None else [self._active])]
 
     def published(self) -> list[Published]:
         """Return every version, the latest published first."""
@@ -152,6 +165,11 @@ class Shelf:
         found = _decode_activation(_unpacked(record.value or b""))
         aggregates = self._published[found.version].aggregates
         new_ms = record.stamp_ms + SWITCH_WITHIN_MS
+        # Records of earlier releases do not tell what was before them, but may still be there themselves.
+        if found.earlier:
+            self._earlier = list(found.earlier)
+        elif self._active is not None:
+            self._earlier = [*self._earlier, (self._active.version, self._active.since_ms)][-ACTIVATIONS_MAX:]
         self._active = Active(
             version=found.version,
             since_ms=record.stamp_ms,
@@ -183,16 +201,30 @@ class Shelf:
         aggregates = self._published[version].aggregates
         before = self._active
         kept = dict.fromkeys(aggregates, 0) if before is None else before.aggregates_since
+        known = self._earlier if before is None else [*self._earlier, (before.version, before.since_ms)]
         activation = _Activation(
             version=version,
             author=author,
             since={name: kept[name] for name in aggregates if name in kept},
+            earlier=tuple(known[-ACTIVATIONS_MAX:]),
             folder=folder if folder is not None else before.folder if before is not None else "",
         )
         return self._record(_ACTIVE, activation)
 
     def _record(self, name: str, value: _Edition | _Activation) -> Outgoing:
         return Outgoing(RULEBOOKS, (self._prefix + name).encode(), zlib.compress(_encode(value)))
+
+
+def _following(before: Active | None, version: str, since_ms: int, aggregates: Collection[str]) -> Active:
+    """Return a past activation; what the version before it counted as well has been counted on without a gap."""
+    kept = dict.fromkeys(aggregates, 0) if before is None else before.aggregates_since
+    new_ms = since_ms + SWITCH_WITHIN_MS
+    return Active(
+        version=version,
+        since_ms=since_ms,
+        author="",
+        aggregates_since={name: kept.get(name, new_ms) for name in aggregates},
+    )
 
 
 def check_size(files: Mapping[str, bytes]) -> None:

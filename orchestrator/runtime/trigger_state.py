@@ -86,7 +86,7 @@ def _stages(rule: Rule, stage: str, state: CustomerState) -> str:
     runs = [run for key, run in state.runs.items() if key.startswith(rule.journey + "/")]
     if not runs:
         return f"no run of {rule.journey} has begun"
-    newest = max(runs, key=lambda run: (run.stage == stage, run.entered_at))
+    newest = max(runs, key=lambda run: (not run.ended_at, run.stage == stage, run.entered_at))
     return f"the run has been in stage {newest.stage} since {moment_text(newest.entered_at)}"
 
 

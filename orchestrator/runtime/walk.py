@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from orchestrator.core.arbitration import Candidate, Score, score_of
 from orchestrator.core.decide import Stimulus, decide, due_timers
@@ -28,6 +28,19 @@ from orchestrator.core.view import View
 log = logging.getLogger(__name__)
 K = TypeVar("K")
 
+
+class RulebookPast(Protocol):
+    """Knows which rulebook was in force when."""
+
+    def in_force_at(self, at_ms: int, /) -> Rulebook:
+        """Return the rulebook in force at a log time (epoch ms), and that knows since when it counts what."""
+        ...
+
+    def version(self, version: str, /) -> Rulebook | None:
+        """Return a version as it was when it was last in force, None when it cannot be had."""
+        ...
+
+
 RunOf = Callable[[Rule, View], str]
 #: Told of every wanted rule whose conditions are about to be read: the rule, what they read, the run concerned.
 Hear = Callable[[Rule, View, str], None]
@@ -35,11 +48,12 @@ Hear = Callable[[Rule, View, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A stimulus at which rules' conditions were read, and the state before it."""
+    """A stimulus at which rules' conditions were read, the state before it, and the rulebook that decided."""
 
     stimulus: Stimulus
     before: CustomerState
     now_ms: int
+    rulebook: Rulebook
 
     @property
     def at_ms(self) -> int:
@@ -49,9 +63,12 @@ class Point:
     @property
     def cause(self) -> str:
         """The id under which the ledger knows the stimulus."""
-        if isinstance(self.stimulus, Event):
-            return self.stimulus.id
-        return f"{self.stimulus.timer}@{self.stimulus.due_ms}"
+        return cause_of(self.stimulus)
+
+
+def cause_of(stimulus: Stimulus) -> str:
+    """Return the id under which the ledger knows a stimulus."""
+    return stimulus.id if isinstance(stimulus, Event) else f"{stimulus.timer}@{stimulus.due_ms}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +83,28 @@ class Glimpse:
 
 
 class Walk:
-    """The past of one customer. ``last`` has the latest decision point of each wanted rule after ``go``."""
+    """The past of one customer. ``last`` has the latest decision point of each wanted rule after ``go``.
 
-    def __init__(self, rulebook: Rulebook, customer_id: str, wanted: Collection[str]) -> None:
+    ``deciders`` has, by event type, the rulebook that decided its latest event.
+
+    Every stimulus is decided by the version that the ledger names for it (``decided_by``, by cause), or else by the one
+    that ``past`` says was in force.
+    """
+
+    def __init__(
+        self, past: RulebookPast, customer_id: str, wanted: Collection[str], decided_by: Mapping[str, str]
+    ) -> None:
         self.state = CustomerState()
         self.records: list[DecisionRecord] = []
         self.last: dict[str, Point] = {}
         self.stimuli = 0
+        self.deciders: dict[str, Rulebook] = {}
         self._near: dict[str, Point] = {}
         self._customer_id = customer_id
-        self._rulebook = rulebook
+        self._past = past
+        self._decided_by = decided_by
         self._wanted = frozenset(wanted)
-        self._observed = observed(rulebook, self._wanted, self._note)
+        self._observed: dict[str, Rulebook] = {}
         self._now: Point | None = None
 
     def go(self, events: Iterable[Event], until_ms: int) -> None:
@@ -93,10 +120,10 @@ class Walk:
         seen: dict[str, Glimpse] = {}
 
         def hear(rule: Rule, view: View, run: str) -> None:
-            seen[rule.id] = glimpse(self._rulebook, self._customer_id, point, rule, view, run)
+            seen[rule.id] = glimpse(self._customer_id, point, rule, view, run)
 
         self.stimuli += 1
-        decide(observed(self._rulebook, rules, hear), point.before, point.stimulus, point.now_ms)
+        decide(observed(point.rulebook, rules, hear), point.before, point.stimulus, point.now_ms)
         return seen
 
     def _fire(self, until_ms: int) -> None:
@@ -105,9 +132,12 @@ class Walk:
 
     def _decide(self, stimulus: Stimulus, now_ms: int) -> None:
         self.stimuli += 1
-        self._now = Point(stimulus, self.state, now_ms)
+        rulebook = self._book_of(stimulus, now_ms)
+        self._now = Point(stimulus, self.state, now_ms, rulebook)
+        if isinstance(stimulus, Event):
+            self.deciders[stimulus.type] = rulebook
         try:
-            decision = decide(self._observed, self.state, stimulus, now_ms)
+            decision = decide(self._listening(rulebook), self.state, stimulus, now_ms)
         except Exception as error:
             # A worker goes on without such a stimulus, and so does the walk.
             log.warning("a stimulus of customer %r cannot be decided again: %s", self._customer_id, error)
@@ -117,6 +147,17 @@ class Walk:
             return
         self.state = decision.state
         self.records += decision.records
+
+    def _book_of(self, stimulus: Stimulus, now_ms: int) -> Rulebook:
+        named = self._decided_by.get(cause_of(stimulus))
+        found = None if named is None else self._past.version(named)
+        return self._past.in_force_at(now_ms) if found is None else found
+
+    def _listening(self, rulebook: Rulebook) -> Rulebook:
+        """Return a rulebook that notes who asks, made once a version."""
+        if rulebook.version not in self._observed:
+            self._observed[rulebook.version] = observed(rulebook, self._wanted, self._note)
+        return self._observed[rulebook.version]
 
     def _note(self, rule: Rule, view: View, run: str) -> None:
         assert self._now is not None
@@ -129,10 +170,10 @@ class Walk:
         (self.last if passed else self._near)[rule.id] = self._now
 
 
-def glimpse(rulebook: Rulebook, customer_id: str, point: Point, rule: Rule, view: View, run: str) -> Glimpse:
+def glimpse(customer_id: str, point: Point, rule: Rule, view: View, run: str) -> Glimpse:
     """Return what a rule sees through ``view``, whose state is not changed."""
     turn = Turn(
-        rulebook,
+        point.rulebook,
         forked(view.state),
         customer_id,
         point.now_ms,

@@ -155,13 +155,22 @@ def gap_text(traced: Trace) -> str:
         case Gap.UNLIKE_TYPES:
             return "the two values cannot be compared"
         case Gap.WINDOW_UNSEEN:
-            return "counting began after its window did"
+            return _unseen_text(condition, traced.since_ms)
         case Gap.NEVER_HAPPENED:
             return "it never happened, and the rule does not say what then"
         case Gap.NO_RUN_NAMED:
             return "the event belongs to no run"
         case _:
             assert_never(traced.gap)
+
+
+def _unseen_text(condition: Condition, since_ms: int) -> str:
+    began = f"counting began at {moment_text(since_ms)}"
+    match condition:
+        case CountOf(within_ms=within_ms) | SumOf(within_ms=within_ms) if within_ms:
+            return f"{began}, so the last {shown_span(within_ms)} are known from {moment_text(since_ms + within_ms)} on"
+        case _:
+            return f"{began}, after the customer was first seen"
 
 
 _OWNERS = {
@@ -279,6 +288,19 @@ def _past(detail: Detail) -> str:
     return f"the moment that it was to wait for had passed at {moment_text(detail['until'])}, so {then}"
 
 
+_APART = {
+    "known": "the id is known by itself, and nobody who may vouched that they are one",
+    "too_large": "what is known under the id is too large to be handed over",
+    "too_many": "one customer has too many ids",
+    "erased": "the id was erased after it was named",
+}
+
+
+def _apart(detail: Detail) -> str:
+    other = detail.get("previous_id") or detail.get("into") or "another id"
+    return f"{other} stays a customer of its own: {_APART.get(str(detail.get('why')), 'it was refused')}"
+
+
 _REASONS: dict[Reason, Callable[[Detail], str]] = {
     Reason.TRIGGERED: lambda detail: "nothing stood in the way",
     Reason.RESUMED: lambda detail: "its wait was over",
@@ -301,7 +323,7 @@ _REASONS: dict[Reason, Callable[[Detail], str]] = {
     Reason.TOO_LATE: lambda detail: (
         f"the event came {shown_span(detail['late_ms'])} late and {shown_span(detail['lateness_ms'])} is tolerated"
         if {"late_ms", "lateness_ms"} <= detail.keys()
-        else "the action had been delivered already"
+        else "the action had been sent already"
     ),
     Reason.TEMPLATE_VALUE_MISSING: lambda detail: (
         f"template {detail.get('template')} needs {detail.get('variable')}, which the customer does not have"
@@ -313,10 +335,18 @@ _REASONS: dict[Reason, Callable[[Detail], str]] = {
     Reason.RUN_ENDED: lambda detail: "the run ended",
     Reason.RESTARTED: lambda detail: "a newer trigger took its place",
     Reason.COMPLETED: lambda detail: "its program came to its end",
+    Reason.TRAIT_SET: lambda detail: f"it set the trait {detail.get('trait')}",
+    Reason.STAGE_SET: lambda detail: f"it moved the run to stage {detail.get('stage')}",
     Reason.CONSENT_WITHDRAWN: lambda detail: "consent was withdrawn",
     Reason.LATE_EVENT: lambda detail: "a late event would have prevented it",
-    Reason.EXECUTION_FAILED: lambda detail: "the connector could not deliver it",
+    Reason.EXECUTION_FAILED: lambda detail: (
+        "nobody knows whether the connector delivered it"
+        if detail.get("certain") is False
+        else "the connector could not deliver it"
+    ),
+    Reason.ARRIVED_LATE: lambda detail: "the action that it was to take the place of has arrived after all",
     Reason.MERGED: lambda detail: "two ids of the customer were united",
+    Reason.MERGE_REFUSED: _apart,
     Reason.ERASED: lambda detail: "the customer was erased",
 }
 

@@ -250,6 +250,23 @@ async def test_an_overdue_action_whose_lease_ended_is_given_with_its_mark(queue:
     assert (late.attempts, late.history) == (1, (LEASE_ENDED,))
 
 
+async def test_a_lease_for_settling_what_is_late_hides_no_attempt(queue: DeliveryQueue) -> None:
+    await queue.put([queued("watched", deadline_at=NOW), queued("claimed", deadline_at=NOW)])
+    quota = Quota(slots=1, rate_max=1)
+    assert [one.id for one in await queue.overdue("sms", 1, NOW, LEASE)] == ["claimed"]
+    assert [one.id for one in (await queue.claim("sms", quota, 10, NOW, LEASE)).actions] == ["watched"]
+    assert (await queue.occupancy("sms", NOW)).groups.get("") is None
+
+    await queue.put([queued("in time")])
+    assert [one.id for one in (await queue.claim("sms", quota, 10, NOW, LEASE)).actions] == ["in time"]
+    again = await take(queue, now_ms=NOW + LEASE)
+    assert {one.id: (one.attempts, one.history) for one in again} == {
+        "watched": (0, ()),
+        "claimed": (0, ()),
+        "in time": (1, (LEASE_ENDED,)),
+    }
+
+
 async def test_missed_deadlines_come_earliest_first_up_to_the_limit(queue: DeliveryQueue) -> None:
     await queue.put([queued(f"{number}", deadline_at=NOW - number) for number in range(5)])
 
@@ -321,12 +338,12 @@ async def test_what_the_other_side_has_taken_cannot_be_withdrawn_while_it_waits_
 ) -> None:
     await queue.put([queued("a"), queued("b")])
     for held in await take(queue):
-        history = ("{}", TAKEN) if held.id == "a" else ("{}",)
+        history = ("503", TAKEN) if held.id == "a" else ("503",)
         await queue.retry(msgspec.structs.replace(held, attempts=1, history=history), NOW + 1)
 
     assert await queue.withdraw(["a", "b"], NOW) == ["b"]
     (again,) = await take(queue, now_ms=NOW + 1)
-    assert again.history == ("{}", TAKEN, WITHDRAWN)
+    assert again.history == ("503", TAKEN, WITHDRAWN)
 
 
 async def test_what_was_given_up_cannot_be_withdrawn_while_it_waits_for_its_receipt(queue: DeliveryQueue) -> None:
@@ -342,6 +359,22 @@ async def test_what_was_given_up_cannot_be_withdrawn_while_it_waits_for_its_rece
     assert {one.id: one.history for one in await take(queue, now_ms=NOW + LEASE)} == {
         "a": (*history, WITHDRAWN),
         "b": (*history, LEASE_ENDED, WITHDRAWN),
+    }
+
+
+async def test_what_may_have_arrived_is_not_withdrawn_but_comes_back_marked(queue: DeliveryQueue) -> None:
+    await queue.put([queued("unanswered"), queued("not taken"), queued("silent")])
+    unanswered, not_taken = ('{"at_ms":1,"result":"unknown"}',), ('{"at_ms":1,"result":"retry"}',)
+    for held in await take(queue):
+        history = {"unanswered": unanswered, "not taken": not_taken}.get(held.id)
+        if history is not None:
+            await queue.retry(msgspec.structs.replace(held, attempts=1, history=history), NOW + LEASE)
+    await queue.occupancy("sms", NOW + LEASE)  # The lease of the silent one has ended.
+
+    assert await queue.withdraw(["unanswered", "not taken", "silent"], NOW + LEASE) == ["not taken"]
+    assert {one.id: one.history for one in await take(queue, now_ms=NOW + LEASE)} == {
+        "unanswered": (*unanswered, WITHDRAWN),
+        "silent": (LEASE_ENDED, WITHDRAWN),
     }
 
 

@@ -246,3 +246,34 @@ async def test_those_who_listen_hear_of_a_switch_before_it_takes_effect(start: S
     process.rulebooks.listeners.append(lambda loaded: heard.append((loaded.version, process.version)))
     second = (await process.rulebooks.publish(files("2h"))).version
     assert heard == [(second, first)]
+
+
+async def test_what_was_in_force_at_a_moment_is_known_after_a_restart(
+    start: Start, parts: tuple[EventLog, RulebookTopic]
+) -> None:
+    """The folder's version is published and activated first, then the second one, then the first again."""
+    process = await start()
+    first = process.version
+    second = (await process.rulebooks.publish(files("2h"))).version
+    await SystemClock().sleep(0.002)  # The log's stamps are whole milliseconds.
+    await process.rulebooks.activate(first)
+    *_, second_ms, again_ms = await stamps(parts[1])
+    for one in (process.rulebooks, (await start()).rulebooks):
+        moments = (0, second_ms, again_ms - 1, again_ms, again_ms + 1)
+        assert [one.in_force_at(at_ms).version for at_ms in moments] == [first, second, second, first, first]
+        known = one.version(second)
+        assert known is not None
+        assert known.version == second
+        assert one.version("0123456789ab") is None
+
+
+async def stamps(topic: RulebookTopic) -> list[int]:
+    """Return the stamps of the records of a topic."""
+    _, end = await topic.bounds()
+    found: list[int] = []
+    async with contextlib.aclosing(topic.read(0)) as batches:
+        async for records in batches:
+            found += [record.stamp_ms for record in records]
+            if len(found) >= end:
+                break
+    return found

@@ -15,7 +15,7 @@ import pytest
 
 from load_tests.traffic import zone_with_hour
 from orchestrator.adapters.clock import SystemClock
-from orchestrator.roles.backtest import run_backtest
+from orchestrator.roles.backtest import Options, run_backtest
 from orchestrator.roles.embedded import app_of, embedded
 from orchestrator.settings import Settings
 
@@ -141,10 +141,10 @@ async def test_who_signs_in_keeps_what_they_did_before_and_is_forgotten_as_one(t
             return [run["journey"] for run in answer.json().get("runs", ())]
 
         await until(lambda: _any(runs()))
-        assert (await client.get("/v1/customers/anon")).status_code == 404
+        assert (await client.get("/v1/customers/anon")).json()["merged_into"] == "asha"
         assert {row.get("type") for row in rows(tmp_path, "anon")} >= {"cart_updated", "merge_requested"}
         live = (await client.get("/v1/customers/asha/export")).json()["state"]
-        backtest = await run_backtest(Settings(rules=RULES, data=tmp_path), "topic", kafka=False, until=None)
+        backtest = await run_backtest(Settings(rules=RULES, data=tmp_path), "topic", kafka=False, options=Options())
         assert {*backtest.replayed.states} == {"anon", "asha"}
         assert backtest.replayed.states["asha"].runs.keys() == live["runs"].keys()
         assert (await client.delete("/v1/customers/asha")).status_code == 202

@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 from load_tests.faults.expectation import Expectation, expectation
 
 CUSTOMER = "c-1"
@@ -60,6 +62,13 @@ def test_every_word_about_an_action_is_kept_and_one_that_is_written_again_counts
     ]
     found = expectation(words, "watch", 0)
     assert found.receipts == {"a": {"action_delivered": "taken", "action_expired": "deadline_passed"}}
+
+
+@pytest.mark.parametrize(
+    ("certain", "doubtful"), [({}, set()), ({"certain": True}, set()), ({"certain": False}, {"a"})]
+)
+def test_a_word_that_is_not_certain_is_told_apart(certain: dict[str, bool], doubtful: set[str]) -> None:
+    assert expectation([event("action_failed", 1_000, action_id="a", **certain)], "watch", 0).doubtful == doubtful
 
 
 def test_what_the_log_holds_of_producers_is_kept_whole() -> None:

@@ -27,11 +27,12 @@ def judged(
     published: Sequence[str] = (),
     bounds: Bounds | None = None,
 ) -> Verdict:
-    """Return the verdict over actions of one rule, each of which has its receipts."""
+    """Return the verdict over actions of one rule, each of which has its receipts; some of them tell of their doubt."""
     expected = Expectation(
         due=dict.fromkeys(receipts, rule),
         receipts={one: dict(words) for one, words in receipts.items()},
         withdrawn=set(withdrawn),
+        doubtful={one for one, words in receipts.items() if words.items() & (DROPPED | RECALLED).items()},
     )
     return compare(
         expected,
@@ -119,6 +120,14 @@ def test_the_last_word_is_one_and_agrees_with_what_arrived(
         bounds=Bounds(repeats=Counter(sms=1)),
     )
     assert found.holds is held, found.text()
+
+
+@pytest.mark.parametrize(("rule", "held"), [("help", False), ("callback", True)])
+def test_what_is_told_to_have_failed_for_certain_has_not_arrived_unless_its_receiver_said_so(
+    rule: str, held: bool
+) -> None:
+    bounds = Bounds(failed=Counter(push=1, voice=1))
+    assert judged({"a": {FAILED: "attempts_exhausted"}}, ["a"], rule=rule, bounds=bounds).holds is held
 
 
 def test_a_letter_may_be_dropped_after_it_was_said_to_be_delivered_and_that_is_told() -> None:

@@ -14,7 +14,9 @@ from connectors.callback import OutcomeType
 from connectors.protocol import Finding, Receipt, Result
 from orchestrator.adapters.memory_dispatch_queue import MemoryDispatchQueue
 from orchestrator.core.action import Action, QuietWindow
+from orchestrator.core.opening import OpeningHours, Window
 from orchestrator.errors import StoreUnavailable
+from orchestrator.rulebook.capacity import Capacity
 from orchestrator.runtime.dispatch import DeliveryPolicy
 from orchestrator.runtime.dispatch.policy import backoff_ms
 from orchestrator.runtime.ports import DEAD_LETTERS, EVENTS, LedgerEntry, Occupancy, Outgoing, Queued, Record
@@ -249,6 +251,126 @@ async def test_an_unknown_outcome_is_dropped_aloud_where_the_policy_says_so(worl
     assert await world.outcome("a") == "dropped"
     assert world.log.of(EVENTS)[0]["type"] == "action_failed"
     assert world.log.of(EVENTS)[0]["properties"]["detail"] == "outcome_unknown: timeout"
+
+
+#: Ends of a delivery of which nobody knows whether the first attempt arrived: the policy, what comes after it, the
+#: deadline, and the word.
+UNKNOWN_ENDS: list[tuple[str, DeliveryPolicy, list[Receipt], int | None, str]] = [
+    ("deadline passed", DeliveryPolicy(attempts_max=99), [UNKNOWN] * 99, NOW + MINUTE, "expired"),
+    (
+        "deadline passed while the breaker was open",
+        DeliveryPolicy(breaker_after=1, breaker_open_s=600),
+        [],
+        NOW + MINUTE,
+        "expired",
+    ),
+    ("deadline unreachable", DeliveryPolicy(), [said(Result.RETRY, retry_after_s=600)], NOW + MINUTE, "expired"),
+    ("attempts used up", DeliveryPolicy(attempts_max=3), [AGAIN] * 2, None, "failed"),
+    ("budget used up", DeliveryPolicy(budget_s=60), [said(Result.RETRY, retry_after_s=61)], None, "failed"),
+    ("refused, as a receiver does that has it already", DeliveryPolicy(), [REFUSED], None, "failed"),
+    ("dropped", DeliveryPolicy(on_unknown="drop"), [], None, "dropped"),
+]
+
+
+@pytest.mark.parametrize("wants_both", [False, True])
+@pytest.mark.parametrize(
+    ("policy", "then", "deadline_at", "outcome"),
+    [row[1:] for row in UNKNOWN_ENDS],
+    ids=[row[0] for row in UNKNOWN_ENDS],
+)
+async def test_a_fallback_follows_an_unknown_outcome_only_where_its_author_says_so(
+    world: World, policy: DeliveryPolicy, then: list[Receipt], deadline_at: int | None, outcome: str, wants_both: bool
+) -> None:
+    world.receiver("voice", policy, a=[UNKNOWN, *then])
+    sms = world.receiver()
+    await world.start()
+    fallback = (action("f"),)
+    call = action("a", connector="voice", deadline_at=deadline_at, fallback=fallback, fallback_on_unknown=wants_both)
+    await world.accept(call)
+    await world.clock.advance(15 * MINUTE)
+
+    assert await world.outcome("a") == outcome
+    assert sms.sent == (["f"] if wants_both else [])
+    (told,) = [event["properties"] for event in world.log.of(EVENTS) if event["properties"]["action_id"] == "a"]
+    assert (told["certain"], told.get("fallback")) == (False, "f" if wants_both else None)
+
+
+async def test_a_place_that_closes_for_good_says_nothing_of_the_attempt_before(world: World) -> None:
+    hours = OpeningHours((Window(frozenset(range(7)), 720, 780),), "UTC")  # From noon to one.
+    voice = world.receiver(
+        "voice",
+        DeliveryPolicy(capacity=Capacity(lines=1, hours=hours), budget_s=36_000),
+        a=[UNKNOWN, said(Result.RETRY, retry_after_s=2 * 3600)],
+    )
+    sms = world.receiver()
+    await world.start()
+    await world.accept(action("a", connector="voice", deadline_at=NOW + 5 * HOUR, fallback=(action("f"),)))
+    await world.clock.advance(6 * HOUR)
+
+    assert voice.sent == ["a", "a"]
+    (told,) = [event["properties"] for event in world.log.of(EVENTS)]
+    assert (told["detail"], told["certain"]) == ("promise_unkeepable: nobody is there before the deadline", False)
+    assert sms.sent == []
+
+
+async def test_a_redriven_action_is_as_uncertain_as_it_was(world: World) -> None:
+    world.receiver("voice", DeliveryPolicy(attempts_max=1), a=[UNKNOWN, AGAIN])
+    sms = world.receiver()
+    await world.start()
+    await world.accept(action("a", connector="voice", fallback=(action("f"),)))
+    assert await world.dispatcher.redrive(["a"]) == ["a"]
+    await world.clock.advance(MINUTE)
+
+    assert sms.sent == []
+    assert [event["properties"]["certain"] for event in world.log.of(EVENTS)] == [False, False]
+    *_, letter = world.log.of(DEAD_LETTERS)
+    assert [one if isinstance(one, str) else one["result"] for one in letter["history"]] == ["tried_before", "retry"]
+
+
+async def test_what_an_earlier_release_dropped_is_redriven_as_uncertain(world: World) -> None:
+    world.receiver("voice", DeliveryPolicy(attempts_max=1), a=[AGAIN])
+    sms = world.receiver()
+    await world.start()
+    dropped = action("a", connector="voice", fallback=(action("f"),))
+    detail = {"cause": "outcome_unknown", "attempts": 1, "action": msgspec.to_builtins(dropped)}
+    await world.queue.settle(LedgerEntry(id="a", connector="voice", outcome="dropped", at_ms=NOW, detail=detail))
+    assert await world.dispatcher.redrive(["a"]) == ["a"]
+    await world.clock.advance(MINUTE)
+
+    assert await world.outcome("a") == "failed"
+    assert sms.sent == []
+
+
+async def test_who_died_while_settling_what_was_late_leaves_its_fallback(world: World) -> None:
+    sms = world.receiver()
+    late = action("a", deadline_at=NOW, fallback=(action("f"),))
+    for cut in (2, 1, 1):  # Put and claimed, or claimed: and nothing more.
+        feeding = asyncio.create_task((await world.start(Power(cut))).accept([world.record(late)]))
+        await world.clock.advance(SECOND)
+        feeding.cancel()
+        await world.kill()
+        await world.clock.advance(2 * MINUTE)
+    await world.start()
+    await world.clock.advance(2 * MINUTE)
+
+    assert (await world.outcome("a"), sms.sent) == ("expired", ["f"])
+    assert world.log.of(EVENTS)[0]["properties"]["certain"] is True
+
+
+async def test_what_may_have_arrived_is_withdrawn_without_claiming_that_it_was_in_time(world: World) -> None:
+    sms = world.receiver(a=[UNKNOWN])
+    sms.takes_s = 1
+    await world.start()
+    await world.accept(action("a", fallback=(action("f"),)))
+    await world.clock.advance(SECOND)
+    await world.accept(cancel("a"))
+    await world.clock.advance(15 * MINUTE)
+
+    assert sms.sent == ["a"]
+    assert world.receipts() == ["a:action_cancel_too_late", "a:action_cancelled"]
+    assert [event["properties"].get("certain") for event in world.log.of(EVENTS)] == [None, False]
+    await world.accept(cancel("a"))
+    assert world.log.of(EVENTS)[-1]["properties"]["certain"] is False
 
 
 async def test_a_connector_that_raises_has_an_unknown_outcome(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -749,13 +871,22 @@ async def test_a_crash_after_any_durable_step_loses_nothing_and_repeats_no_effec
             raise AssertionError(f"A crash after durable step {cut} of {steps} is not survived.") from error
 
 
-async def test_a_crash_while_an_action_gives_way_never_sends_both_it_and_its_fallback() -> None:
+@pytest.mark.parametrize(
+    ("wants_both", "neither"),
+    [
+        (False, {()}),  # A dispatcher died that may have sent the action, so the refusal of another proves nothing.
+        (True, set()),
+    ],
+)
+async def test_a_crash_while_an_action_gives_way_never_sends_both_it_and_its_fallback(
+    wants_both: bool, neither: set[tuple[str, ...]]
+) -> None:
     seen: set[tuple[str, ...]] = set()
     for cut in range(1, 14):
         world = World()
         # Only the dispatcher that dies hears the refusal: a second attempt would be taken.
         sms = world.receiver(first=[REFUSED])
-        wanted = world.record(action("first", fallback=(action("instead"),)))
+        wanted = world.record(action("first", fallback=(action("instead"),), fallback_on_unknown=wants_both))
         feeding = asyncio.create_task((await world.start(Power(cut))).accept([wanted]))
         await world.clock.advance(10 * SECOND)
         feeding.cancel()
@@ -763,12 +894,16 @@ async def test_a_crash_while_an_action_gives_way_never_sends_both_it_and_its_fal
         await (await world.start()).accept([wanted])
         await world.clock.advance(10 * MINUTE)
 
-        assert len(sms.effects) == 1, f"A crash after durable step {cut} is not survived: {sms.effects}."
+        effects = tuple(sms.effects)
         outcomes = await world.outcome("first"), await world.outcome("instead")
-        assert outcomes == (("delivered", None) if sms.effects == ["first"] else ("failed", "delivered"))
-        seen.add(tuple(sms.effects))
+        assert outcomes == {
+            ("first",): ("delivered", None),
+            ("instead",): ("failed", "delivered"),
+            (): ("failed", None),
+        }.get(effects), f"A crash after durable step {cut} is not survived: {effects}."
+        seen.add(effects)
         await world.close()
-    assert seen == {("first",), ("instead",)}
+    assert seen == {("first",), ("instead",)} | neither
 
 
 async def test_a_crash_during_recovery_loses_nothing_either() -> None:

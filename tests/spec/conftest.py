@@ -88,6 +88,13 @@ class Story:
             )
         )
 
+    def in_force_at(self, at_ms: int) -> Rulebook:
+        """Return the one rulebook that the story is told under."""
+        return self.rulebook
+
+    def version(self, version: str) -> Rulebook | None:
+        return self.rulebook if version == self.rulebook.version else None
+
     def moment(self, after: str) -> int:
         span_ms = parsed_span_ms(after)
         assert span_ms is not None, after

@@ -173,7 +173,7 @@ def test_a_stop_said_by_either_id_holds_when_they_become_one(tell: Tell) -> None
 def explained(story: Story, until: str) -> Explanation:
     told = story.told(until)
     history = History(story.customer_id, story.events, told.records, [], bounded=False)
-    answer = explain(story.rulebook, history, told.state, now_ms=story.moment(until))
+    answer = explain(story, history, told.state, now_ms=story.moment(until))
     return answer.explanations[0]
 
 
@@ -250,6 +250,72 @@ def test_a_fallbacks_receipt_may_come_before_the_one_that_names_it(tell: Tell) -
     story.happens("11m", "action_expired", action_id=text.id, fallback=mail.id)
     (entry,) = story.told("12m").state.pending.items()
     assert entry[0] == mail.id and isinstance(entry[1], Pending) and entry[1].delivered
+
+
+# ------------------------------------------------------------------------- nobody knows whether it arrived
+
+CAPPED_TEXT = REMINDER.replace("{consent: [service]}", '{consent: [service], cap: {max: 1, per: 7d, of: "kind:sms"}}')
+
+
+@pytest.mark.parametrize(
+    ("receipt", "certain", "outcome"),
+    [
+        ("action_failed", True, "sent remind"),
+        ("action_failed", False, "blocked remind"),
+        ("action_expired", False, "blocked remind"),
+        ("action_cancelled", False, "blocked remind"),
+        ("action_failed", None, "sent remind"),  # Of a release that did not say.
+    ],
+)
+def test_what_may_have_arrived_is_not_sent_beyond_its_cap(
+    tell: Tell, receipt: str, certain: bool | None, outcome: str
+) -> None:
+    story = tell(CAPPED_TEXT, consents=SERVED)
+    story.happens("0s", "payment_failed", amount=1)
+    (text,) = story.told("1s").actions
+    story.happens("10m", receipt, action_id=text.id, **({} if certain is None else {"certain": certain}))
+    story.happens("11m", "payment_failed", id="again", amount=1)
+    assert story.told("12m").table()[-1][1] == outcome
+
+
+BOTH = WITH_FALLBACK.replace("fallback:", "fallback_on_unknown: true, fallback:")
+
+
+def test_an_action_tells_the_dispatcher_whether_both_are_wanted(tell: Tell) -> None:
+    for rules, wanted in ((WITH_FALLBACK, False), (BOTH, True)):
+        story = tell(rules, consents=SERVED)
+        story.happens("0s", "payment_failed", amount=1)
+        told = story.told("1s")
+        (text,) = told.actions
+        (standby,) = told.state.pending[text.id].standbys
+        assert (text.fallback_on_unknown, standby.on_unknown) == (wanted, wanted)
+
+
+def test_each_alternative_is_in_doubt_by_those_before_it(tell: Tell) -> None:
+    alternatives = (
+        "fallback: [{connector: email, template: mail},"
+        " {connector: push, template: note, fallback_on_unknown: true},"
+        ' {connector: voice, params: {phone: "1", agent: a}}]}'
+    )
+    rules = REMINDER.replace("template: text}", f"template: text, {alternatives}")
+    story = tell(rules, consents=SERVED)
+    story.happens("0s", "payment_failed", amount=1)
+    (entry,) = story.told("1s").state.pending.values()
+    assert [one.on_unknown for one in entry.standbys] == [False, False, True]
+
+
+@pytest.mark.parametrize("report", ["message_delivered", "action_delivered", "link_clicked"])
+def test_a_late_word_of_the_provider_takes_back_the_fallback_that_has_not_left(tell: Tell, report: str) -> None:
+    story = tell(BOTH, consents=SERVED)
+    story.happens("0s", "payment_failed", amount=1)
+    (text,) = story.told("1s").actions
+    (mail,) = text.fallback
+    story.happens("10m", "action_expired", action_id=text.id, fallback=mail.id, certain=False)
+    story.happens("11m", report, action_id=text.id)
+    told = story.told("12m")
+    *_, cancelled = told.actions
+    assert (cancelled.id, cancelled.cancel, cancelled.reason) == (mail.id, True, "arrived_late")
+    assert told.table()[-1] == ("+660s", "withdrawn remind", "arrived_late")
 
 
 # -------------------------------------------------------------------------------------------- late events

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from msgspec import structs
 
 from orchestrator.core.definition import Rule
+from orchestrator.core.rulebook import Rulebook
 from orchestrator.runtime import walk as walks
 from orchestrator.runtime.explain import explain
 from orchestrator.runtime.explanation import Explained, Explanation
 from orchestrator.runtime.replay import replay
-from orchestrator.runtime.timeline import History
+from orchestrator.runtime.timeline import ENTRIES_MAX, History
 from orchestrator.runtime.walk import Walk
 
 CART = """
@@ -56,7 +60,7 @@ def everything(story, after, *, recorded=True, now="30d", state=None, rules=None
     assert not done.failures
     decisions = done.records if recorded else []
     return explain(
-        story.rulebook,
+        story,
         History(story.customer_id, log, decisions, [], bounded=state is not None),
         done.states[story.customer_id] if state is None else state,
         now_ms=story.moment(now),
@@ -294,15 +298,123 @@ def test_a_holdout_is_told(tell):
     assert [line.text for line in found.limits if line.blocks] == ["experiment exp: the customer is in arm holdout"]
 
 
-def test_without_the_ledger_the_replay_answers_and_says_so(tell):
+def test_what_the_ledger_does_not_have_was_never_sent(tell):
+    """A replay is no witness of a send: the ledger's lines are written with the actions."""
     story = tell(CART)
     basket(story)
     found = asked(story, "1h", recorded=False)
-    assert found.standing.value == "fired"
-    assert [line.recorded for line in found.ledger] == [False]
-    assert found.notes == (
-        "The ledger does not have this decision: another rulebook decided then, or its lines have not arrived yet.",
+    assert (found.standing.value, found.ledger) == ("not_recorded", ())
+    assert found.sentence == (
+        "cart-recovery has no decision at 2026-03-02 05:00:10 UTC in the ledger, though its conditions held."
     )
+    assert found.notes == (
+        "The ledger has no line of this decision. It may have been decided in the last second, or before the rule was "
+        "what it is now; the customer got nothing by it that the ledger does not show.",
+    )
+
+
+def test_a_ledger_that_does_not_reach_back_is_filled_in_by_the_replay(tell):
+    story = tell(CART)
+    basket(story)
+    log = list(story.events)
+    done = replay(story.rulebook, log, until_ms=story.moment("1h"))
+    (line,) = done.records
+    later = [structs.replace(line, at=story.moment("2d") + number, rule="other") for number in range(ENTRIES_MAX)]
+    history = History(story.customer_id, log, later, [], bounded=False)
+    state = done.states[story.customer_id]
+    found = explain(story, history, state, now_ms=story.moment("3d"), rules=["cart-recovery"]).explanations[0]
+    assert (found.standing.value, [each.recorded for each in found.ledger]) == ("fired", [False])
+    assert found.notes == ("The ledger does not reach back to this decision: its lines are those of a replay.",)
+
+
+def test_a_decision_that_the_replay_does_not_come_to_is_told_by_the_ledger(tell):
+    story = tell(CART)
+    basket(story)
+    done = replay(story.rulebook, story.events, until_ms=story.moment("1h"))
+    forgotten = tell(CART)
+    forgotten.happens("0s", "identify", country="IN")
+    state = replay(forgotten.rulebook, forgotten.events).states[story.customer_id]
+    history = History(story.customer_id, forgotten.events, done.records, [], bounded=False)
+    found = explain(story, history, state, now_ms=story.moment("1h"), rules=["cart-recovery"]).explanations[0]
+    assert found.standing.value == "fired"
+    assert found.sentence == (
+        "cart-recovery fired at 2026-03-02 05:00:10 UTC: sent over sms at 2026-03-02 05:00:10 UTC, "
+        "nothing stood in the way."
+    )
+
+
+class Versions:
+    """Rulebooks and since when each was in force, as the shelf tells it."""
+
+    def __init__(self, *activations: tuple[int, Rulebook]) -> None:
+        self._activations = activations
+
+    def in_force_at(self, at_ms: int) -> Rulebook:
+        return [book for since_ms, book in self._activations if since_ms <= at_ms][-1]
+
+    def version(self, version: str) -> Rulebook | None:
+        return next((book for _, book in reversed(self._activations) if book.version == version), None)
+
+
+def published(story, edited, after):
+    """Tell a story under its rulebook, and from ``after`` on under the edited one; return what is in force when."""
+    since_ms = story.moment(after)
+    since = dict.fromkeys(edited.rulebook.kept_aggregates() - story.rulebook.kept_aggregates(), since_ms)
+    return Versions((0, story.rulebook), (since_ms, replace(edited.rulebook, aggregates_since=since)))
+
+
+def under(versions, story, after, rule, *, until="30d"):
+    """Decide a story under the versions in force, and explain it at ``after``."""
+    walk = Walk(versions, story.customer_id, [], {})
+    walk.go(story.events, story.moment(until))
+    history = History(story.customer_id, story.events, walk.records, [], bounded=False)
+    found = explain(versions, history, walk.state, now_ms=story.moment(until), at_ms=story.moment(after), rules=[rule])
+    return found.explanations[0]
+
+
+def test_what_happened_before_a_rule_came_into_force_set_nothing_off(tell):
+    story = tell(CART)
+    story.happens("0s", "payment_failed", amount=5)
+    edited = tell(CART + LATER)
+    versions = published(story, edited, "1d")
+    found = under(versions, story, "2d", "later")
+    assert found.standing.value == "not_triggered"
+    assert found.sentence == (
+        "later was not triggered: payment_failed was last seen at 2026-03-02 04:30:00 UTC, when version "
+        f"{story.rulebook.version} was in force, which had no such rule."
+    )
+
+
+def test_each_moment_is_explained_by_the_version_that_was_in_force(tell):
+    story = tell(CART)
+    basket(story, total=80)
+    versions = published(story, tell(CART.replace("value: 40", "value: 100")), "1d")
+    first = under(versions, story, "1h", "cart-recovery")
+    assert (first.standing.value, first.conditions.truth) == ("fired", "true")
+    assert (first.rulebook_version, first.notes) == (story.rulebook.version, ())
+    assert under(versions, story, "2d", "cart-recovery").standing.value == "fired"
+
+
+def test_a_count_that_began_later_is_unknown_and_says_since_when(tell):
+    story = tell(CART)
+    basket(story, views=2)
+    story.happens("2d", "cart_updated", cart_id="k2", total=80)
+    counted = CART.replace("{count: product_viewed, within: 7d", "{count: product_viewed, within: 5d")
+    found = under(published(story, tell(counted), "1d"), story, "3d", "cart-recovery")
+    assert found.standing.value == "conditions_failed"
+    assert found.sentence == (
+        "cart-recovery did not fire at 2026-03-04 05:00:00 UTC: count of product_viewed within 5d >= 2 is unknown "
+        "(counting began at 2026-03-03 04:30:00 UTC, so the last 5d are known from 2026-03-08 04:30:00 UTC on)."
+    )
+
+
+LATER = """
+      - id: later
+        title: Later
+        on: {event: payment_failed}
+        do:
+          - send: {connector: push, template: note}
+"""
 
 
 def test_a_decision_of_another_version_names_it(tell):
@@ -312,7 +424,7 @@ def test_a_decision_of_another_version_names_it(tell):
     done = replay(story.rulebook, log, until_ms=story.moment("1h"))
     edited = tell(CART.replace("value: 40", "value: 100"))
     found = explain(
-        edited.rulebook,
+        edited,
         History(story.customer_id, log, done.records, [], bounded=False),
         done.states[story.customer_id],
         now_ms=story.moment("1h"),
@@ -323,7 +435,7 @@ def test_a_decision_of_another_version_names_it(tell):
     assert found.conditions.truth == "false"
     assert found.notes == (
         f"Version {story.rulebook.version} decided this; conditions and limits are shown as version "
-        f"{edited.rulebook.version}, which is in force, reads them.",
+        f"{edited.rulebook.version} reads them.",
     )
 
 
@@ -334,7 +446,7 @@ def test_when_the_timeline_begins_too_late_the_current_state_is_asked(tell):
     log = list(story.events)
     done = replay(story.rulebook, log, until_ms=story.moment("3d"))
     found = explain(
-        story.rulebook,
+        story,
         History(story.customer_id, log[-1:], done.records[-1:], [], bounded=True),
         done.states[story.customer_id],
         now_ms=story.moment("3d"),
@@ -373,7 +485,7 @@ def test_the_walk_decides_as_a_replay_does(tell):
     basket(story)
     story.happens("2h", "cart_updated", cart_id="k2", total=90)
     story.happens("3h", "payment_failed", amount=90)
-    walk = Walk(story.rulebook, story.customer_id, story.rulebook.rules)
+    walk = Walk(story, story.customer_id, story.rulebook.rules, {})
     walk.go(story.events, story.moment("4h"))
     done = replay(story.rulebook, story.events, until_ms=story.moment("4h"))
     assert walk.records == done.records
@@ -385,7 +497,7 @@ def test_every_trigger_of_the_rulebook_is_listened_to(tell):
     story = tell(TRIGGERS)
     story.happens("0s", "cart_updated", cart_id="k1", total=1)
     story.happens("1m", "checkout_started", cart_id="k1")
-    walk = Walk(story.rulebook, story.customer_id, story.rulebook.rules)
+    walk = Walk(story, story.customer_id, story.rulebook.rules, {})
     walk.go(story.events, story.moment("25h"))
     rules: dict[str, Rule] = dict(story.rulebook.rules)
     assert sorted(walk.last) == sorted(rules)
@@ -418,4 +530,33 @@ TRIGGERS = """
         title: t
         on: {schedule: {at: "09:00", zone: Asia/Kolkata}}
         do: [{send: {connector: sms, template: text}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("reentry", "rest"),
+    [
+        ("", "never starts anew"),
+        ("\n    reentry: {after: 30d}", "may start anew from 2026-04-01 04:30:10 UTC"),
+    ],
+)
+def test_a_journey_that_rests_says_from_when_it_may_start_anew(tell, reentry, rest):
+    story = tell(ENTERED.replace("    rules:", f"{reentry}\n    rules:".lstrip("\n") if reentry else "    rules:", 1))
+    story.happens("10s", "kyc_completed")
+    story.happens("1d", "kyc_started")
+    found = asked(story, "2d", "welcome", now="2d")
+    assert found.sentence == (
+        "welcome was not triggered: the run has been in stage done since 2026-03-02 04:30:10 UTC; "
+        f"the run ended at 2026-03-02 04:30:10 UTC and {rest}."
+    )
+
+
+ENTERED = """
+    journey: kyc
+    title: KYC
+    stages:
+      started: {on: {event: kyc_started}}
+      done:    {on: {event: kyc_completed}, goal: true}
+    rules:
+      - {id: welcome, title: t, on: {enter: started}, do: [{send: {connector: sms, template: text}}]}
 """

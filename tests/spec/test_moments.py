@@ -151,7 +151,7 @@ def test_a_wait_follows_the_trait_that_a_merge_brings(tell):
     story = tell(RENEWAL.replace("THEN", "go"), traits={"renews_at": NINTH}, consents=SERVICE)
     story.happens("0s", "kyc_started")
     state = story.told("1h").state
-    anonymous = CustomerState(first_seen_ms=1, traits={"renews_at": (TWELFTH, story.moment("1m"))})
+    anonymous = CustomerState(first_seen_ms=1, known=False, traits={"renews_at": (TWELFTH, story.moment("1m"))})
     book, now_ms = story.rulebook, story.moment("2h")
 
     def event(number, event_type, customer, **properties):

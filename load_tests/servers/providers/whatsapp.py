@@ -23,6 +23,7 @@ from starlette.types import Receive, Scope, Send
 from load_tests.servers.providers.post import Post
 
 _NUMBER = re.compile(r"\+?[1-9][0-9]{6,14}")
+_NOT_IN_A_VALUE = re.compile(r"[\n\r\t]| {5,}")
 _FIELDS = frozenset(
     {"messaging_product", "recipient_type", "to", "type", "biz_opaque_callback_data", "context"}
     | {"text", "template", "interactive"}
@@ -148,6 +149,12 @@ class WhatsAppServer:
             details = f"body: number of localizable_params ({len(values)}) does not match the expected ({expected})"
             message = "(#132000) Number of parameters does not match the expected number of params"
             raise GraphRefuses(400, 132000, message, **_data(details))
+
+        texts = [one.get("text", "") for part in template.get("components", []) for one in part.get("parameters", [])]
+        if any(_NOT_IN_A_VALUE.search(str(text)) for text in texts):
+            details = "Param text cannot have new-line/tab characters or more than 4 consecutive spaces"
+            message = "(#132018) There is an issue with the parameters in your template"
+            raise GraphRefuses(400, 132018, message, **_data(details))
 
     # ------------------------------------------------------------------------------------ what it says by itself
 

@@ -45,7 +45,10 @@ class ExpectedActionPart(Part):
     at: str | None = Field(None, description="When it may be sent: a moment, or a span after the first event.")
     variant: str | None = Field(None, description="The arm of the split.")
     params: dict[str, Any] = Field(default_factory=dict, description="Params that it must have; it may have more.")
-    cancel: bool = Field(False, description="true for an action that was withdrawn.")
+    cancel: bool = Field(
+        False,
+        description="true for an action that was withdrawn in time: before it was delivered, which takes a second.",
+    )
 
 
 class ExpectedDecisionPart(Part):

@@ -80,7 +80,9 @@ class DeliveryPart(Part):
     lease: Span = Field(60_000, description="A send that does not end in this span is taken for lost.")
     breaker: BreakerPart | None = Field(None, description="When the connector is left alone for a while.")
     on_unknown: Literal["retry", "drop"] = Field(
-        "retry", description="When no answer came after the request was written: send again, or give up."
+        "retry",
+        description="When no answer came after the request was written: send again, or give up. Either way a fallback "
+        "follows only where the send says `fallback_on_unknown`.",
     )
 
 

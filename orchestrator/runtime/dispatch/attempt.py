@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from connectors.protocol import Finding, Receipt, Result
-from orchestrator.runtime.dispatch.queue import LEASE_ENDED, WITHDRAWN
+from orchestrator.runtime.dispatch.queue import GIVEN_UP, LEASE_ENDED, TRIED_BEFORE, WITHDRAWN, concluded
 from orchestrator.runtime.ports import Queued
 
 #: Longest detail of an attempt that is kept; the rest of what the other side said is cut off.
@@ -86,3 +86,33 @@ def unreported(history: tuple[str, ...]) -> bool:
     """Return whether the latest attempt may have been made without anybody knowing its result."""
     ended = next((line for line in reversed(history) if line != WITHDRAWN), "") == LEASE_ENDED
     return ended and last_attempt(history) is None
+
+
+#: Marks that may hide an attempt.
+_SILENT = frozenset({LEASE_ENDED, TRIED_BEFORE})
+#: Marks after which an action is never sent again.
+_FINAL = (GIVEN_UP, UNKEEPABLE, WITHDRAWN)
+
+
+def in_doubt(history: Iterable[str]) -> bool:
+    """Return whether any attempt may have arrived without anybody knowing it.
+
+    The whole history decides: what was said of a later attempt says nothing of the one before, and a lease that ended
+    in silence may hide an attempt unless nothing was to be sent any more.
+    """
+    for line in history:
+        if line in _SILENT:
+            return True
+        if line.startswith(_FINAL):
+            return False
+        if not is_mark(line):
+            result = _decoder.decode(line).result
+            if result is Result.UNKNOWN or result in _CONCLUSIVE:
+                return result is Result.UNKNOWN
+    return False
+
+
+def is_kept(history: Iterable[str]) -> bool:
+    """Return whether a withdrawal marks an unclaimed action and leaves it, to be settled by what its history says."""
+    lines = tuple(history)
+    return concluded(lines) or in_doubt(lines)

@@ -138,7 +138,7 @@ class Lane:
         # after a crash, as if it might have been sent.
         claim = await self._queue.claim(self.name, self._quota, room, now_ms, self._lease_ms)
         for queued in claim.actions:
-            self._begin(queued)
+            self._begin(queued, now_ms)
         return REST_MAX_MS if claim.again_at_ms is None else claim.again_at_ms - self._clock.now_ms()
 
     def _room(self, now_ms: int) -> int:
@@ -162,12 +162,16 @@ class Lane:
 
     # ----------------------------------------------------------------------------------------- one action
 
-    def _begin(self, queued: Queued) -> None:
-        """Decide the next step of a claimed action and start it as a task of its own."""
+    def _begin(self, queued: Queued, claimed_ms: int) -> None:
+        """Decide the next step of a claimed action and start it as a task of its own.
+
+        What was late when it was claimed is never sent, also when the clock has been put back since: the queue counts
+        on it that its lease hides no attempt.
+        """
         if queued.id in self._in_flight:
             return  # Its lease ran out while we still hold it; the claim has just renewed it.
         action = action_of(queued)
-        step = next_step(queued, action, self._policy, self._clock.now_ms())
+        step = next_step(queued, action, self._policy, max(claimed_ms, self._clock.now_ms()))
         if isinstance(step, Send):
             self._breaker.begin()
         self._in_flight[queued.id] = asyncio.create_task(self._take(queued, action, step))

@@ -19,6 +19,8 @@ GIVEN_UP = "given_up: "
 #: A lease ran out without a word: an attempt may have been made that nobody reported.
 LEASE_ENDED = "lease_ended"
 
+#: An operator sends the action again, and one of the attempts before may have arrived.
+TRIED_BEFORE = "tried_before"
 
 #: Outcomes after which an action may be sent again.
 REDRIVABLE = frozenset({"failed", "dropped"})
@@ -36,8 +38,10 @@ class DeliveryQueue(DispatchQueue, Protocol):
     """A dispatch queue that tells of missed deadlines and of leases that ran out.
 
     ``claim`` and ``overdue`` give an action whose lease ran out with ``attempts`` one higher and ``LEASE_ENDED``
-    appended to its history, once for each lease; one that was withdrawn while it was claimed comes with
-    ``WITHDRAWN`` appended. Settling twice keeps the later word, except that ``delivered`` is never replaced.
+    appended to its history, once for each lease under which it may have been sent: an action whose deadline had come
+    when it was leased is leased to be settled, takes neither slot nor token, and nothing is said of such a lease. One
+    that was withdrawn while it was claimed comes with ``WITHDRAWN`` appended. Settling twice keeps the later word,
+    except that ``delivered`` is never replaced.
     """
 
     async def overdue(self, connector: str, limit: int, now_ms: int, lease_ms: int) -> list[Queued]:

@@ -17,9 +17,10 @@ from orchestrator.core.event import (
     ACTION_FAILED,
     ACTION_SCHEDULED,
 )
-from orchestrator.runtime.dispatch.attempt import attempts_of, is_mark
+from orchestrator.core.receipt import receipt_properties
+from orchestrator.runtime.dispatch.attempt import attempts_of, in_doubt, is_mark
 from orchestrator.runtime.dispatch.queue import GIVEN_UP
-from orchestrator.runtime.dispatch.step import Outcome, Settle
+from orchestrator.runtime.dispatch.step import Outcome, Settle, gives_way
 from orchestrator.runtime.ports import DEAD_LETTERS, ENGINE, EVENTS, LedgerEntry, Outgoing, Queued
 
 _encoder = msgspec.json.Encoder()
@@ -27,6 +28,9 @@ _NO_MORE: Mapping[str, Any] = MappingProxyType({})
 
 #: ``origin`` of dead letters and ``source`` of receipts.
 DISPATCHER = "dispatcher"
+
+#: As much of what the other side said as goes into an event.
+SAID_CHARS_MAX = 1_000
 
 _EVENT_TYPES = {
     Outcome.DELIVERED.value: ACTION_DELIVERED,
@@ -60,17 +64,7 @@ def receipt_event(
         "type": event_type,
         "customer_id": action.customer_id,
         "occurred_at": at_ms,
-        "properties": {
-            "action_id": action.id,
-            "connector": action.connector,
-            "kind": action.kind,
-            "rule": action.rule,
-            "journey": action.journey,
-            "detail": detail,
-            "reference": "",
-            "attempts": 0,
-            **more,
-        },
+        "properties": receipt_properties(action, _said(detail)) | dict(more),
         "source": DISPATCHER,
     }
     return _event(action, event)
@@ -99,15 +93,25 @@ def scheduled_event(action: Action, *, slot_at_ms: int, at_ms: int) -> Outgoing:
     return _event(action, event)
 
 
+def _said(text: str) -> str:
+    """Return what the other side said, so that it makes a receipt that is taken in whatever it was."""
+    return text[:SAID_CHARS_MAX].encode("utf-8", "replace").decode()
+
+
 def _event(action: Action, event: dict[str, Any]) -> Outgoing:
     key = record_key(action.workspace, action.customer_id)
     return Outgoing(topic=EVENTS, key=key, value=_encoder.encode(event), producer=ENGINE)
 
 
 def settled_event(action: Action, queued: Queued, word: Settle, at_ms: int) -> Outgoing:
-    """Return the receipt of a settlement; ``fallback`` names the action that takes the place of this one."""
-    more: dict[str, Any] = {"reference": word.reference, "attempts": queued.attempts}
-    if word.falls_back and action.fallback:
+    """Return the receipt of a settlement; ``fallback`` names the action that takes the place of this one.
+
+    ``certain`` of one that was not delivered says whether that is certain, or an attempt may have arrived.
+    """
+    more: dict[str, Any] = {"reference": _said(word.reference), "attempts": queued.attempts}
+    if word.outcome is not Outcome.DELIVERED:
+        more["certain"] = not in_doubt(queued.history)
+    if gives_way(action, queued.history, word):
         more["fallback"] = action.fallback[0].id
     return receipt_event(
         action,
@@ -154,14 +158,17 @@ def ledger_entry(action: Action, queued: Queued, word: Settle, at_ms: int) -> Le
     """Return the ledger's entry of a settlement.
 
     A failed or dropped action is kept whole, so that it can be sent again; one that gave way to its fallback
-    names it, so that withdrawing the one withdraws the other. ``group`` is kept for sending again.
+    names it, so that withdrawing the one withdraws the other. ``group`` is kept for sending again. ``certain`` is
+    there, and false, when the action may have arrived all the same.
     """
     detail: dict[str, Any] = {"cause": word.cause.value, "attempts": queued.attempts}
     if word.detail:
         detail["detail"] = word.detail
     if word.reference:
         detail["reference"] = word.reference
-    if word.falls_back and action.fallback:
+    if word.outcome is not Outcome.DELIVERED and in_doubt(queued.history):
+        detail["certain"] = False
+    if gives_way(action, queued.history, word):
         detail["fallback"] = action.fallback[0].id
     if word.outcome is Outcome.FAILED or word.outcome is Outcome.DROPPED:
         if queued.group:

@@ -4,7 +4,8 @@ The order is word, fallback, receipt, ledger:
 
 1. the word of an action that is given up is noted in its history, unless the action was withdrawn meanwhile: then it
    is cancelled, and neither its fallback nor an operator sends it any more,
-2. the fallback is queued (its id is its own, so a repeated put is recognised),
+2. the fallback is queued (its id is its own, so a repeated put is recognised), unless the action may have arrived and
+   its author does not want both,
 3. the receipt, and the dead letter if there is one, are appended to the log,
 4. the ledger entry is written and the action leaves its queue, in one atomic step.
 
@@ -34,7 +35,7 @@ from orchestrator.runtime.dispatch.meter import Meter
 from orchestrator.runtime.dispatch.patience import patiently
 from orchestrator.runtime.dispatch.queue import TAKEN
 from orchestrator.runtime.dispatch.receipt import DISPATCHER, dead_letter, finding_event, ledger_entry, settled_event
-from orchestrator.runtime.dispatch.step import Outcome, Settle, given_up, word_given, word_of_withdrawal
+from orchestrator.runtime.dispatch.step import Outcome, Settle, given_up, gives_way, word_given, word_of_withdrawal
 from orchestrator.runtime.dispatch.watchdog import Watchdog
 from orchestrator.runtime.ports import Clock, DispatchQueue, EventLog, Noted, Queued
 
@@ -86,7 +87,7 @@ class Settlement:
                     word = word_of_withdrawal(queued.history)
                 case Noted.GONE:
                     return  # Settled by another, who took this one for dead.
-        if word.falls_back and action.fallback:
+        if gives_way(action, queued.history, word):
             fallback = successor(action)
             await patiently(self.clock, "dispatch_queue", lambda: self._enqueue([fallback]))
         if not await self._reported(action, queued, word):
@@ -106,7 +107,7 @@ class Settlement:
 
     async def refuse(self, action: Action, queued: Queued, word: Settle) -> None:
         """Settle an action that never entered a queue. Raises ``LogUnavailable`` or ``StoreUnavailable``."""
-        if word.falls_back and action.fallback:
+        if gives_way(action, queued.history, word):
             await self._enqueue([successor(action)])
         await self._report(action, queued, word)
         await self._queue.settle(ledger_entry(action, queued, word, self.clock.now_ms()))

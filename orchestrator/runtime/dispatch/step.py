@@ -9,7 +9,7 @@ given up by one that died before it could settle it       settle as it was to be
 withdrawn while it was claimed                            settle cancelled
 known on arrival to miss its deadline                     settle expired, fallback
 last attempt refused                                      settle failed, dead letter, fallback
-outcome of the last attempt unknown, policy drop          settle dropped
+outcome of the last attempt unknown, policy drop          settle dropped, fallback
 deadline has come                                         settle expired, fallback
 attempts used up                                          settle failed, dead letter, fallback
 zone of the quiet hours unknown                           settle failed, dead letter, fallback
@@ -18,6 +18,9 @@ back-off or quiet hours end at or beyond the deadline     settle expired, fallba
 nobody is there when back-off and quiet hours end         book a slot of the next opening
 back-off or quiet hours still to end                      wait
 otherwise                                                 send
+
+Whatever the step, a fallback takes the place of an action only when none of its attempts may have arrived, or when its
+author would rather have both than neither: see ``gives_way``.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from orchestrator.core.localtime import quiet_until, zone_named
 from orchestrator.runtime.dispatch.attempt import (
     Attempt,
     attempts_of,
+    in_doubt,
     last_attempt,
     unreported,
     why_unkeepable,
@@ -102,13 +106,16 @@ class Settle:
         """Whether the action was neither delivered nor withdrawn."""
         return self.outcome is not Outcome.DELIVERED and self.outcome is not Outcome.CANCELLED
 
-    @property
-    def falls_back(self) -> bool:
-        """Whether the action's fallback takes its place: it certainly was not delivered, and is still wanted."""
-        return self.outcome is Outcome.EXPIRED or self.outcome is Outcome.FAILED
-
 
 Step = Send | Wait | Book | Settle
+
+
+def gives_way(action: Action, history: Sequence[str], word: Settle) -> bool:
+    """Return whether the action's fallback takes its place: it is given up, and is still wanted.
+
+    One that may have arrived gives way only where its author says so (``fallback_on_unknown``).
+    """
+    return word.gives_up and bool(action.fallback) and (action.fallback_on_unknown or not in_doubt(history))
 
 
 def given_up(queued: Queued, word: Settle) -> Queued:
@@ -128,7 +135,7 @@ def word_given(history: Sequence[str]) -> Settle | None:
 
 def word_of_withdrawal(history: tuple[str, ...]) -> Settle:
     """Return the last word of an action that was withdrawn while it was claimed, and not taken."""
-    detail = "An attempt whose result nobody knows came first." if _unknown(history, last_attempt(history)) else ""
+    detail = "An attempt whose result nobody knows came first." if in_doubt(history) else ""
     return Settle(Outcome.CANCELLED, Cause.WITHDRAWN, detail)
 
 

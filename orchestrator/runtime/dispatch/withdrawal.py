@@ -73,7 +73,7 @@ class Withdrawal:
 def _receipt(action: Action, entry: LedgerEntry | None, now_ms: int) -> Outgoing | None:
     """Return what the customer's journeys are to know; nothing when the action had already failed."""
     if entry is None:
-        detail, event_type = "The action is being sent.", ACTION_CANCEL_TOO_LATE
+        detail, event_type = "The action is being sent, or an attempt of it may have arrived.", ACTION_CANCEL_TOO_LATE
     elif entry.outcome == _DELIVERED:
         detail, event_type = "The action had been delivered.", ACTION_CANCEL_TOO_LATE
     elif entry.outcome == _CANCELLED and _BEFORE not in entry.detail:
@@ -82,7 +82,9 @@ def _receipt(action: Action, entry: LedgerEntry | None, now_ms: int) -> Outgoing
         return None
     if entry is not None and not action.connector:
         action = msgspec.structs.replace(action, connector=entry.connector)
-    return receipt_event(action, event_type=event_type, at_ms=now_ms, detail=detail)
+    certain = entry is None or entry.detail.get("certain", True)
+    more = {"certain": certain} if event_type == ACTION_CANCELLED else {}
+    return receipt_event(action, event_type=event_type, at_ms=now_ms, detail=detail, more=more)
 
 
 def _fallbacks(action: Action, entry: LedgerEntry | None) -> list[Action]:

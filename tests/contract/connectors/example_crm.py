@@ -8,6 +8,7 @@ from typing import Any
 
 from connectors.conformance.bench import Example, How
 from connectors.conformance.http_bench import Answer, HttpBench
+from connectors.markup import Markup
 from load_tests.servers.providers.hubspot import HubSpotServer, rate_limited
 
 TOKEN = "pat-eu1-token-of-the-app"
@@ -67,4 +68,5 @@ EXAMPLE = Example(
         "task_priority": "HIGH",
     },
     id_of=id_of,
+    markup={"hs_task_body": Markup.HTML},
 )

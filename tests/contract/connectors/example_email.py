@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import ssl
-from base64 import b64encode
+from base64 import b64encode, urlsafe_b64decode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from email import message_from_bytes
+from email.header import decode_header, make_header
 from email.policy import default
+from email.utils import unquote
 from functools import cache
+from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,6 +24,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
 from connectors.callback import Callback, OutcomeType
 from connectors.conformance.bench import NOW_S, Example, Exchange, GenuineCallback, How
+from connectors.markup import Markup
 from connectors.signature import parse_secrets, signed_headers
 from load_tests.servers.providers.smtp import SmtpServer
 
@@ -117,9 +122,14 @@ def _said(envelope: Envelope, content: bytes) -> dict[str, Any]:
     return {
         "from": envelope.mail_from,
         "to": envelope.rcpt_tos,
-        "headers": {name.lower(): str(value) for name, value in message.items()},
+        "headers": {name.lower(): _decoded(value) for name, value in message_from_bytes(content).items()},
         "body": {part.get_content_type(): part.get_content() for part in parts},
     }
+
+
+def _decoded(value: Any) -> str:
+    """Return a header by the library's older reader, which decodes each encoded word once and folds nothing."""
+    return str(make_header(decode_header(str(value).replace("\r\n", ""))))
 
 
 @asynccontextmanager
@@ -155,6 +165,24 @@ def report(**changes: Any) -> Callback:
     return Callback(method="POST", path="/v1/outcomes/email", query="", headers=headers, body=body)
 
 
+def opened(request: dict[str, Any]) -> dict[str, Any]:
+    """Return a request with the ids themselves in links to unsubscribe, and without the hash between its parts."""
+
+    def read(text: str, *, html: bool) -> str:
+        def named(token: re.Match[str]) -> str:
+            ids = ":".join(json.loads(urlsafe_b64decode(token[1] + "=" * (-len(token[1]) % 4))))
+            return escape(ids) if html else ids
+
+        return re.sub(r"(?<=\?u=)([\w-]+)\.[\w-]+", named, re.sub(r'(?<=boundary="=_)[0-9a-f]{32}', "", text))
+
+    parts = {
+        part: {name: read(text, html=name == "text/html") for name, text in request[part].items()}
+        for part in ("headers", "body")
+    }
+    name, _, address = parts["headers"]["to"].rpartition(" <")
+    return request | parts | {"mailbox": [unquote(name), address.rstrip(">")], "headers": parts["headers"] | {"to": ""}}
+
+
 EXAMPLE = Example(
     bench=bench,
     settings=settings,
@@ -169,6 +197,8 @@ EXAMPLE = Example(
         "reply_to": "help@shop.example",
     },
     id_of=lambda request: request["headers"].get("x-action-id", ""),
+    markup={"text/html": Markup.HTML},
+    opened=opened,
     callbacks=(
         GenuineCallback(callback=report(), outcomes=(OutcomeType.MESSAGE_BOUNCED,)),
         GenuineCallback(callback=report(id="r-2", type="unsubscribed"), outcomes=(OutcomeType.UNSUBSCRIBED,)),

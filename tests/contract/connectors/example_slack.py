@@ -9,6 +9,7 @@ from uuid import NAMESPACE_OID, uuid5
 
 from connectors.conformance.bench import Example, How
 from connectors.conformance.http_bench import Answer, HttpBench
+from connectors.markup import Markup
 from load_tests.servers.providers.slack import SlackServer
 
 TOKEN = "xoxb-0001-token-of-the-bot"
@@ -52,4 +53,5 @@ EXAMPLE = Example(
         "blocks": [{"type": "section", "text": {"type": "mrkdwn", "text": "*A lead* waits"}}],
     },
     id_of=id_of,
+    markup={"text": Markup.MRKDWN},
 )

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from connectors.callback import OutcomeType
 from connectors.conformance.bench import Example, GenuineCallback, How
 from connectors.conformance.http_bench import HttpBench
+from connectors.markup import Markup
 from tests.contract.connectors.example_sms import (
     ACCOUNT_SID,
     AUTH_TOKEN,
@@ -59,5 +60,6 @@ EXAMPLE = Example(
     environ=lambda _bench: {"TWILIO_AUTH_TOKEN": AUTH_TOKEN},
     kind="call",
     params={"phone": CUSTOMER, "say": "Zoë, your visit is at <nine> & we look forward to it."},
+    markup={"Twiml": Markup.XML},
     callbacks=tuple(reports()),
 )

@@ -5,16 +5,26 @@ A type that has no example fails the suite, and so does a registry without types
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
+from connectors import twilio_voice
 from connectors.conformance.bench import Example, How, on_bench
 from connectors.conformance.conversation import as_text, conversation, difference
-from connectors.conformance.promises import PROMISES, Promise
+from connectors.conformance.promises import (
+    PROMISES,
+    Promise,
+    PromiseBroken,
+    it_takes_what_a_customer_types_for_text,
+)
 from connectors.connector_type import ConnectorType
+from connectors.markup import Markup
 from connectors.registry import connector_types
+from connectors.slack import SlackParams
 from tests.contract.connectors.conftest import examples
 
 CONVERSATIONS = Path(__file__).parents[1] / "conversations"
@@ -58,6 +68,26 @@ async def test_it_keeps_its_promise(
 ) -> None:
     async with on_bench(known, example, **given(example, request)) as case:
         await promise(case)
+
+
+class RawSlackParams(SlackParams):
+    markup: ClassVar[Mapping[str, Markup]] = {}
+
+
+async def test_a_type_that_does_not_say_that_a_param_is_markup_is_found_out() -> None:
+    unescaped = replace(TYPES["slack"], action_params=RawSlackParams)
+    async with on_bench(unescaped, EXAMPLES["slack"]) as case:
+        with pytest.raises(PromiseBroken, match=r"^'<!channel>' in params\.text is more than text, 0\.body\.text"):
+            await it_takes_what_a_customer_types_for_text(case)
+
+
+async def test_a_connector_that_does_not_escape_what_it_puts_together_is_found_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(twilio_voice, "escape", lambda text: text)
+    async with on_bench(TYPES["twilio_voice"], EXAMPLES["twilio_voice"]) as case:
+        with pytest.raises(PromiseBroken, match=r"^'<!channel>' in params\.say is more than text, 0\.body\.2\.1"):
+            await it_takes_what_a_customer_types_for_text(case)
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=marks(example)) for name, example in EXAMPLES.items()])

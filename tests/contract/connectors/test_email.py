@@ -7,6 +7,8 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from email.header import decode_header, make_header
+from email.parser import HeaderParser
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,14 @@ from tests.contract.connectors.example_email import (
 )
 
 ANA = "ana@xn--bcher-kva.example"
+INJECTIONS = [
+    "=?utf-8?q?=0d=0aBcc:eve=40evil.example=0d=0aX:?=",
+    "=?utf-8?b?DQpCY2M6IGV2ZUBldmlsLmV4YW1wbGUNCg0KPGgxPg==?=",
+    "é =?utf-8?q?=0a=0a<h1>Hello</h1>?=",
+    '", eve@evil.example, "',
+    "friends: eve@evil.example;",
+    "漢字" * 60 + "x" * 80,
+]
 
 
 def delivery(**params: Any) -> Delivery:
@@ -455,7 +465,8 @@ async def test_headers_of_the_settings_can_carry_the_ids() -> None:
         split = await connector.send(replace(delivery(), customer_id="c1\r\nBcc: eve@evil.example"))
     assert (message["X-PM-Metadata-action"], message["X-SES-CONFIGURATION-SET"]) == (f"{DELIVERY_ID}/c1", "journey")
     assert split.result is Result.REFUSED
-    assert split.detail.startswith("the message cannot be written: Header values may not contain linefeed")
+    control = "header \"X-PM-Metadata-action\" has the control character '\\r'"
+    assert split.detail == f"the message cannot be written: {control}"
     assert len(server.mails) == 1
 
 
@@ -486,6 +497,53 @@ async def test_what_would_break_a_message_is_refused_unsent(params: dict[str, An
         receipt = await connector.send(delivery(**params))
         assert server.commands == []
     assert receipt == Receipt(result=Result.REFUSED, detail=detail)
+
+
+@pytest.mark.parametrize("typed", INJECTIONS)
+async def test_what_a_customer_types_changes_neither_headers_nor_envelope_at_a_mail_server(typed: str) -> None:
+    async with desk(headers={"X-Customer": "{customer_id}"}) as (server, connector):
+        expected = list(dict.fromkeys((await sent(server, connector)).keys()))
+        before = [stage for stage, _ in server.commands]
+        named = delivery(to_name=typed, subject=typed, text=f"{typed}\r\n.\r\nMAIL FROM:<eve@evil.example>\n.\n{typed}")
+        receipt = await connector.send(replace(named, customer_id=typed[:80]))
+        first, mail = server.mails
+    assert receipt.result is Result.DELIVERED
+    assert mail.message.keys() == expected
+    assert (mail.sender, mail.recipient) == (first.sender, first.recipient)
+    assert [stage for stage, _ in server.commands] == before + before[-3:]
+    raw = HeaderParser().parsestr(mail.content.decode("ascii"))
+    for header, value in (("Subject", typed), ("X-Customer", typed[:80])):
+        assert str(make_header(decode_header(raw[header].replace("\r\n", "")))) == value
+    assert mail.message["To"].addresses[0].addr_spec == ANA
+    assert len(mail.message["To"].addresses) == 1
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        "ana@example.com>\r\nRCPT TO:<eve@evil.example",
+        "ana@example.com> SIZE=1 <",
+        "ana@example.com\nDATA",
+        "=?utf-8?q?eve=40evil.example=2C?=@example.com",
+        "ana@example.com\ud800",
+    ],
+    ids=ascii,
+)
+async def test_an_address_is_no_place_for_commands(to: str) -> None:
+    async with desk() as (server, connector):
+        receipt = await connector.send(delivery(to=to))
+        reply = await connector.send(delivery(reply_to=to))
+        assert server.commands == []
+    assert (receipt.result, reply.result) == (Result.REFUSED, Result.REFUSED)
+    assert (receipt.detail[:11], reply.detail[:17]) == ('param "to":', 'param "reply_to":')
+
+
+@pytest.mark.parametrize("param", ["to_name", "subject", "html", "text"])
+async def test_half_a_character_is_refused_unsent(param: str) -> None:
+    async with desk() as (server, connector):
+        receipt = await connector.send(delivery(**{param: "Ana \ud83d"}))
+        assert server.commands == []
+    assert receipt.result is Result.REFUSED
 
 
 @pytest.mark.parametrize("utf8", [True, False])

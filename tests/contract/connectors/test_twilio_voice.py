@@ -69,6 +69,10 @@ async def test_nobody_is_told_where_there_is_no_callback_url() -> None:
             'param "say" has a control character, which cannot be spoken. See connectors/README.md.',
         ),
         (
+            {"phone": CUSTOMER, "twiml": "<Response><Say>bell\x07</Say></Response>"},
+            'param "twiml" has a control character, which cannot be spoken. See connectors/README.md.',
+        ),
+        (
             {"phone": CUSTOMER, "say": "&" * 1000},
             'param "say" makes 5032 characters of TwiML, and Twilio takes 4000',
         ),

@@ -66,6 +66,18 @@ async def test_a_template_in_another_language_with_more_than_a_body() -> None:
     }
 
 
+async def test_what_a_customer_types_is_one_line_in_a_template_because_meta_takes_no_other() -> None:
+    header = {"type": "header", "parameters": [{"type": "text", "text": "Ana\r\n\tX"}, {"type": "image", "image": {}}]}
+    params = {"template": "basket_waits", "variables": ["Ana\nEve\u2028 *b*", "a    b   c\td"], "components": [header]}
+    receipt, content = await sent(params)
+    assert (receipt.result, receipt.detail) == (Result.DELIVERED, "")
+    body, head = content["template"]["components"]
+    assert [one["text"] for one in body["parameters"]] == ["Ana Eve *b*", "a b   c d"]
+    assert head["parameters"] == [{"type": "text", "text": "Ana X"}, {"type": "image", "image": {}}]
+    _, free = await sent({"text": "Two\nlines"})
+    assert free["text"]["body"] == "Two\nlines"
+
+
 async def test_a_text_is_sent_as_it_stands() -> None:
     _, content = await sent({"text": "See https://shop.example.com", "preview_url": True})
     assert (content["type"], content["text"]) == ("text", {"body": "See https://shop.example.com", "preview_url": True})

@@ -34,7 +34,7 @@ NOW_S = 1_772_442_000.0  # Mon, 02 Mar 2026 09:00:00 GMT
         (501, Result.RETRY),
         (502, Result.RETRY),
         (503, Result.RETRY),
-        (504, Result.RETRY),
+        (504, Result.UNKNOWN),
     ],
 )
 def test_a_status_has_one_meaning(status: int, result: Result) -> None:

@@ -160,7 +160,7 @@ def test_a_fallback_takes_the_place_and_counts_for_its_own_kind(event_type):
     turn = called(*TWO)
     settle(turn, receipt(event_type, fallback="b"))
     assert turn.state.pending == {
-        "b": Pending("r", "j/", NOW, NOW + 99, ["mails"], ["offers"], kind="email", standbys=TWO[1:])
+        "b": Pending("r", "j/", NOW, NOW + 99, ["mails"], ["offers"], kind="email", standbys=TWO[1:], instead_of=["a"])
     }
     assert turn.state.sent == {"mails": [NOW]}
     assert [(one.reason.value, one.action_id) for one in turn.records] == [("execution_failed", "a")]
@@ -177,7 +177,8 @@ def test_of_two_fallbacks_that_fail_in_turn_nothing_stays():
 def test_a_fallback_that_an_earlier_release_sent_along_keeps_what_the_action_had():
     turn = turn_over(SENT)
     settle(turn, receipt("action_expired", fallback="b"))
-    assert turn.state.pending == {"b": Pending("r", "j/", NOW, NOW + 99, ["cap", "rest:r"], ["sms"])}
+    expected = Pending("r", "j/", NOW, NOW + 99, ["cap", "rest:r"], ["sms"], instead_of=["a"])
+    assert turn.state.pending == {"b": expected}
     assert turn.state.sent == {"cap": [NOW - 50, NOW], "rest:r": [NOW]}
 
 
@@ -233,3 +234,110 @@ def test_a_fallback_that_was_taken_back_does_not_take_the_place():
     withdraw_refused(turn, {"kind:email"})
     settle(turn, receipt("action_expired", fallback="b"))
     assert (turn.state.pending, turn.state.sent) == ({}, {})
+
+
+# --------------------------------------------------------------------------------- outcomes that nobody knows
+
+UNSURE = [Standby("b", "email", ["mails"], ["offers"], on_unknown=True), Standby("c", "push", [], [], on_unknown=True)]
+
+
+@pytest.mark.parametrize("event_type", ["action_failed", "action_expired", "action_cancelled"])
+@pytest.mark.parametrize(("certain", "sent"), [(True, {}), (False, CALLED.sent), ("no", {})])
+def test_what_may_have_arrived_keeps_its_reservations(event_type, certain, sent):
+    turn = called()
+    settle(turn, receipt(event_type, certain=certain))
+    assert (turn.state.pending, turn.state.sent) == ({}, sent)
+
+
+def test_the_ledger_says_that_nobody_knows():
+    turn = called()
+    settle(turn, receipt("action_expired", certain=False))
+    (noted,) = turn.records
+    assert (noted.reason.value, noted.detail) == (
+        "execution_failed",
+        {"receipt": "action_expired", "certain": False},
+    )
+
+
+def test_an_action_and_the_fallback_that_its_author_wants_as_well_both_count():
+    turn = called(*UNSURE)
+    settle(turn, receipt("action_expired", fallback="b", certain=False))
+    assert turn.state.sent == {"calls": [NOW - 10], "mails": [NOW]}
+
+
+def test_an_action_that_may_have_arrived_counts_also_when_its_fallback_is_heard_of_first():
+    turn = called(*UNSURE)
+    settle(turn, receipt("action_delivered", "b"))
+    settle(turn, receipt("action_expired", fallback="b", certain=False))
+    assert turn.state.sent == {"calls": [NOW - 10], "mails": [NOW]}
+
+
+ARRIVED = ["action_delivered", "message_delivered", "message_read", "call_answered", "call_ended", "link_clicked"]
+
+
+@pytest.mark.parametrize("event_type", ARRIVED)
+@pytest.mark.parametrize("arrived", ["a", "b"])
+def test_what_took_the_place_of_an_action_that_has_arrived_is_taken_back_once(event_type, arrived):
+    turn = called(*UNSURE)
+    settle(turn, receipt("action_expired", fallback="b", certain=False))
+    settle(turn, receipt("action_failed", "b", fallback="c", certain=False))
+    for _ in range(2):
+        settle(turn, receipt(event_type, arrived))
+    assert [(one.id, one.cancel, one.reason) for one in turn.actions] == [("c", True, "arrived_late")]
+    assert turn.state.pending["c"].withdrawn
+    assert [(one.outcome.value, one.reason.value, one.action_id) for one in turn.records[2:]] == [
+        ("withdrawn", "arrived_late", "c")
+    ]
+
+
+@pytest.mark.parametrize("event_type", ["call_missed", "message_failed", "message_bounced", "action_cancel_too_late"])
+def test_a_report_that_nobody_was_reached_leaves_the_fallback(event_type):
+    turn = called(*UNSURE)
+    settle(turn, receipt("action_expired", fallback="b", certain=False))
+    settle(turn, receipt(event_type))
+    assert turn.actions == []
+
+
+def test_a_fallback_that_has_arrived_itself_is_not_taken_back():
+    turn = called(*UNSURE)
+    settle(turn, receipt("action_expired", fallback="b", certain=False))
+    settle(turn, receipt("action_delivered", "b"))
+    settle(turn, receipt("call_answered"))
+    assert turn.actions == []
+
+
+def test_a_report_takes_back_the_repetition_and_the_fallback_that_the_dispatcher_is_about_to_send():
+    turn = called(*UNSURE)
+    for _ in range(2):
+        settle(turn, receipt("call_answered"))
+    settle(turn, receipt("action_expired", fallback="b", certain=False))
+    assert [(one.id, one.cancel, one.reason) for one in turn.actions] == [
+        ("a", True, "arrived_late"),
+        ("b", True, "arrived_late"),
+    ]
+    assert turn.state.sent["calls"] == [NOW - 10]
+    settle(turn, receipt("action_cancelled", "b"))
+    assert (turn.state.pending, turn.state.sent) == ({}, {"calls": [NOW - 10]})
+
+
+def test_a_report_that_overtakes_the_receipt_is_no_withdrawal_that_came_too_late():
+    turn = called(*UNSURE)
+    settle(turn, receipt("call_answered"))
+    settle(turn, receipt("action_delivered"))
+    settle(turn, receipt("action_cancel_too_late"))
+    assert (turn.records, turn.state.sent) == ([], CALLED.sent)
+
+
+def test_a_report_about_what_was_taken_back_takes_it_back_no_second_time():
+    turn = called()
+    withdraw(turn, lambda action_id, entry: True, Reason.EXITED)
+    settle(turn, receipt("call_answered"))
+    assert [one.id for one in turn.actions] == ["a"]
+
+
+def test_states_that_an_earlier_release_wrote_are_read_as_they_were():
+    old = msgspec.msgpack.encode(
+        ["r", "j/", NOW, NOW + 99, ["calls"], [], False, False, "call", [["b", "email", [], [], False]]]
+    )
+    kept = msgspec.msgpack.decode(old, type=Pending)
+    assert (kept.instead_of, kept.standbys) == ([], [Standby("b", "email", [], [])])

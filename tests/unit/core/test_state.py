@@ -46,13 +46,17 @@ FULL = CustomerState(
     merged_into="c2",
     aliases=["c0"],
     edition=7,
+    known=True,
+    named_at_ms=4,
+    seen_days=[5, 70, 3],
+    asked=["c3"],
 )
 
 #: The field names of every release so far, in order. Fields are only ever appended: what is stored is read by place.
 LAYOUT = {
     CustomerState: (
         "clock_ms frontier_ms first_seen_ms seen traits consents runs aggregates arms plays timers sent pending "
-        "trials bids erased_at_ms merged_into aliases"
+        "trials bids erased_at_ms merged_into aliases edition known named_at_ms asked"
     ),
     Run: "stage started_at entered_at ended_at visited since placed",
     Arm: "armed_at cause prevented_at due_at facts actions run fired_by earlier",

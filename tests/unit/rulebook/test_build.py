@@ -61,6 +61,63 @@ def journey(loaded: Loaded) -> Journey:
     return next(one for one in loaded.journeys if one.id == "trial")
 
 
+CHAT = """
+connectors:
+  sms: {type: webhook, kind: sms, settings: {url: "https://gateway.example.com/sms"}}
+  chat: {type: slack, kind: chat, settings: {token_env: SLACK_TOKEN, channel: C0123456789}}
+  calls:
+    type: twilio_voice
+    kind: call
+    settings: {account_sid: AC0123456789abcdef0123456789abcdef, auth_token_env: TOKEN, from_number: "+14155550100"}
+"""
+TYPED = "<!channel> & <https://evil.example|click>"
+
+
+@pytest.mark.parametrize(
+    ("send", "shown"),
+    [
+        (
+            '{connector: chat, params: {text: "<!here> {{ event.plan }}, <https://crm.example/l|open>"}}',
+            {"text": "<!here> &lt;!channel&gt; &amp; &lt;https://evil.example|click&gt;, <https://crm.example/l|open>"},
+        ),
+        (
+            '{connector: chat, params: {text: "{{ event.plan }}", channel: "{{ event.plan }}"}}',
+            {"text": "&lt;!channel&gt; &amp; &lt;https://evil.example|click&gt;", "channel": TYPED},
+        ),
+        (
+            '{connector: calls, params: {phone: "+14155550134", twiml: "<Say>{{ event.plan }}</Say>"}}',
+            {
+                "phone": "+14155550134",
+                "twiml": "<Say>&lt;!channel&gt; &amp; &lt;https://evil.example|click&gt;</Say>",
+            },
+        ),
+        (
+            '{connector: calls, params: {phone: "+14155550134", say: "{{ event.plan }}"}}',
+            {"phone": "+14155550134", "say": TYPED},
+        ),
+    ],
+)
+def test_a_value_is_escaped_for_the_connector_that_carries_it(send: str, shown: dict[str, str]) -> None:
+    [step] = rule(f"on: {{event: signed_up}}\ndo:\n  - send: {send}", connectors=CHAT).program
+    assert isinstance(step, Send)
+    assert step.template.render({"event": {"plan": TYPED}, "profile": {}, "journey": "trial", "run": {}}) == shown
+
+
+def test_what_the_markup_of_a_connector_forbids_is_reported_at_the_send() -> None:
+    block = '{type: markdown, text: "Hello {{ event.plan }}"}'
+    shared = f"  told: {{kind: chat, params: {{text: Hello, blocks: [{block}]}}}}\n"
+    companions = {"connectors.yaml": CHAT.encode(), "templates.yaml": BASE["templates.yaml"] + shared.encode()}
+    for send, place in (
+        ("{connector: chat, template: told}", 'template "told" cannot be sent by "chat"'),
+        (f"{{connector: chat, params: {{text: Hello, blocks: [{block}]}}}}", 'cannot be sent by "chat"'),
+    ):
+        written = HEAD + f"  - id: one\n    on: {{event: signed_up}}\n    do: [{{send: {send}}}]\n"
+        files = {**BASE, **companions, "trial.yaml": written.encode()}
+        found = rendered(load_rulebook_files(files).problems)
+        why = 'a block of type "markdown" takes no values, which cannot be escaped there: write a "section"'
+        assert f"{place}: {why}" in found
+
+
 SEND = "{send: {connector: sms, template: welcome}}"
 
 
@@ -235,6 +292,17 @@ def test_a_fallback_has_the_kind_of_its_connector_and_a_step_of_its_own() -> Non
     assert isinstance(send, Send)
     assert (send.kind, send.deadline_ms) == ("sms", 300_000)
     assert [(one.step, one.kind, one.consent) for one in send.fallback] == [("0.fallback.0", "email", ("marketing",))]
+    assert not send.fallback_on_unknown, "both may arrive only where an author says so"
+
+
+def test_an_author_may_want_an_action_and_its_fallback_both() -> None:
+    send = rule(
+        "on: {event: signed_up}\n"
+        "do: [{send: {connector: sms, template: welcome, fallback_on_unknown: true, "
+        "fallback: [{connector: email, template: welcome}]}}]"
+    ).program[0]
+    assert isinstance(send, Send)
+    assert (send.fallback_on_unknown, send.fallback[0].fallback_on_unknown) == (True, False)
 
 
 @pytest.mark.parametrize(("stage", "final"), [("started", False), ("paid", True), ("stalled", True)])

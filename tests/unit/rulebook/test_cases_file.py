@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from orchestrator.core.reason import Reason
 from orchestrator.rulebook.cases import CaseFile, read_cases
 from orchestrator.rulebook.problem import Report, rendered
 from orchestrator.rulebook.reading import parsed
@@ -74,7 +75,7 @@ cases:
         '    at: expected a moment with its offset such as "2026-03-02T10:00:00+05:30" or a span such as "+29m", '
         'got "2026-03-02T10:00:00"\n'
         'rules/a.cases.yaml:7  case "x"\n'
-        '    unknown reason "becuase". Known: already_in_play, arbitration_lost, cap_reached, '
+        '    unknown reason "becuase". Known: already_in_play, arbitration_lost, arrived_late, cap_reached, '
         "channel_withdrawn, completed, consent_missing, consent_withdrawn, cooldown, duplicate_event, erased, "
-        'execution_failed, exited and 23 more. Did you mean "erased"?'
+        f'execution_failed and {len(Reason) - 12} more. Did you mean "erased"?'
     )

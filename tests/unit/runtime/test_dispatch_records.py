@@ -23,6 +23,7 @@ from orchestrator.runtime.dispatch.receipt import (
 )
 from orchestrator.runtime.dispatch.settlement import successor
 from orchestrator.runtime.dispatch.step import Cause, Outcome, Settle
+from orchestrator.runtime.intake import Intake, Limits
 from orchestrator.runtime.ports import DEAD_LETTERS, ENGINE, EVENTS, LedgerEntry, Record
 
 NOW = 1_772_000_000_000
@@ -175,9 +176,23 @@ def test_every_outcome_has_a_receipt_in_the_normal_form_of_events(outcome: Outco
             "detail": "taken: 201 Created",
             "reference": "SM1",
             "attempts": 1,
-        },
+        }
+        | ({} if outcome is Outcome.DELIVERED else {"certain": True}),
         "source": "dispatcher",
     }
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.EXPIRED, Outcome.CANCELLED, Outcome.DROPPED])
+def test_a_receipt_and_the_ledger_tell_a_failure_that_is_not_certain(outcome: Outcome) -> None:
+    sent = action(fallback=(action(id="f"),))
+    queued = with_attempt(queued_of(sent), Receipt(result=Result.UNKNOWN), NOW)
+    queued = with_attempt(queued, Receipt(result=Result.REFUSED), NOW + 1)
+    word = Settle(outcome, Cause.REFUSED)
+
+    told = msgspec.json.decode(settled_event(sent, queued, word, NOW).value)["properties"]
+    assert (told["certain"], "fallback" in told) == (False, False)
+    kept = ledger_entry(sent, queued, word, NOW).detail
+    assert (kept["certain"], "fallback" in kept) == (False, False)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +202,6 @@ def test_every_outcome_has_a_receipt_in_the_normal_form_of_events(outcome: Outco
         (Outcome.FAILED, "f"),
         (Outcome.EXPIRED, "f"),
         (Outcome.CANCELLED, None),
-        (Outcome.DROPPED, None),
     ],
 )
 def test_a_receipt_names_the_fallback_that_takes_over(outcome: Outcome, fallback: str | None) -> None:
@@ -261,3 +275,17 @@ def test_fallbacks_stand_behind_one_another() -> None:
     assert successor(action(fallback=(first, second, third))) == action(id="first", fallback=(second, third))
     with_its_own = action(id="first", fallback=(own,))
     assert successor(action(fallback=(with_its_own, second))) == with_its_own
+
+
+class TakesAll:
+    def check(self, event_type: str, properties: Any, /) -> None:
+        return None
+
+
+def test_whatever_the_other_side_said_makes_a_receipt_that_is_taken() -> None:
+    word = Settle(Outcome.FAILED, Cause.REFUSED, detail="\ud800" + "x" * 100_000, reference="\U0001f600" * 50_000)
+    customer = "\U0001f600" * 200
+    receipt = settled_event(action(customer_id=customer), queued_of(action()), word, NOW)
+    intake = Intake(TakesAll(), "default", Limits(event_bytes_max=16_000))
+    event = intake.from_record(Record(0, 0, NOW, receipt.key, receipt.value))
+    assert (event.customer_id, len(event.properties["reference"])) == (customer, 1_000)

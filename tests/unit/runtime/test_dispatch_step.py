@@ -6,15 +6,24 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from connectors.protocol import Receipt, Result
 from orchestrator.core.action import Action, QuietWindow
 from orchestrator.core.opening import OpeningHours, Window
 from orchestrator.rulebook.capacity import Capacity
-from orchestrator.runtime.dispatch.attempt import attempts_of, last_attempt, unreported, with_attempt
+from orchestrator.runtime.dispatch.attempt import (
+    UNKEEPABLE,
+    attempts_of,
+    in_doubt,
+    is_kept,
+    last_attempt,
+    unreported,
+    with_attempt,
+)
 from orchestrator.runtime.dispatch.intake import queued_of
 from orchestrator.runtime.dispatch.policy import DeliveryPolicy, backoff_ms
-from orchestrator.runtime.dispatch.queue import LEASE_ENDED, WITHDRAWN
+from orchestrator.runtime.dispatch.queue import GIVEN_UP, LEASE_ENDED, TAKEN, TRIED_BEFORE, WITHDRAWN
 from orchestrator.runtime.dispatch.step import (
     Book,
     Cause,
@@ -24,6 +33,7 @@ from orchestrator.runtime.dispatch.step import (
     Step,
     Wait,
     given_up,
+    gives_way,
     next_step,
     word_given,
 )
@@ -98,6 +108,14 @@ TABLE: list[tuple[str, tuple[str | Receipt, ...], DeliveryPolicy, int, dict[str,
         "withdrawn after a silent lease",
         (LEASE_ENDED, WITHDRAWN),
         DROP,
+        NOON,
+        {},
+        Settle(Outcome.CANCELLED, Cause.WITHDRAWN, "An attempt whose result nobody knows came first."),
+    ),
+    (
+        "withdrawn after an unknown attempt and another that was not taken",
+        (UNKNOWN, AGAIN, WITHDRAWN),
+        RETRY,
         NOON,
         {},
         Settle(Outcome.CANCELLED, Cause.WITHDRAWN, "An attempt whose result nobody knows came first."),
@@ -307,18 +325,59 @@ def test_quiet_hours_end_at_the_right_instant_when_the_clocks_are_put_forward() 
     assert next_step(queued, action, RETRY, before) == Wait(eight_in_summer_time)
 
 
-@pytest.mark.parametrize(
-    ("outcome", "falls_back"),
-    [
-        (Outcome.EXPIRED, True),
-        (Outcome.FAILED, True),
-        (Outcome.DELIVERED, False),
-        (Outcome.CANCELLED, False),
-        (Outcome.DROPPED, False),  # It may have arrived: a fallback would be a second contact.
-    ],
-)
-def test_a_fallback_takes_the_place_of_what_was_certainly_not_delivered(outcome: Outcome, falls_back: bool) -> None:
-    assert Settle(outcome, Cause.TAKEN).falls_back is falls_back
+# ------------------------------------------------------------------------------------------------ in doubt
+
+GAVE_UP = f"{GIVEN_UP}failed refused no"
+NEVER_SENT = f"{UNKEEPABLE}: nobody is there before the deadline"
+
+# Each line: what the history holds, and whether an attempt may have arrived without anybody knowing it.
+DOUBTS: list[tuple[str, tuple[str | Receipt, ...], bool]] = [
+    ("never tried", (), False),
+    ("not taken", (AGAIN, AGAIN), False),
+    ("refused", (AGAIN, REFUSED), False),
+    ("no answer", (UNKNOWN,), True),
+    ("no answer, then not taken", (UNKNOWN, AGAIN), True),
+    ("no answer, then refused, as a receiver does that has it already", (UNKNOWN, REFUSED), True),
+    ("no answer, then a lease that ended", (UNKNOWN, LEASE_ENDED), True),
+    ("a dispatcher died with it", (LEASE_ENDED,), True),
+    ("a dispatcher died with it, then refused", (LEASE_ENDED, REFUSED), True),
+    ("a dispatcher died with its refusal", (REFUSED, LEASE_ENDED), False),
+    ("a dispatcher died that had given it up", (AGAIN, GAVE_UP, LEASE_ENDED), False),
+    ("given up without knowing", (UNKNOWN, GAVE_UP, LEASE_ENDED), True),
+    ("a dispatcher died that was to settle it", (NEVER_SENT, LEASE_ENDED), False),
+    ("a dispatcher died that was to cancel it", (AGAIN, WITHDRAWN, LEASE_ENDED), False),
+    ("sent again by an operator who does not know", (TRIED_BEFORE, REFUSED), True),
+    ("taken, in the end", (AGAIN, DELIVERED, TAKEN), False),
+]
+
+
+@pytest.mark.parametrize(("history", "doubt"), [row[1:] for row in DOUBTS], ids=[row[0] for row in DOUBTS])
+def test_the_whole_history_says_whether_an_action_may_have_arrived(
+    history: tuple[str | Receipt, ...], doubt: bool
+) -> None:
+    queued, _ = entry(history)
+    assert in_doubt(queued.history) is doubt
+    assert is_kept(queued.history) is (doubt or GAVE_UP in history or TAKEN in history)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.EXPIRED, Outcome.FAILED, Outcome.DROPPED])
+@pytest.mark.parametrize(("history", "doubt"), [row[1:] for row in DOUBTS], ids=[row[0] for row in DOUBTS])
+def test_a_fallback_follows_what_certainly_was_not_delivered_unless_its_author_wants_both(
+    history: tuple[str | Receipt, ...], doubt: bool, outcome: Outcome
+) -> None:
+    queued, action = entry(history, fallback=(Action(id="f", customer_id="c", connector="sms"),))
+    word = Settle(outcome, Cause.TAKEN)
+
+    assert gives_way(action, queued.history, word) is not doubt
+    assert gives_way(replace(action, fallback_on_unknown=True), queued.history, word)
+    assert not gives_way(replace(action, fallback=()), queued.history, word)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.DELIVERED, Outcome.CANCELLED])
+def test_no_fallback_follows_what_arrived_or_is_not_wanted_any_more(outcome: Outcome) -> None:
+    fallback = Action(id="f", customer_id="c", connector="sms")
+    queued, action = entry((UNKNOWN,), fallback=(fallback,), fallback_on_unknown=True)
+    assert not gives_way(action, queued.history, Settle(outcome, Cause.TAKEN))
 
 
 # --------------------------------------------------------------------------------------------- back-off

@@ -11,7 +11,7 @@ import pytest
 from orchestrator.errors import RulebookRefused
 from orchestrator.rulebook.load import Loaded, load_rulebook_files
 from orchestrator.runtime.ports import RULEBOOKS, Outgoing, Record
-from orchestrator.runtime.shelf import FILES_BYTES_MAX, SWITCH_WITHIN_MS, Shelf
+from orchestrator.runtime.shelf import ACTIVATIONS_MAX, FILES_BYTES_MAX, SWITCH_WITHIN_MS, Shelf
 
 PLAN = b"""
 events:
@@ -223,3 +223,49 @@ def test_files_that_are_too_large_are_refused() -> None:
     assert str(refused.value) == (
         "The files have 6000001 bytes together; a version has at most 6000000. Leave out what is no rule."
     )
+
+
+def told(shelf: Shelf) -> list[tuple[str, int, dict[str, int]]]:
+    return [(one.version, one.since_ms, dict(one.aggregates_since)) for one in shelf.activations()]
+
+
+def test_what_was_in_force_before_is_remembered_through_compaction() -> None:
+    """Compaction leaves one activation; it tells of those before it, and from when each version counted what."""
+    shelf = Shelf("default")
+    topic = Topic(shelf)
+    for loaded, stamp_ms in ((WEEK, 1_000), (MONTH, 5_000), (WEEK, 9_000), (MONTH, 12_000)):
+        topic.publish(loaded, stamp_ms)
+    expected = [
+        (WEEK.version, 1_000, {WEEKLY.name: 0}),
+        (MONTH.version, 5_000, {MONTHLY.name: 5_000 + SWITCH_WITHIN_MS}),
+        (WEEK.version, 9_000, {WEEKLY.name: 9_000 + SWITCH_WITHIN_MS}),
+        (MONTH.version, 12_000, {MONTHLY.name: 12_000 + SWITCH_WITHIN_MS}),
+    ]
+    assert told(shelf) == expected
+    late = Shelf("default")
+    for record in topic.compacted():
+        late.apply(record)
+    assert told(late) == expected
+
+
+def test_activations_of_an_earlier_release_count_as_far_as_the_topic_still_has_them() -> None:
+    shelf = Shelf("default")
+    topic = Topic(shelf)
+    topic.publish(WEEK, 1_000)
+    bare = zlib.compress(msgspec.msgpack.encode({"version": WEEK.version, "since": {WEEKLY.name: 0}}))
+    topic.append(Outgoing(RULEBOOKS, b"active", bare), 2_000)
+    topic.publish(MONTH, 5_000)
+    assert [(version, at_ms) for version, at_ms, _ in told(shelf)] == [
+        (WEEK.version, 1_000),
+        (WEEK.version, 2_000),
+        (MONTH.version, 5_000),
+    ]
+
+
+def test_of_very_many_activations_the_newest_are_remembered() -> None:
+    shelf = Shelf("default")
+    topic = Topic(shelf)
+    topic.publish(WEEK, 1)
+    for number in range(2, ACTIVATIONS_MAX + 10):
+        topic.append(shelf.activation(WEEK.version, author="ann"), number)
+    assert [at_ms for _, at_ms, _ in told(shelf)] == list(range(9, ACTIVATIONS_MAX + 10))
