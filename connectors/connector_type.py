@@ -146,7 +146,8 @@ def environment_value(connector: str, setting: str, variable: str, surroundings:
     if value := surroundings.environ.get(variable, "").strip():
         return value
     message = f'setting "{setting}" names the environment variable "{variable}", which is not set'
-    raise ConnectorMisconfigured(connector, [Problem(setting, message, f"Set {variable}, or leave {setting} out.")])
+    remedy = f"Set {variable}, or leave {setting} out."
+    raise ConnectorMisconfigured(connector, [Problem(setting, message, remedy, variable)])
 
 
 def _none_of(group: tuple[str, ...]) -> str:

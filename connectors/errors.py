@@ -16,11 +16,15 @@ from pydantic_core import ErrorDetails
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong: the setting or parameter (a dotted path), what about it, and what to do."""
+    """One thing that is wrong: the setting or parameter (a dotted path), what about it, and what to do.
+
+    ``variable`` is the environment variable that is not set, when that is all.
+    """
 
     subject: str
     message: str
     remedy: str
+    variable: str = ""
 
     def __str__(self) -> str:
         return f"{self.message}. {self.remedy}"

@@ -189,5 +189,5 @@ def _replacement(match: re.Match[str], where: str, environ: Mapping[str, str], p
         return environ[name]
     else:
         message = f'setting "{where}" needs the environment variable "{name}", which is not set'
-        problems.append(Problem(where, message, f"Set {name}, or write ${{{name}:-default}}."))
+        problems.append(Problem(where, message, f"Set {name}, or write ${{{name}:-default}}.", name))
     return ""

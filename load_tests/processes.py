@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import re
 import shutil
 import subprocess
 import sysconfig
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,9 +30,19 @@ _DEV_RECEIVER = re.compile(r"^ +receiver +(http://\S+)", re.MULTILINE)
 
 
 def environment_of(given: Mapping[str, str]) -> dict[str, str]:
-    """Return this process's environment without its own ``JOURNEY_`` settings, and with ``given`` on top."""
+    """Return this process's environment without its own ``JOURNEY_`` settings, and with ``given`` on top.
+
+    A command that is told no data folder gets an empty one, and never sees the one of this clone.
+    """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("JOURNEY_", "RECEIVER_"))}
-    return {**inherited, "COLUMNS": "200", **given}
+    return {**inherited, "COLUMNS": "200", "JOURNEY_DATA": _no_data(), **given}
+
+
+@functools.cache
+def _no_data() -> str:
+    folder = tempfile.TemporaryDirectory(prefix="journey-")
+    atexit.register(folder.cleanup)
+    return str(Path(folder.name) / "data")
 
 
 def journey(

@@ -10,12 +10,13 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.progress import Progress
 from rich.table import Table
 
 from orchestrator import __version__
 from orchestrator.commands import customers, keys, rules, versions
+from orchestrator.commands.interruption import Interrupted, end_at_once, stop_when_asked
 from orchestrator.commands.render import render
+from orchestrator.commands.sending import send
 from orchestrator.commands.terminal import (
     GATEWAY,
     PROBLEMS,
@@ -27,7 +28,6 @@ from orchestrator.commands.terminal import (
     Port,
     Rules,
     Url,
-    err,
     fail,
     out,
     print_json,
@@ -51,15 +51,22 @@ app.add_typer(keys.keys_app, name="keys")
 
 
 def main() -> None:
-    """Run the command line; every error of ours ends in one clear message."""
+    """Run the command line; every error of ours, and being stopped, ends in one clear message."""
+    stop_when_asked()
     # What our errors say in a sentence, this library would say before them, to standard error.
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     try:
         app()
+    except Interrupted as interrupted:
+        end_at_once(interrupted)
     except ConfigurationError as error:
         fail(str(error), WRONG_USE)
     except JourneyError as error:
         fail(str(error), PROBLEMS)
+    except OSError as error:
+        if error.filename is None:
+            raise  # It is about no file that anybody named.
+        fail(f"{error.filename} cannot be used ({error.strerror}). Mend it, or name another.", WRONG_USE)
 
 
 def _version(asked: bool) -> None:
@@ -78,6 +85,16 @@ def options(
 
 
 # ------------------------------------------------------------------------------------------------- roles
+
+
+def _role_settings(**options: Any) -> Settings:
+    """Return the settings of a role; a folder of rules that was named must be there, even if it is not needed."""
+    from orchestrator.rulebook.folder import existing_folder  # noqa: PLC0415
+
+    settings = settings_with(**options)
+    if "rules" in settings.model_fields_set:
+        existing_folder(settings.rules)
+    return settings
 
 
 def _run(settings: Settings, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -117,7 +134,7 @@ def dev(
     """Run everything in this process: gateway, worker, dispatcher and a local receiver over SQLite."""
     from orchestrator.roles.embedded import run_embedded  # noqa: PLC0415
 
-    settings = settings_with(rules=rules, data=data, host=host, port=port, receiver_port=receiver_port)
+    settings = _role_settings(rules=rules, data=data, host=host, port=port, receiver_port=receiver_port)
 
     def ready(gateway: str, receiver: str) -> None:
         out.print(
@@ -132,7 +149,7 @@ def gateway(rules: Rules = None, host: Host = None, port: Port = None) -> None:
     """Take events over HTTP into Kafka, and answer look-ups."""
     from orchestrator.roles.gateway import run_gateway  # noqa: PLC0415
 
-    settings = settings_with(rules=rules, host=host, port=port)
+    settings = _role_settings(rules=rules, host=host, port=port)
     _serve(settings, lambda: run_gateway(settings, on_ready=_announce("gateway")))
 
 
@@ -141,7 +158,7 @@ def worker(rules: Rules = None) -> None:
     """Decide: a member of the worker group, over Kafka and Redis."""
     from orchestrator.roles.worker import run_worker_role  # noqa: PLC0415
 
-    settings = settings_with(rules=rules)
+    settings = _role_settings(rules=rules)
     _run(settings, lambda: run_worker_role(settings, on_ready=_announce("worker")))
 
 
@@ -150,7 +167,7 @@ def dispatcher(rules: Rules = None) -> None:
     """Deliver actions to connectors, over Kafka and Redis."""
     from orchestrator.roles.dispatcher import run_dispatcher  # noqa: PLC0415
 
-    settings = settings_with(rules=rules)
+    settings = _role_settings(rules=rules)
     _serve(settings, lambda: run_dispatcher(settings, on_ready=_announce("dispatcher")))
 
 
@@ -188,19 +205,7 @@ app.command(hidden=True)(rules.reference)
 # ----------------------------------------------------------------------------------- a running gateway
 
 
-@app.command()
-def send(
-    file: Annotated[Path, typer.Argument(help="JSONL or CSV of events.")],
-    url: Url = GATEWAY,
-    write_key: Key = "",
-) -> None:
-    """Send the events of a file to a gateway."""
-    from orchestrator.roles.client import send_file  # noqa: PLC0415
-
-    with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
-        task = progress.add_task("sending", total=None)
-        sent = send_file(file, url, write_key, lambda done, total: progress.update(task, completed=done, total=total))
-    out.print(f"{sent} events accepted by {url}", highlight=False)
+app.command()(send)
 
 
 # ---------------------------------------------------------------------------------------------- a customer

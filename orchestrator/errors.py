@@ -8,6 +8,7 @@ JourneyError
 │   ├── StoreUnavailable
 │   └── LogUnavailable
 ├── Fenced                   another process owns the partition now; stop writing to it
+├── StateUnreadable          a stored state was written by another version of the engine
 └── PositionLost             the log and the store disagree in a way that no crash explains
 """
 
@@ -72,3 +73,7 @@ class Fenced(JourneyError):
 
 class PositionLost(JourneyError):
     """The log and the store disagree in a way that no crash explains; the message says which and what to do."""
+
+
+class StateUnreadable(JourneyError):
+    """A stored state was written by another version of the engine; start that one, or start with an empty store."""

@@ -67,6 +67,10 @@ OWN_RECORDS_REFUSED = Counter(
     "Events that the engine itself had put on the topic (merges, receipts, outcomes) and then refused: a fault of it.",
 )
 EVENTS_DUPLICATE = Counter("journey_events_duplicate_total", "Events whose id had been applied before.")
+EVENTS_CROWDED = Counter(
+    "journey_events_crowded_total",
+    "Events of customers with so many events in a day that an older one, sent again, might count twice.",
+)
 TIMERS_FIRED = Counter("journey_timers_fired_total", "Timers that came due and were decided.")
 TIMER_ERROR_SECONDS = Histogram(
     "journey_timer_error_seconds", "From a timer's due time to its decision.", buckets=_SLOW
@@ -121,6 +125,10 @@ LINES_BUSY = Gauge("journey_lines_busy", "Lines taken by calls, in flight or tal
 QUEUE_DEPTH = Gauge("journey_queue_depth", "Actions that wait in the queue, due or not.", ["connector"])
 QUEUE_OLDEST_READY_SECONDS = Gauge(
     "journey_queue_oldest_ready_seconds", "How long the oldest of the actions that are due has waited.", ["connector"]
+)
+CONNECTORS_UNSTARTABLE = Gauge(
+    "journey_connectors_unstartable",
+    "Connectors of the rulebook in force that this process could not start with; it goes on with the earlier ones.",
 )
 IN_FLIGHT = Gauge("journey_in_flight", "Calls under way.", ["connector"])
 DEAD_LETTERS = Counter("journey_dead_letters_total", "Records moved to journey.dead-letters.", ["origin"])

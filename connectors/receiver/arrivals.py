@@ -15,8 +15,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from pydantic import TypeAdapter, ValidationError
+
 #: Ids that are remembered; the oldest are forgotten first. About 100 MB when full.
 IDS_MAX = 500_000
+
+
+class RecordUnreadable(Exception):
+    """A line of the record is no arrival, so that what follows cannot be trusted either; names file and line."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,6 +49,9 @@ class Arrival:
     told: list[str] = field(default_factory=list)
 
 
+_line_of_record = TypeAdapter(Arrival)
+
+
 class Arrivals:
     """Remembers arrivals by path and id. Not for several processes over one file."""
 
@@ -59,7 +68,11 @@ class Arrivals:
                 raise OSError(f"{record_path} is not a regular file: a record is read back from its beginning")
             record_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._file = _opened(record_path)
-            self._read_back(self._file)
+            try:
+                self._read_back(self._file, record_path)
+            except BaseException:
+                self._file.close()
+                raise
 
     def take(self, arrival: Arrival) -> bool:
         """Keep the arrival and return True; return False for an id that this path has had before.
@@ -119,14 +132,17 @@ class Arrivals:
         self.total += 1
         self.version += 1
 
-    def _read_back(self, file: BinaryIO) -> None:
+    def _read_back(self, file: BinaryIO, path: Path) -> None:
         """Load earlier arrivals and cut off a last line that a crash left unfinished: its sender had no answer."""
         file.seek(0)
         whole = 0
-        for line in file:
+        for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 break
-            self._remember(Arrival(**json.loads(line)))
+            try:
+                self._remember(_line_of_record.validate_json(line))
+            except ValidationError:
+                raise RecordUnreadable(f"Line {number} of the record {path} is no arrival.") from None
             whole += len(line)
         file.truncate(whole)
 

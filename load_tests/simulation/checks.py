@@ -39,6 +39,7 @@ from load_tests.simulation.network import Peer
 from load_tests.simulation.oracle_check import check_oracle
 from load_tests.simulation.receiver import Receiver
 from load_tests.simulation.reference import Reference, pass_over
+from load_tests.simulation.story import RING
 from load_tests.simulation.verdicts import check_words
 from orchestrator.core.action import Action
 from orchestrator.core.seen import mark_of
@@ -166,22 +167,27 @@ class Checks:
             self._violated("letters", f"partition {partition}: of {letters} instead of {poison}")
 
     def _published(self) -> None:
+        """Compare what is in the topics with what each partition decided, in its order; among partitions is none."""
         store = self._world.store
         for topic in (ACTIONS, DECISIONS, EVENTS, DEAD_LETTERS):
-            decided: dict[bytes, list[bytes]] = {}
+            decided: dict[tuple[bytes, int], list[bytes]] = {}
             for partition in sorted(store.applied):
                 for one in (one for commit in store.applied[partition] for one in commit.outbox if one.topic == topic):
-                    decided.setdefault(one.key, []).append(one.value)
+                    decided.setdefault((one.key, partition), []).append(one.value)
             wanted = {value for values in decided.values() for value in values}
             there: dict[bytes, list[bytes]] = {}
             for record in self._world.records_of(topic):
                 if topic not in {EVENTS, DEAD_LETTERS} or record.value in wanted:
                     there.setdefault(record.key or b"", []).append(record.value or b"")
-            for key in there.keys() | decided.keys():
-                got, due = list(dict.fromkeys(there.get(key, ()))), list(dict.fromkeys(decided.get(key, ())))
-                if got != due:
-                    self._violated("published", f"{topic} of {key!r}: {_difference(got, due)}")
-                self._world.counts["record published again"] += len(there.get(key, ())) - len(got)
+            for (key, _), values in decided.items():
+                due = dict.fromkeys(values)
+                got = [value for value in dict.fromkeys(there.get(key, ())) if value in due]
+                if got != list(due):
+                    self._violated("published", f"{topic} of {key!r}: {_difference(got, list(due))}")
+            for key, values in there.items():
+                if undecided := [value for value in values if value not in wanted]:
+                    self._violated("published", f"{topic} of {key!r}: nobody decided {undecided[0].decode()}")
+                self._world.counts["record published again"] += len(values) - len(set(values))
 
     # ---------------------------------------------------------------------------------------- deliveries
 
@@ -238,6 +244,19 @@ class Checks:
             self._tombstone()
         if "merge" in said and self._state("anon").merged_into != "known":
             self._violated("erased", "the anonymous customer was not merged")
+        if "ring" in said:
+            self._ring()
+
+    def _ring(self) -> None:
+        """Whatever order the requests met in, one id is left, and the others end there."""
+        onward = {one: self._state(one).merged_into for one in RING}
+        left = [one for one, other in onward.items() if not other]
+        for begun in RING:
+            end = begun
+            for _ in RING:
+                end = onward.get(end) or end
+            if [end] != left:
+                self._violated("erased", f"of a ring of ids not one is left: {onward}")
 
     def _tombstone(self) -> None:
         """Compare what is left of who was forgotten with what may be; who comes back begins anew."""

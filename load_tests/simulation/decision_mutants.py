@@ -11,7 +11,7 @@ import msgspec
 
 from load_tests.simulation.mutant import Mutant, replaced
 from orchestrator.adapters import memory_state_store
-from orchestrator.core import absence, play
+from orchestrator.core import absence, play, run
 from orchestrator.core import decide as decide_module
 from orchestrator.core.decide import Stimulus, decide
 from orchestrator.core.decision import Decision
@@ -208,6 +208,17 @@ class NeverExits(Mutant):
     def in_place(self) -> AbstractContextManager[None]:
         """Do nothing."""
         return replaced(decide_module, "_exit", lambda turn, rule, view: None)
+
+
+class ActsOutside(Mutant):
+    """A rule acts whether its run is open or not."""
+
+    name = "acts outside its run"
+    caught_by = frozenset({"oracle"})
+
+    def in_place(self) -> AbstractContextManager[None]:
+        """Take every run for open."""
+        return replaced(run, "is_open_for", lambda turn, rule, key, since_ms=0: True)
 
 
 class WaitsTooLong(Mutant):

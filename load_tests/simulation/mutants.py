@@ -21,6 +21,7 @@ MUTANTS: tuple[type[Mutant], ...] = (
     decision.LosesTheSecond,
     decision.KeepsTheErased,
     decision.NeverExits,
+    decision.ActsOutside,
     decision.WaitsTooLong,
     decision.TakesNothingBack,
     decision.EventBeforeTimer,

@@ -190,21 +190,28 @@ class OracleRun:
     place: int
     started_ms: int
     entered_ms: int
-    known_ms: int  # log time of the latest move
+    known_ms: int  # log time at which that came to be known
     ended: bool = False
+    since_ms: int = 0  # what happened before belongs to the run before it
+    by_clock: bool = False
 
 
 def stages_walked(
     log: Sequence[Arrival], stages: Sequence[OracleStage], reentry_ms: int | None, until_ms: int
 ) -> tuple[OracleRun | None, list[Effect]]:
-    """The run after all arrivals, and every entry of a stage."""
+    """The run after all arrivals, and every entry of a stage.
+
+    An event that comes late tells since when an open run has been under way, or has stood where it stands.
+    """
     run: OracleRun | None = None
     entries: list[Effect] = []
 
     def enter(place: int, at_ms: int, now_ms: int, cause: str) -> OracleRun:
         entries.append(Effect(now_ms, stages[place].name, cause))
-        started_ms = at_ms if run is None or run.ended else run.started_ms
-        return OracleRun(place, started_ms, at_ms, now_ms, stages[place].final)
+        begins = run is None or run.ended
+        started_ms = at_ms if run is None or run.ended else min(run.started_ms, at_ms)
+        since_ms = 0 if run is None else run.entered_ms + (reentry_ms or 0) if begins else run.since_ms
+        return OracleRun(place, started_ms, at_ms, now_ms, stages[place].final, since_ms, not cause)
 
     for arrival in [*log, None]:
         limit_ms = until_ms if arrival is None else arrival.stamp_ms
@@ -216,8 +223,14 @@ def stages_walked(
             continue
         reached = -1 if run is None or run.ended else run.place
         matching = [place for place, stage in enumerate(stages) if stage.event == arrival.type]
-        if matching and matching[-1] > reached:
+        if not matching or (run is not None and not run.ended and arrival.at_ms < run.since_ms):
+            continue
+        if matching[-1] > reached:
             run = enter(matching[-1], arrival.at_ms, arrival.stamp_ms, arrival.id)
+        elif run is not None and arrival.at_ms < run.entered_ms:
+            run.started_ms = min(run.started_ms, arrival.at_ms)
+            if matching[-1] == run.place and not run.by_clock:
+                run.entered_ms, run.known_ms = arrival.at_ms, arrival.stamp_ms
     return run, entries
 
 
@@ -265,6 +278,38 @@ def plays(
             effects.append(Effect(due_ms, "fire", entry.cause))
             if end_ms is not None:
                 effects.append(Effect(end_ms, "withdraw", entry.cause))
+    return effects
+
+
+def sends_in_run(
+    log: Sequence[Arrival],
+    stages: Sequence[OracleStage],
+    reentry_ms: int | None,
+    trigger: str,
+    lateness_ms: int,
+    until_ms: int,
+) -> list[Effect]:
+    """What a rule sends on every event of a type that finds the run open; the next end of a run takes it back.
+
+    The event may be the one that opens the run, or the one that ends it: that end does not take it back.
+    """
+    effects: list[Effect] = []
+    place_of = {one.id: place for place, one in enumerate(log)}
+    _, walk = stages_walked(log, stages, reentry_ms, until_ms)
+    finals = {one.name for one in stages if one.final}
+    for place, one in enumerate(log):
+        if one.type != trigger or one.late_ms > lateness_ms:
+            continue
+        run, entries = stages_walked(log[: place + 1], stages, reentry_ms, one.stamp_ms)
+        closes = any(entry.cause == one.id and entry.what in finals for entry in entries)
+        if run is None or (run.ended and not closes):
+            continue
+        effects.append(Effect(one.stamp_ms, "fire", one.id))
+        for entry in walk:
+            later = place_of[entry.cause] > place if entry.cause else entry.at_ms > one.stamp_ms
+            if entry.what in finals and later:
+                effects.append(Effect(entry.at_ms, "withdraw", one.id))
+                break
     return effects
 
 

@@ -21,6 +21,7 @@ from load_tests.simulation.oracle import (
     distinct,
     plays,
     sends,
+    sends_in_run,
     stages_walked,
 )
 from load_tests.simulation.story import PLAIN
@@ -100,6 +101,7 @@ def _check(world: World, partition: int, customer: str, told: _Told, actions: li
         "winback": absences_latest(
             log, "cart_updated", "order_completed", rules.ABSENCE_MS, rules.LATENESS_MS, until_ms
         ),
+        "soothe": sends_in_run(log, rules.STAGES, rules.REENTRY_MS, "payment_failed", rules.LATENESS_MS, until_ms),
         "greet": plays(log, rules.STAGES, walk, rules.GREET),
         "help": [Effect(one.at_ms, "fire", one.cause) for one in helped],
     }

@@ -70,8 +70,13 @@ _PURCHASE = """
         lateness: 6s
         do: [{wait: 1500ms}, {send: {connector: sms, template: text}}]
         exit_when: {event: page_viewed}
+      - id: soothe
+        title: Soothe who fails to pay for a basket
+        on: {event: payment_failed}
+        lateness: 6s
+        do: [{send: {connector: sms, template: text}}]
 """
-#: Rules beside any run: nobody enters the only stage.
+#: Rules beside any run: nobody enters the only stage, and they act anytime.
 _CONTACT = """
     journey: contact
     title: Getting in touch
@@ -81,12 +86,14 @@ _CONTACT = """
       - id: winback
         title: Call about a basket
         on: {absence: {after: cart_updated, of: order_completed, for: 4s, rearm: latest}}
+        acts: anytime
         lateness: 6s
         do:
           - send: {connector: voice, template: ring, deadline: 6s, fallback: [{connector: sms, template: text}]}
       - id: help
         title: Help after a failed payment
         on: {event: payment_failed}
+        acts: anytime
         lateness: 6s
         do: [{send: {connector: push, template: note}}]
         limits: {cooldown: 1s, cap: {max: 3, per: 20s}}

@@ -53,6 +53,7 @@ WANTED: dict[str, int] = {
     "event order at the last moment": 50,
     "event out of order": 1,
     "event retried by the gateway": 1,
+    "event ring": 100,
     "event sent again": 1,
     "event too late": 1,
     "event two in one record": 500,

@@ -13,6 +13,8 @@ from load_tests.simulation.rules import ABSENCE_MS, FUTURE_MS
 
 #: Customers of whom only ordinary events tell.
 PLAIN = ("ada", "bob", "cyd")
+#: Known customers who are said to be one, each by the next.
+RING = ("rae", "ray", "rey")
 SPAN_MS = 11_000
 _TYPES = ("cart_updated", "cart_updated", "payment_failed", "payment_failed", "order_completed", "page_viewed")
 
@@ -68,6 +70,8 @@ class Story:
             story._erase()
         for _ in range(chance.choice([0, 0, 1, 2])):
             story._spoil()
+        if chance.random() < 0.2:
+            story._close_a_ring()
         story.messages.sort(key=lambda one: one.at_ms)
         return story
 
@@ -132,6 +136,15 @@ class Story:
             self._happen("known", self.chance.randrange(SPAN_MS))
         naming = self._event("known", "identify", self.start_ms + known_ms, context={"anonymous_id": "anon"})
         self._say(known_ms, "known", [naming], "merge")
+
+    def _close_a_ring(self) -> None:
+        """Three ids of a customer, each named by the next at about the same moment, by somebody who may."""
+        closed_ms = self.chance.randrange(SPAN_MS - 1_000)
+        for number, one in enumerate(RING):
+            self._happen(one, self.chance.randrange(SPAN_MS))
+            at_ms = closed_ms + self.chance.choice([0, 1, 40, 900])
+            naming = self._event(one, "alias", self.start_ms + at_ms, granted="ops")
+            self._say(at_ms, one, [{**naming, "properties": {"previous_id": RING[number - 1]}}], "ring")
 
     def _erase(self) -> None:
         """A customer who is to be forgotten, now and then in the middle of everything."""

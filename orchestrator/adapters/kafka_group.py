@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from heapq import merge
 from typing import TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -170,32 +171,43 @@ class KafkaTail:
         self._bootstrap = brokers(bootstrap)
         self._timeout_s = timeout_s
 
-    async def latest(self, topic: str, limit: int) -> list[Record]:
-        """Return up to ``limit`` of the newest records of all partitions, newest first."""
-        return (await self._newest(topic, limit))[:limit]
+    async def latest(self, topic: str, limit: int, ends: Mapping[int, int] | None = None) -> list[Record]:
+        """Return up to ``limit`` of the newest records of all partitions, newest first, each partition in its order.
+
+        Of a partition in ``ends`` those before that offset.
+        """
+        return (await self._newest(topic, limit, ends=ends))[:limit]
 
     async def latest_of(self, topic: str, key: bytes, limit: int) -> list[Record]:
         """Return those among the ``limit`` newest records of the key's partition that have the key, newest first."""
         return [record for record in await self._newest(topic, limit, key) if record.key == key]
 
-    async def _newest(self, topic: str, limit: int, key: bytes | None = None) -> list[Record]:
+    async def _newest(
+        self, topic: str, limit: int, key: bytes | None = None, ends: Mapping[int, int] | None = None
+    ) -> list[Record]:
         consumer = self._bootstrap.consumer(enable_auto_commit=False, auto_offset_reset="earliest")
         with translated(self._bootstrap):
             try:
                 await consumer.start()
                 async with asyncio.timeout(self._timeout_s):
-                    found = await self._tails(consumer, topic, limit, key)
+                    found = await self._tails(consumer, topic, limit, key, ends or {})
             finally:
                 await consumer.stop()
-        found.sort(key=lambda record: (record.stamp_ms, record.partition, record.offset), reverse=True)
-        return found
+        # A merge, for within a partition offsets tell the order, whatever clock has stamped its records.
+        tails = (
+            [one for one in reversed(found) if one.partition == where] for where in {one.partition for one in found}
+        )
+        return list(merge(*tails, key=lambda record: (-record.stamp_ms, -record.partition)))
 
-    async def _tails(self, consumer: AIOKafkaConsumer, topic: str, limit: int, key: bytes | None) -> list[Record]:
+    async def _tails(
+        self, consumer: AIOKafkaConsumer, topic: str, limit: int, key: bytes | None, before: Mapping[int, int]
+    ) -> list[Record]:
         partitions = await consumer._client._wait_on_metadata(topic)
         if key is not None:
             partitions = {partition_of(key, len(partitions))}
         wheres = [TopicPartition(topic, partition) for partition in partitions]
         firsts, ends = await consumer.beginning_offsets(wheres), await consumer.end_offsets(wheres)
+        ends = {where: min(end, before.get(where.partition, end)) for where, end in ends.items()}
         unread = {where for where in wheres if ends[where] > firsts[where]}
         if not unread:
             return []

@@ -84,8 +84,10 @@ class KafkaTopics:
         async with self._admin() as admin:
             missing = await self._missing(admin)
             return [
-                f"Topic {topic.name} does not exist; run: journey topics create" for topic in missing
-            ] + await self._differences(admin)
+                *(f"Topic {topic.name} does not exist; run: journey topics create" for topic in missing),
+                *await self._differences(admin),
+                *await self._leaderless(admin),
+            ]
 
     async def log_id(self, topic: str = EVENTS) -> str:
         """Return the topic's identity, which changes when it is deleted and created anew.
@@ -118,6 +120,17 @@ class KafkaTopics:
         return {
             found["topic"]: len(found["partitions"]) for found in described if for_code(found["error_code"]) is NoError
         }
+
+    async def _leaderless(self, admin: AIOKafkaAdminClient) -> list[str]:
+        """Return the partitions that take no records now, as when the broker that has them is down or its disk full."""
+        described = await admin.describe_topics([topic.name for topic in self._topics])
+        return [
+            f"Partition {partition['partition']} of {found['topic']} has no leader and takes no records; look at the "
+            "brokers that have it, and at their disks"
+            for found in described
+            for partition in found["partitions"]
+            if partition["leader"] < 0
+        ]
 
     async def _missing(self, admin: AIOKafkaAdminClient) -> list[_Topic]:
         existing = await self._partitions(admin)

@@ -17,12 +17,13 @@ import sqlite3
 import stat
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
+from orchestrator.adapters.sqlite_file import REMEDY, check_format, create_tables
 from orchestrator.errors import ConfigurationError, StoreUnavailable
 
 T = TypeVar("T")
@@ -52,25 +53,38 @@ _ENVIRONMENT = frozenset(
     }
 )
 
+#: Those of them that do not pass by waiting: met at opening, they are a matter of configuration.
+_LASTING = frozenset(
+    {
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+
 
 class SqliteDatabase:
     """A database file and the two threads that own it. Its methods are called from event loops, not from threads."""
 
-    def __init__(self, path: Path, schema: str = "") -> None:
+    def __init__(self, path: Path, schema: str = "", *, kept: bool = False) -> None:
         """Prepare to open ``path``; ``schema`` is a script of idempotent ``CREATE ... IF NOT EXISTS``.
 
         A table that an earlier version made is given the columns that have come to it since, which have a default.
+        With ``kept`` the file held data before, and one without any table is refused.
         """
         self.path = path
         self._schema = schema
+        self._kept = kept
         self._writer: _Lane | None = None
         self._reader: _Lane | None = None
 
     async def open(self) -> None:
         """Create the file and its tables where missing; return when it can take work. May be repeated.
 
-        Raises ``ConfigurationError`` when the folder cannot be created, ``StoreUnavailable`` when the file
-        cannot be opened or is no database.
+        Raises ``ConfigurationError`` when the folder cannot be created, when the file cannot be opened or written, is
+        no database of ours or has another format; ``StoreUnavailable`` when others hold it or the disk is full.
         """
         if self._writer is not None:
             return
@@ -81,13 +95,16 @@ class SqliteDatabase:
                 f"The folder {self.path.parent} cannot be made ({error.strerror}); name one that this user may write."
             ) from error
         _make_private(self.path)
-        self._writer = _Writer(self.path, self._schema)
+        self._writer = _Writer(self.path, self._schema, kept=self._kept)
         self._reader = _Reader(self.path)
         try:
             await self.run(_touch)  # The writer comes first: it creates the file that the reader opens.
             await self.read(_touch)
-        except BaseException:
+        except BaseException as error:
             await self.close()
+            cause = error.__cause__
+            if isinstance(cause, sqlite3.Error) and cause.sqlite_errorcode & 0xFF in _LASTING:
+                raise ConfigurationError(f"{error}. Mend what is named. {REMEDY}") from cause
             raise
 
     async def close(self) -> None:
@@ -247,17 +264,18 @@ class _Lane(ABC):
 class _Writer(_Lane):
     role = "writer"
 
-    def __init__(self, path: Path, schema: str) -> None:
+    def __init__(self, path: Path, schema: str, *, kept: bool) -> None:
         self._schema = schema
+        self._kept = kept
         super().__init__(path)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, isolation_level=None, timeout=_BUSY_TIMEOUT_S)
+        check_format(connection, self._path, self._schema, kept=self._kept)
         connection.execute("PRAGMA journal_mode = WAL")
         # FULL syncs the WAL at every commit: NORMAL would lose the last commits with the power.
         connection.execute("PRAGMA synchronous = FULL")
-        connection.executescript(self._schema)
-        _complete(connection, self._schema)
+        create_tables(connection, self._schema)
         return connection
 
     def _take(self, connection: sqlite3.Connection, group: list[_Job]) -> None:
@@ -269,29 +287,6 @@ class _Writer(_Lane):
                 connection.execute("ROLLBACK TO unit")
             connection.execute("RELEASE unit")
         connection.execute("COMMIT")
-
-
-def _complete(connection: sqlite3.Connection, schema: str) -> None:
-    """Add the columns of ``schema`` that tables of the file lack; of two processes that open it, one does."""
-    if not list(_lacking(connection, schema)):
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    for table, column, form, default in list(_lacking(connection, schema)):
-        connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {form} NOT NULL DEFAULT {default}")
-    connection.execute("COMMIT")
-
-
-def _lacking(connection: sqlite3.Connection, schema: str) -> Iterator[tuple[str, str, str, str]]:
-    """Yield (table, column, type, default) of what ``schema`` says and the file does not have."""
-    with contextlib.closing(sqlite3.connect(":memory:")) as newest:
-        newest.executescript(schema)
-        for (table,) in newest.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
-            there = {column for (column,) in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))}
-            for column, form, default in newest.execute(
-                "SELECT name, type, dflt_value FROM pragma_table_info(?)", (table,)
-            ):
-                if column not in there:
-                    yield table, column, form, default
 
 
 class _Reader(_Lane):

@@ -31,6 +31,10 @@ def create(  # noqa: PLR0913, PLR0917 - each is an option of the command.
     events_per_s: Annotated[float | None, typer.Option(help="Events a second, per gateway process.")] = None,
     burst: Annotated[float | None, typer.Option(help="Events at once; twice --events-per-s when left out.")] = None,
     expires_at: Annotated[str | None, typer.Option(help="When it ends (RFC 3339).")] = None,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option("--origin", help="Page that may send events with it: https://shop.example; repeatable."),
+    ] = None,
 ) -> None:
     """Make a key, print it once, and keep its hash in the key file; a running gateway takes it within a second."""
     from orchestrator.gateway.keys import KeyFile, hash_of, new_key, read_keys, write_keys  # noqa: PLC0415
@@ -46,6 +50,7 @@ def create(  # noqa: PLR0913, PLR0917 - each is an option of the command.
         workspace=workspace,
         rate=_rate(events_per_s, burst),
         expires_at=_moment(expires_at),
+        origins=origin or (),
     )
     write_keys(file, KeyFile(keys=(*known, entry)))
     err.print(f'The key "{name}" is in {file}, as a hash. It is shown this once:', markup=False, highlight=False)
@@ -61,11 +66,12 @@ def list_(file: File = DEFAULT, json: Json = False) -> None:
     if json:
         print_json(entries)
         return
-    table = Table("name", "roles", "workspace", "events/s", "burst", "expires")
+    table = Table("name", "roles", "workspace", "events/s", "burst", "expires", "origins")
     for one in entries:
         rate = one["rate"] or {"events_per_s": "", "burst": ""}
         cells = (one["name"], ", ".join(one["roles"]), one["workspace"] or "any", rate["events_per_s"], rate["burst"])
-        table.add_row(*(escape(str(cell)) for cell in (*cells, one["expires_at"] or "never")))
+        ends, pages = one["expires_at"] or "never", " ".join(one["origins"]) or "none"
+        table.add_row(*(escape(str(cell)) for cell in (*cells, ends, pages)))
     out.print(table)
 
 

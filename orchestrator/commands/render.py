@@ -29,6 +29,7 @@ def render(  # noqa: PLR0913, PLR0917 - each is an option of the command.
 ) -> None:
     """Show what a send would say. The values are those of the cases beside the rules, or the ones that are given."""
     from orchestrator.roles import preview as shown  # noqa: PLC0415 - commands load what they need.
+    from orchestrator.rulebook.folder import existing_folder  # noqa: PLC0415
     from orchestrator.rulebook.load import load_rulebook  # noqa: PLC0415
     from orchestrator.runtime.preview import Wanted, previews  # noqa: PLC0415
 
@@ -36,6 +37,7 @@ def render(  # noqa: PLR0913, PLR0917 - each is an option of the command.
         fail("Name what to show: --template NAME or --rule ID.", WRONG_USE)
     if customer is not None and customer_id is not None:
         fail("--customer and --customer-id both say who it is for: give one of them.", WRONG_USE)
+    existing_folder(path)
     loaded = load_rulebook(path)
     if not loaded.ok:
         fail("\n".join(map(str, loaded.problems)), PROBLEMS)

@@ -11,7 +11,6 @@ from rich.table import Table
 
 from orchestrator.commands.terminal import (
     PROBLEMS,
-    WRONG_USE,
     Data,
     Json,
     Rules,
@@ -28,8 +27,10 @@ Folder = Annotated[Path, typer.Argument(help="Folder of journeys and rules.")]
 
 def lint(path: Folder = Path("rules"), json: Json = False) -> None:
     """Check rules: every problem at once, with file, line, journey and rule."""
+    from orchestrator.rulebook.folder import existing_folder  # noqa: PLC0415
     from orchestrator.rulebook.load import load_rulebook  # noqa: PLC0415
 
+    existing_folder(path)
     loaded = load_rulebook(path)
     if json:
         print_json({"ok": loaded.ok, "version": loaded.version, "problems": loaded.problems})
@@ -44,9 +45,11 @@ def lint(path: Folder = Path("rules"), json: Json = False) -> None:
 
 def test(path: Folder = Path("rules"), json: Json = False) -> None:
     """Run the cases beside the rules on a virtual clock, and say what no case reaches."""
+    from orchestrator.rulebook.folder import existing_folder  # noqa: PLC0415
     from orchestrator.runtime.casebook import coverage_of, run_cases  # noqa: PLC0415
     from orchestrator.runtime.rulebooks import FolderRulebooks  # noqa: PLC0415
 
+    existing_folder(path)
     book = FolderRulebooks(path, "default")
     results = list(run_cases(book.current, book.loaded.plan, book.loaded.cases))
     coverage = coverage_of(book.current, results)
@@ -101,9 +104,11 @@ def fmt(
 ) -> None:
     """Write rule files in their one canonical form; comments stay, and what they mean does not change."""
     from orchestrator.rulebook.fmt import format_files  # noqa: PLC0415
+    from orchestrator.rulebook.folder import existing_folder  # noqa: PLC0415
+    from orchestrator.rulebook.whole_file import write_whole  # noqa: PLC0415
 
-    if not path.exists():
-        fail(f"there is no {path}: name a folder of rules or one rule file.", WRONG_USE)
+    if not path.is_file():
+        existing_folder(path)
     files = list(format_files(path))
     for file in files:
         if file.fault:
@@ -111,7 +116,7 @@ def fmt(
         elif file.changed:
             out.print(str(file.path), markup=False, highlight=False, soft_wrap=True)
             if not check:
-                file.path.write_bytes(file.after)
+                write_whole(file.path, file.after)
     changed = sum(file.changed for file in files)
     verdict = "not in canonical form" if check else "written anew"
     out.print(f"{changed} of {len(files)} files {verdict}", highlight=False)
@@ -123,10 +128,11 @@ def reference(
 ) -> None:
     """Write the reference of the rule language into the README of the rules, between its markers."""
     from orchestrator.rulebook.reference import with_reference  # noqa: PLC0415
+    from orchestrator.rulebook.whole_file import write_whole  # noqa: PLC0415
 
     try:
         text = with_reference(readme.read_text(encoding="utf-8"), readme.parent)
-        readme.write_text(text, encoding="utf-8")
+        write_whole(readme, text.encode())
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"Cannot write the reference to {readme}: {error}.") from error
     out.print(f"wrote the reference to {readme}", markup=False, highlight=False, soft_wrap=True)
@@ -153,8 +159,11 @@ def backtest(  # noqa: PLR0913, PLR0917 - each is an option of the command.
     """Replay events through the rules on a virtual clock, with every limit, and show what they would have done."""
     from orchestrator.roles import backtest as replays  # noqa: PLC0415
     from orchestrator.roles.backtest_text import armed_line, backtest_tables, comparison_table  # noqa: PLC0415
+    from orchestrator.rulebook.folder import existing_folder  # noqa: PLC0415
 
     settings = settings_with(rules=rules, data=data)
+    for folder in (settings.rules, *([] if against is None else [against])):
+        existing_folder(folder)
     options = replays.options_of(until, cold=cold)
     found = asyncio.run(replays.run_backtest(settings, events, kafka=kafka, options=options))
     changes = None
@@ -165,6 +174,8 @@ def backtest(  # noqa: PLR0913, PLR0917 - each is an option of the command.
     else:
         for table in (*backtest_tables(found), *([] if changes is None else [comparison_table(changes)])):
             out.print(table, markup=False)
+        for note in found.notes:
+            err.print(note, markup=False, highlight=False, soft_wrap=True)
         if text := armed_line(found.armed()):
             out.print(text, markup=False, highlight=False, soft_wrap=True)
         for line in found.refused:

@@ -39,8 +39,9 @@ GATEWAY = "http://127.0.0.1:8080"
 
 
 def fail(message: str, code: int) -> NoReturn:
-    """Say what is wrong and end with an exit code."""
-    err.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+    """Say what is wrong and end with an exit code. What of a name is no text is shown escaped."""
+    shown = message.encode(errors="backslashreplace").decode()
+    err.print(shown, style="red", markup=False, highlight=False, soft_wrap=True)
     raise SystemExit(code)
 
 

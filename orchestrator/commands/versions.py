@@ -17,8 +17,10 @@ Author = Annotated[str, typer.Option("--author", envvar="USER", help="Who does i
 
 def _good_rules(path: Path) -> Any:
     """Return the rulebook of a folder; end with its problems when it has errors."""
+    from orchestrator.rulebook.folder import existing_folder  # noqa: PLC0415
     from orchestrator.rulebook.load import load_rulebook  # noqa: PLC0415
 
+    existing_folder(path)
     loaded = load_rulebook(path)
     if not loaded.ok:
         fail("\n".join(map(str, loaded.problems)), PROBLEMS)
@@ -89,8 +91,17 @@ def rollback(
     url: Url = GATEWAY,
     write_key: Key = "",
     author: Author = "",
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Do it in this folder of an embedded engine that does not run.")
+    ] = None,
 ) -> None:
     """Put an earlier version back into force, at once."""
+    if data is not None:
+        from orchestrator.roles.embedded import roll_back  # noqa: PLC0415
+
+        asyncio.run(roll_back(settings_with(data=data), version, author))
+        out.print(f"version {version} is in force", highlight=False)
+        return
     from orchestrator.roles import client  # noqa: PLC0415
 
     out.print(f"version {client.activate(version, url, write_key, author)['version']} is in force", highlight=False)

@@ -27,7 +27,7 @@ from orchestrator.core.receipt import withdraw
 from orchestrator.core.rulebook import Watch
 from orchestrator.core.state import FIRINGS_MAX, INSTANCES_MAX, Arm, Firing
 from orchestrator.core.turn import Turn
-from orchestrator.core.view import View, instance_key
+from orchestrator.core.view import View, tied_key
 
 
 def arm_key(watch: Watch, instance: str) -> str:
@@ -40,7 +40,7 @@ def _timer(key: str) -> str:
 
 
 def _instance(watch: Watch, view: View) -> str | None:
-    return "" if watch.tie is None else instance_key(view, watch.tie)
+    return "" if watch.tie is None else tied_key(view, watch.group.rules[0].journey, watch.tie)
 
 
 def prevent(turn: Turn, watch: Watch, view: View) -> None:
@@ -125,9 +125,15 @@ def _rearms(turn: Turn, watch: Watch, known: Arm, key: str) -> bool:
     if watch.trigger.rearm is Rearm.LATEST:
         return turn.at_ms > known.armed_at
     if waiting:
-        return turn.at_ms < known.armed_at
+        return turn.at_ms < known.armed_at or _before_its_run(turn, watch, known)
     # A late A within the span that has fired belongs to that firing; it begins no other.
     return turn.at_ms > known.armed_at if not known.fired_by else turn.at_ms >= known.armed_at + watch.trigger.for_ms
+
+
+def _before_its_run(turn: Turn, watch: Watch, known: Arm) -> bool:
+    """Return whether an A came before the run had begun, so that it does not count; the first one within it does."""
+    run = turn.state.runs.get(known.run)
+    return not watch.anytime and run is not None and known.armed_at < run.started_at <= turn.at_ms
 
 
 def fired(turn: Turn, key: str) -> tuple[Watch, Arm] | None:

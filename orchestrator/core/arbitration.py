@@ -26,6 +26,7 @@ class Candidate:
     run: str
     facts: Properties
     cause: str  # id of the event or timer behind it
+    armed_at: int = 0  # event time at which an absence began; 0 for every other trigger
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,9 @@ def settled(turn: Turn, candidates: Sequence[Candidate]) -> list[Candidate]:
 def _collect(turn: Turn, candidate: Candidate, terms: Arbitrate) -> None:
     """Keep a candidate until its slot's window closes; the first one opens it."""
     bids = turn.state.bids.get(terms.slot, [])
-    if any(bid.rule == candidate.rule.id and bid.run == candidate.run for bid in bids):
+    if candidate.rule.restart:
+        bids = [bid for bid in bids if (bid.rule, bid.run) != (candidate.rule.id, candidate.run)]
+    elif any(bid.rule == candidate.rule.id and bid.run == candidate.run for bid in bids):
         turn.record(candidate.rule, candidate.run, Outcome.BLOCKED, Reason.ALREADY_IN_PLAY)
         return
     if len(bids) >= BIDS_MAX:

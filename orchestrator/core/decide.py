@@ -4,17 +4,17 @@
 
 The order of business is part of the language. First comes what an edit of the rulebook does to what is under way
 (``edit``). For an event: profile and consent, receipts, aggregates, stages, exits and awaited events, absences;
-only then is any ``when`` read. For a timer: what it stands for. Candidates then pass eligibility and limits,
-experiment and arbitration, and the winners act.
+only then is any ``when`` read. For a timer: what it stands for. Candidates whose run is open (see ``run``) then pass
+eligibility and limits, experiment and arbitration, and the winners act.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
-from orchestrator.core import absence, edit, erasure, identity, play, sequence, stage, trial
+from orchestrator.core import absence, edit, erasure, identity, play, run, sequence, stage, trial
 from orchestrator.core.arbitration import Candidate, settled, slot_due, winner_of
 from orchestrator.core.decision import Decision
 from orchestrator.core.definition import HOLDOUT, OnSchedule, Rule
@@ -24,6 +24,7 @@ from orchestrator.core.event import (
     CONSENT_CHANGED,
     CUSTOMER_ERASED,
     IDENTIFY,
+    MERGE_REFUSED,
     MERGE_REQUESTED,
     OUTCOMES,
     PROFILE_MERGED,
@@ -34,7 +35,7 @@ from orchestrator.core.limit import cooldown_left_ms
 from orchestrator.core.profile import learn
 from orchestrator.core.propensity import BetaBernoulli, Propensity
 from orchestrator.core.reason import Outcome, Reason
-from orchestrator.core.receipt import settle, withdraw, withdraw_refused
+from orchestrator.core.receipt import sender_of, settle, withdraw, withdraw_refused
 from orchestrator.core.rulebook import EventPlan, Rulebook, SequenceWatch
 from orchestrator.core.seen import mark_of, was_seen, with_mark
 from orchestrator.core.state import CustomerState, Play
@@ -57,6 +58,7 @@ _ANSWERS = {
     CUSTOMER_ERASED: erasure.erase,
     MERGE_REQUESTED: identity.hand_over,
     PROFILE_MERGED: identity.absorb,
+    MERGE_REFUSED: identity.be_refused,
 }
 #: Events that may name another id of the same customer.
 _NAMING = frozenset({ALIAS, IDENTIFY})
@@ -99,17 +101,19 @@ def _decide_event(rulebook: Rulebook, state: CustomerState, event: Event, now_ms
     mark = mark_of(event.id)
     if was_seen(state.seen, mark) or (state.erased_at_ms and erasure.is_forgotten(state, event)):
         return Decision(state, [], [], duplicate=True)
-    if state.merged_into and event.type != CUSTOMER_ERASED:
-        return identity.forward(state, event, event.customer_id, mark)
     # Comparing costs half of what min() and max() do, here and below.
     now_ms = now_ms if now_ms > state.clock_ms else state.clock_ms
     at_ms = event.occurred_at_ms if event.occurred_at_ms < now_ms else now_ms
     fork = forked(state)
     fork.clock_ms = now_ms
-    fork.seen = with_mark(fork.seen, mark)
+    fork.seen, fork.seen_days = with_mark(fork.seen, fork.seen_days, mark, now_ms)
     turn = Turn(rulebook, fork, event.customer_id, now_ms, at_ms, event.id, event.properties, event.context, model)
+    if state.merged_into and event.type != CUSTOMER_ERASED:
+        return identity.forward(turn, event)
     if (answer := _ANSWERS.get(event.type)) is not None:
-        return answer(turn, event)
+        return _answered(turn, event, answer)
+    if not fork.known:
+        identity.note_standing(fork, event)
     fork.frontier_ms = at_ms if at_ms > fork.frontier_ms else fork.frontier_ms
     fork.first_seen_ms = fork.first_seen_ms or now_ms
     _apply(turn, event, rulebook.plan(event.type))
@@ -117,10 +121,22 @@ def _decide_event(rulebook: Rulebook, state: CustomerState, event: Event, now_ms
     return Decision(fork, turn.actions, turn.records, False, turn.lessons, events)
 
 
+def _answered(turn: Turn, event: Event, answer: Callable[[Turn, Event], Decision]) -> Decision:
+    """Return the answer to an event about the customer as a whole; a merge may have changed what plays wait for."""
+    decision = answer(turn, event)
+    if not turn.traits_changed or not turn.state.plays:
+        return decision
+    edit.catch_up(turn)
+    _follow_traits(turn)
+    return Decision(turn.state, turn.actions, turn.records, lessons=turn.lessons, events=decision.events)
+
+
 def _apply(turn: Turn, event: Event, plan: EventPlan) -> None:
     state = turn.state
     if state.plays or state.edition != turn.rulebook.edition:
         edit.catch_up(turn)
+    if state.pending and "action_id" in event.properties:
+        turn.sender = sender_of(state, event.properties)
     if event.type in _TELLING or "consent" in event.context:
         _be_told(turn, event)
     view = turn.view()
@@ -139,6 +155,17 @@ def _apply(turn: Turn, event: Event, plan: EventPlan) -> None:
         absence.arm(turn, watch, event, view)
     if candidates := _candidates(turn, plan, event, view):
         _act(turn, candidates)
+    if turn.traits_changed:
+        _follow_traits(turn)
+
+
+def _follow_traits(turn: Turn) -> None:
+    """Let waits follow the traits that they last until, and rules the runs that are moved by it."""
+    for _ in range(ROUNDS_MAX):
+        play.follow_traits(turn)
+        if not turn.moves:
+            return
+        _act(turn, _moved_candidates(turn))
 
 
 def _be_told(turn: Turn, event: Event) -> None:
@@ -147,8 +174,10 @@ def _be_told(turn: Turn, event: Event) -> None:
     settle(turn, event)
     if withdrawn:
         withdraw_refused(turn, withdrawn)
-    if event.type == IDENTIFY and turn.state.runs:
-        stage.follow_profile(turn)
+    if event.type == IDENTIFY:
+        turn.traits_changed = bool(turn.state.plays)
+        if turn.state.runs:
+            stage.follow_profile(turn)
 
 
 def _candidates(turn: Turn, plan: EventPlan, event: Event, view: View) -> list[Candidate]:
@@ -185,9 +214,11 @@ def _continue_plays(turn: Turn, plan: EventPlan, view: View) -> None:
             _exit(turn, rule, view)
     if plan.awaiting:
         waiting = turn.state.plays.copy()
+        # The outcome of an action answers no other run, of whichever journey.
+        concerns = turn.sender.__eq__ if turn.sender else view.concerns
         for rule, pc, holds in plan.awaiting:
             if holds is None or holds(view):
-                play.hear(turn, rule, pc, view.concerns, waiting)
+                play.hear(turn, rule, pc, concerns, waiting)
 
 
 def _exit(turn: Turn, rule: Rule, view: View) -> None:
@@ -222,6 +253,16 @@ def _stage_candidates(turn: Turn, move: Transition) -> list[Candidate]:
     view = turn.view(pinned=move.run)
     rules = [rule for group in (left, entered) if group is not None for rule in group.candidates(view)]
     return [Candidate(rule, move.run, turn.event, turn.cause) for rule in rules]
+
+
+def _in_run(turn: Turn, candidate: Candidate) -> bool:
+    """Return whether the run is open that the rule acts for; record it otherwise."""
+    rule = candidate.rule
+    if run.is_open_for(turn, rule, candidate.run, candidate.armed_at):
+        return True
+    detail = run.standing(turn, rule, candidate.run)
+    turn.record(rule, candidate.run, Outcome.BLOCKED, Reason.RUN_NOT_OPEN, **detail)
+    return False
 
 
 def _in_time(turn: Turn, candidate: Candidate) -> bool:
@@ -270,6 +311,8 @@ def _decide_timer(rulebook: Rulebook, state: CustomerState, due: TimerDue, model
             _slot_due(turn, name)
         case _:
             raise AssertionError(f"a timer of unknown kind: {due.timer}")
+    if turn.traits_changed:
+        _follow_traits(turn)
     return Decision(fork, turn.actions, turn.records, lessons=turn.lessons)
 
 
@@ -282,21 +325,21 @@ def _absence_due(turn: Turn, key: str) -> None:
     turn.event = arm.facts
     rules = watch.group.candidates(turn.view(pinned=arm.run))
     instance = arm.run.partition("/")[2]
-    _act(turn, [Candidate(rule, f"{rule.journey}/{instance}", arm.facts, turn.cause) for rule in rules])
+    _act(turn, [Candidate(rule, f"{rule.journey}/{instance}", arm.facts, turn.cause, arm.armed_at) for rule in rules])
     absence.remember(turn, key, arm, first_action)
 
 
-def _alone_due(turn: Turn, due_ms: int, rule_id: str, run: str) -> None:
+def _alone_due(turn: Turn, due_ms: int, rule_id: str, key: str) -> None:
     """Decide a rule that watches the clock by itself: a dwell or a schedule, if that is what the clock says."""
     rule = turn.rulebook.rules.get(rule_id)
     group = turn.rulebook.alone.get(rule_id)
     if rule is None or group is None:
         return
-    due = stage.is_due(turn, rule, run, due_ms)
+    due = stage.is_due(turn, rule, key, due_ms)
     if isinstance(rule.trigger, OnSchedule):
-        stage.set_schedule(turn, rule, run)
+        stage.set_schedule(turn, rule, key)
     if due:
-        _act(turn, [Candidate(one, run, {}, turn.cause) for one in group.candidates(turn.view({}, run))])
+        _act(turn, [Candidate(one, key, {}, turn.cause) for one in group.candidates(turn.view({}, key))])
 
 
 def _slot_due(turn: Turn, slot: str) -> None:
@@ -316,7 +359,7 @@ def _act(turn: Turn, candidates: Sequence[Candidate]) -> None:
     Where these move runs to other stages, the rules that watch for it follow.
     """
     for _ in range(ROUNDS_MAX):
-        eligible = [one for one in candidates if _in_time(turn, one) and _eligible(turn, one)]
+        eligible = [one for one in candidates if _in_time(turn, one) and _in_run(turn, one) and _eligible(turn, one)]
         for winner in settled(turn, eligible):
             _start(turn, winner)
         if not turn.moves:
@@ -332,13 +375,13 @@ def _start(turn: Turn, winner: Candidate) -> None:
 
 
 def _eligible(turn: Turn, candidate: Candidate) -> bool:
-    rule, run = candidate.rule, candidate.run
-    if play.play_key(rule, run) in turn.state.plays:
-        turn.record(rule, run, Outcome.BLOCKED, Reason.ALREADY_IN_PLAY)
+    rule, key = candidate.rule, candidate.run
+    if not play.may_start(turn, rule, key, candidate.cause):
+        turn.record(rule, key, Outcome.BLOCKED, Reason.ALREADY_IN_PLAY)
         return False
-    left_ms = cooldown_left_ms(turn, rule)
+    left_ms = cooldown_left_ms(turn, rule, key)
     if left_ms:
-        turn.record(rule, run, Outcome.BLOCKED, Reason.COOLDOWN, left_ms=left_ms)
+        turn.record(rule, key, Outcome.BLOCKED, Reason.COOLDOWN, left_ms=left_ms)
         return False
     if rule.arbitrate is None:
         return True
@@ -347,12 +390,12 @@ def _eligible(turn: Turn, candidate: Candidate) -> bool:
 
 def _worth_competing(turn: Turn, candidate: Candidate) -> bool:
     """A rule that could not act anyway, or must not by experiment, does not take the slot from one that can."""
-    rule, run = candidate.rule, candidate.run
-    outlook, variant = play.first_outlook(turn, rule, run, candidate.facts)
+    rule, key = candidate.rule, candidate.run
+    outlook, variant = play.first_outlook(turn, rule, key, candidate.facts)
     if variant == HOLDOUT:
-        turn.record(rule, run, Outcome.BLOCKED, Reason.HOLDOUT, variant=variant)
+        turn.record(rule, key, Outcome.BLOCKED, Reason.HOLDOUT, variant=variant)
         return False
     if outlook is not None and outlook.blocked and outlook.verdict.reason is not None:
-        turn.record(rule, run, Outcome.BLOCKED, outlook.verdict.reason, variant=variant, **outlook.verdict.detail)
+        turn.record(rule, key, Outcome.BLOCKED, outlook.verdict.reason, variant=variant, **outlook.verdict.detail)
         return False
     return True

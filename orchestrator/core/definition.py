@@ -141,7 +141,7 @@ class Template(Protocol):
     def render(self, facts: dict[str, Any]) -> dict[str, Any]:
         """Return the action's params; raise ``MissingTemplateValue`` naming a variable that is not there.
 
-        ``facts`` has ``event``, ``profile``, ``context``, ``journey`` and ``run`` (see the language reference).
+        ``facts`` has ``event``, ``profile``, ``customer``, ``journey`` and ``run`` (see the language reference).
         """
         ...
 
@@ -168,15 +168,28 @@ class Send:
     fallback_on_unknown: bool = False
 
 
+class IfPast(Enum):
+    """What becomes of a play that is to wait until a moment that has passed."""
+
+    GO = "go"  # it goes on at once
+    SKIP = "skip"  # it leaves out the step that the wait was for
+    END = "end"  # it ends
+
+
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Wait a span, or until a local time, or until the moment in a property plus an offset."""
+    """Wait a span, or until a local time, or until the moment in a property plus an offset.
+
+    ``skip_pc`` is where a play goes on that skips the step which the wait was for.
+    """
 
     step: str
     for_ms: int = 0
     until_min: int | None = None
     until_path: Path | None = None
     zone: str = "profile"
+    if_past: IfPast = IfPast.END
+    skip_pc: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,11 +240,12 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class SetTrait:
-    """Set a trait of the profile."""
+    """Set a trait of the profile, to ``value`` or to what ``text`` renders under the trait's name."""
 
     step: str
     trait: str
     value: Any
+    text: Template | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,7 +384,9 @@ class Rule:
     """A trigger, a condition, a program and the limits it must respect.
 
     ``captures`` are the top-level event properties that anything in the rule reads; a play or an armed
-    absence keeps just these of the event that started it.
+    absence keeps just these of the event that started it. ``anytime`` says that it does not live by a run of its
+    journey: it acts whether one is open or not, and goes on when one ends. ``restart`` says that its newest trigger
+    replaces the open play of the same run.
     """
 
     id: str
@@ -384,6 +400,8 @@ class Rule:
     arbitrate: Arbitrate | None = None
     lateness_ms: int = LATENESS_DEFAULT_MS
     captures: tuple[str, ...] = ()
+    anytime: bool = False
+    restart: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,16 @@ from typing import Any, Protocol
 
 from orchestrator.core.action import Action, QuietWindow, action_id
 from orchestrator.core.definition import MissingTemplateValue, QuietThen, Rule, Send
-from orchestrator.core.limit import Verdict, counters_of, judge, judge_consent, purposes, reserve, zones_of
+from orchestrator.core.limit import (
+    Verdict,
+    counters_of,
+    customer_facts,
+    judge,
+    judge_consent,
+    purposes,
+    reserve,
+    zones_of,
+)
 from orchestrator.core.reason import Outcome, Reason
 from orchestrator.core.receipt import expect
 from orchestrator.core.state import Standby
@@ -123,12 +132,14 @@ def _action(turn: Turn, rule: Rule, send: Send, sender: Sender, reason: Reason) 
     """Return the action of a ``send``; raises ``MissingTemplateValue``."""
     view = turn.view(sender.facts, sender.run)
     run = turn.state.runs.get(sender.run)
+    seen = view.template_facts(rule.journey)
+    seen["customer"] = customer_facts(turn.state, sender.facts, turn.now_ms)
     return Action(
         id=_id_of(turn, rule, send, sender),
         customer_id=turn.customer_id,
         connector=send.connector,
         kind=send.kind,
-        params=send.template.render(view.template_facts(rule.journey)),
+        params=send.template.render(seen),
         rule=rule.id,
         rulebook_version=turn.rulebook.version,
         journey=rule.journey,

@@ -13,6 +13,7 @@ CONSENT_CHANGED = "consent_changed"
 CUSTOMER_ERASED = "customer_erased"
 MERGE_REQUESTED = "merge_requested"
 PROFILE_MERGED = "profile_merged"
+MERGE_REFUSED = "merge_refused"
 ACTION_DELIVERED = "action_delivered"
 ACTION_FAILED = "action_failed"
 ACTION_EXPIRED = "action_expired"
@@ -68,6 +69,7 @@ SYSTEM_TYPES = (RECEIPTS | OUTCOMES) | {
     CUSTOMER_ERASED,
     MERGE_REQUESTED,
     PROFILE_MERGED,
+    MERGE_REFUSED,
     "page",
     "screen",
     "group",
@@ -80,6 +82,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     Moments are epoch milliseconds, UTC. ``occurred_at_ms`` is the event time, claimed by the producer;
     ``received_at_ms`` is the log's own stamp and the ``now`` of every decision about this event.
     ``context`` may carry consent in Segment's form, ``{"consent": {"categoryPreferences": {...}}}``.
+
+    Two fields are the engine's own. ``via`` is the id that a producer named, where that one has been merged and
+    forwards its events. ``granted`` is who vouches that two known people may be made one: the name of a key, '' for
+    nobody.
     """
 
     id: str
@@ -90,3 +96,5 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     properties: dict[str, Any] = {}
     context: dict[str, Any] = {}
     source: str = ""
+    via: str = ""
+    granted: str = ""

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from orchestrator.core import channel
 from orchestrator.core.definition import Cap, QuietHours, QuietThen, Rule, Send
-from orchestrator.core.localtime import period_start_ms, quiet_until, zone_named, zones_told
+from orchestrator.core.localtime import period_start_ms, quiet_until, shared_zone, zone_named, zones_told
 from orchestrator.core.reason import Reason
 from orchestrator.core.state import CustomerState
 from orchestrator.core.turn import Turn
@@ -76,11 +76,15 @@ def missing_consent(state: CustomerState, needed: Iterable[str]) -> str:
     return ""
 
 
-def cooldown_left_ms(turn: Turn, rule: Rule) -> int:
-    """Return how long the rule must still rest; an action of it that waits for the end of quiet hours counts."""
+def cooldown_left_ms(turn: Turn, rule: Rule, run: str) -> int:
+    """Return how long the rule must still rest before it acts for a run.
+
+    An action of it that waits for the end of quiet hours counts, unless it belongs to the play that begins anew.
+    """
     if not rule.limits.cooldown_ms:
         return 0
-    if any(play.rule == rule.id and play.deferred for play in turn.state.plays.values()):
+    held = (play for play in turn.state.plays.values() if play.rule == rule.id and play.deferred)
+    if any(not (rule.restart and play.run == run) for play in held):
         return rule.limits.cooldown_ms
     stamps = turn.state.sent.get(_cooldown_key(rule))
     return 0 if not stamps else max(0, stamps[-1] + rule.limits.cooldown_ms - turn.now_ms)
@@ -173,6 +177,12 @@ def zones_of(state: CustomerState, zone: str, facts: Properties) -> tuple[ZoneIn
         named = zone_named(zone)
         return () if named is None else (named,)
     return zones_told(_fact(state, facts, ZONE_TRAIT), _fact(state, facts, PHONE))
+
+
+def customer_facts(state: CustomerState, facts: Properties, now_ms: int) -> dict[str, Any]:
+    """Return what templates read as ``customer.``: the ``timezone`` of the customer's clock, where that is known."""
+    zone = shared_zone(zones_of(state, "profile", facts), now_ms)
+    return {} if zone is None else {"timezone": zone.key}
 
 
 def _fact(state: CustomerState, facts: Properties, name: str) -> Any:

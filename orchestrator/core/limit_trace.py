@@ -43,9 +43,9 @@ class LimitTrace:
 def limit_traces(turn: Turn, rule: Rule, run: str, facts: Properties) -> list[LimitTrace]:
     """Return what each limit says of the rule's first action for a run. The turn's state is not changed."""
     outlook, variant = first_outlook(turn, rule, run, facts)
-    traces = [LimitTrace(LimitKind.IN_PLAY, play_key(rule, run) in turn.state.plays)]
+    traces = [LimitTrace(LimitKind.IN_PLAY, play_key(rule, run) in turn.state.plays and not rule.restart)]
     if rule.limits.cooldown_ms:
-        left_ms = cooldown_left_ms(turn, rule)
+        left_ms = cooldown_left_ms(turn, rule, run)
         detail = {"cooldown_ms": rule.limits.cooldown_ms, "left_ms": left_ms}
         traces.append(LimitTrace(LimitKind.COOLDOWN, left_ms > 0, detail))
     split = next((step for step in rule.program if isinstance(step, Split)), None)

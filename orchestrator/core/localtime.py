@@ -7,7 +7,7 @@ whoever asks must fail closed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -16,7 +16,9 @@ from zoneinfo import ZoneInfo
 from phonenumbers import NumberParseException, parse
 from phonenumbers.timezone import time_zones_for_number
 
-_MINUTE_MS = 60_000
+#: A weekday comes once a week; a zone may leave one out, and the first may be past its minute.
+_DAYS_AHEAD = 22
+_HALF_YEAR_MS = 182 * 86_400_000
 
 
 @lru_cache(maxsize=1024)
@@ -116,6 +118,23 @@ def period_start_ms(moment_ms: int, period: str, zone: ZoneInfo) -> int:
     return _instant_ms(datetime(day.year, day.month, day.day, tzinfo=zone))
 
 
+def shared_zone(zones: Sequence[ZoneInfo], moment_ms: int) -> ZoneInfo | None:
+    """Return a zone whose clocks show what those of all ``zones`` show, in summer and in winter; None without one.
+
+    A telephone prefix may span several zones. Those of one clock, such as London and Jersey, are as good as one; of
+    others nobody can say what time it is for the customer.
+    """
+    if len(zones) < 2:
+        return zones[0] if zones else None
+    clocks = {
+        tuple(
+            datetime.fromtimestamp(at_ms / 1000, zone).utcoffset() for at_ms in (moment_ms, moment_ms + _HALF_YEAR_MS)
+        )
+        for zone in zones
+    }
+    return zones[0] if len(clocks) == 1 else None
+
+
 def quiet_until(moment_ms: int, start_min: int, end_min: int, zones: Iterable[ZoneInfo]) -> int | None:
     """Return when a quiet window that holds now ends in every zone, or None when no zone is quiet.
 
@@ -137,8 +156,17 @@ def weekday(moment_ms: int, zone: ZoneInfo) -> int:
 
 
 def next_local_time(moment_ms: int, minute: int, days: tuple[int, ...], zone: ZoneInfo) -> int:
-    """Return the next moment at which the local clock shows ``minute`` on one of the weekdays."""
-    candidate = next_local_minute(moment_ms, minute, zone)
-    while weekday(candidate, zone) not in days:
-        candidate = next_local_minute(candidate, minute, zone)
-    return candidate
+    """Return the next moment at which the local clock shows ``minute`` on one of the weekdays: once a local day.
+
+    A day that has the minute twice has it the first time only. One whose clocks jump over it has it right after the
+    jump, unless the jump leads into the next day: then, and where a zone leaves out the whole day, it has none.
+    """
+    today = local_date(moment_ms, zone)
+    for ahead in range(_DAYS_AHEAD):
+        day = today + timedelta(days=ahead)
+        if day.weekday() not in days:
+            continue
+        instant_ms = local_instant_ms(day, minute, zone)
+        if instant_ms > moment_ms and local_date(instant_ms, zone) == day:
+            return instant_ms
+    raise AssertionError("every weekday comes within a fortnight")

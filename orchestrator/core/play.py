@@ -13,12 +13,15 @@ from typing import assert_never
 
 from orchestrator.core import stage
 from orchestrator.core.chance import choose_arm
+from orchestrator.core.condition import Root
 from orchestrator.core.definition import (
     HOLDOUT,
     Branch,
     Case,
     Exit,
+    IfPast,
     Jump,
+    MissingTemplateValue,
     Rule,
     Send,
     SetConsent,
@@ -29,14 +32,14 @@ from orchestrator.core.definition import (
     Wait,
     WaitFor,
 )
-from orchestrator.core.emission import Outlook, deliver, outlook_of
-from orchestrator.core.ending import forget_play
+from orchestrator.core.emission import Outlook, deliver, emitted_by, outlook_of
+from orchestrator.core.ending import end_plays, forget_play, rule_of
 from orchestrator.core.limit import zones_of
 from orchestrator.core.localtime import next_local_minute
 from orchestrator.core.moment import parse_moment
 from orchestrator.core.profile import set_consent, set_trait
 from orchestrator.core.reason import Outcome, Reason
-from orchestrator.core.receipt import withdraw_refused
+from orchestrator.core.receipt import withdraw, withdraw_refused
 from orchestrator.core.state import Play
 from orchestrator.core.turn import Turn, timer_id
 from orchestrator.core.view import Properties
@@ -56,6 +59,7 @@ class Progress:
     started_at: int
     variant: str = ""
     pc: int = 0
+    triggered_at: int = 0  # event time of the trigger
 
     @property
     def key(self) -> str:
@@ -69,9 +73,28 @@ def play_key(rule: Rule, run: str) -> str:
 
 
 def start(turn: Turn, rule: Rule, run: str, facts: Properties, cause: str) -> None:
-    """Start the rule's program. The caller has checked that no play of this rule and run is open."""
+    """Start the rule's program, in place of an open play of this rule and run where there is one."""
+    _replace(turn, rule, run)
     kept = {name: facts[name] for name in rule.captures if name in facts}
-    _carry_on(turn, Progress(rule, run, cause, kept, turn.now_ms))
+    _carry_on(turn, Progress(rule, run, cause, kept, turn.now_ms, triggered_at=turn.at_ms))
+
+
+def may_start(turn: Turn, rule: Rule, run: str, cause: str) -> bool:
+    """Return whether no play of the rule and run is open, or a newer trigger may replace it."""
+    open_play = turn.state.plays.get(play_key(rule, run))
+    if open_play is None:
+        return True
+    return rule.restart and open_play.cause != cause and open_play.triggered_at <= turn.at_ms
+
+
+def _replace(turn: Turn, rule: Rule, run: str) -> None:
+    """End the open play of a rule that begins anew, and take back what it sent and was not delivered yet."""
+    replaced = turn.state.plays.get(play_key(rule, run))
+    if replaced is None:
+        return
+    end_plays(turn, lambda play: play is replaced, Reason.RESTARTED)
+    sent = emitted_by(turn, rule_of(turn, replaced), run, replaced.cause)
+    withdraw(turn, lambda action_id, _: action_id in sent, Reason.RESTARTED)
 
 
 def wake(turn: Turn, key: str) -> None:
@@ -124,7 +147,7 @@ def under(turn: Turn, version: str) -> Iterator[None]:
 def _resumed(turn: Turn, play: Play) -> Progress:
     """Return the play's progress. An edit that leaves it no place has ended it before (see ``edit``)."""
     rule = turn.rulebook.rules[play.rule]
-    return Progress(rule, play.run, play.cause, play.facts, play.started_at, play.variant, play.pc)
+    return Progress(rule, play.run, play.cause, play.facts, play.started_at, play.variant, play.pc, play.triggered_at)
 
 
 def first_outlook(turn: Turn, rule: Rule, run: str, facts: Properties) -> tuple[Outlook | None, str]:
@@ -220,8 +243,11 @@ def _perform(turn: Turn, progress: Progress, step: Step, reason: Reason) -> bool
                 _record_end(turn, progress, Reason.HOLDOUT)
                 return True
             progress.pc += 1
-        case SetTrait() | SetConsent():
-            _set(turn, progress, step)
+        case SetTrait():
+            _set_trait(turn, progress, step)
+            progress.pc += 1
+        case SetConsent():
+            _set_consent(turn, progress, step)
             progress.pc += 1
         case SetStage():
             _record_step(turn, progress, step, Reason.STAGE_SET, stage=step.stage)
@@ -237,12 +263,32 @@ def _perform(turn: Turn, progress: Progress, step: Step, reason: Reason) -> bool
     return False
 
 
-def _set(turn: Turn, progress: Progress, step: SetTrait | SetConsent) -> None:
-    """Set a trait, or a consent: what is pending and needs one that is refused now is taken back."""
-    if isinstance(step, SetTrait):
-        set_trait(turn.state, step.trait, step.value, turn.at_ms)
-        _record_step(turn, progress, step, Reason.TRAIT_SET, trait=step.trait)
-        return
+def _set_trait(turn: Turn, progress: Progress, step: SetTrait) -> None:
+    """Set the trait, on record; where its text needs what is not there, the trait stays and the record says so."""
+    value = step.value
+    if step.text is not None:
+        facts = turn.view(progress.facts, progress.run).template_facts(progress.rule.journey)
+        try:
+            value = step.text.render(facts)[step.trait]
+        except MissingTemplateValue as missing:
+            turn.record(
+                progress.rule,
+                progress.run,
+                Outcome.BLOCKED,
+                Reason.TEMPLATE_VALUE_MISSING,
+                step=step.step,
+                cause=progress.cause,
+                variant=progress.variant,
+                template=step.text.name,
+                variable=str(missing),
+            )
+            return
+    turn.traits_changed |= set_trait(turn.state, step.trait, value, turn.at_ms)
+    _record_step(turn, progress, step, Reason.TRAIT_SET, trait=step.trait)
+
+
+def _set_consent(turn: Turn, progress: Progress, step: SetConsent) -> None:
+    """Set a consent, on record: what is pending and needs one that is refused now is taken back."""
     changed = set_consent(turn.state, step.purpose, step.granted, turn.at_ms)
     word = "given" if step.granted else "refused"
     _record_step(turn, progress, step, Reason.CONSENT_SET, purpose=step.purpose, consent=word)
@@ -260,12 +306,70 @@ def _wait(turn: Turn, progress: Progress, step: Wait | WaitFor) -> bool:
     if isinstance(until_ms, Reason):
         _record_end(turn, progress, until_ms)
         return True
+    if until_ms < turn.now_ms and step.until_path is not None:
+        return _is_past(turn, progress, step, until_ms)
     if until_ms <= turn.now_ms:
         progress.pc += 1
         return False
     _park(turn, progress, until_ms)
     turn.record(progress.rule, progress.run, Outcome.WAITING, Reason.WAITING_FOR_TIME, step=step.step, until=until_ms)
     return True
+
+
+def _is_past(turn: Turn, progress: Progress, step: Wait, until_ms: int) -> bool:
+    """Do what a wait says of a moment that has passed, on record."""
+    outcome = Outcome.ENDED if step.if_past is IfPast.END else Outcome.NOTED
+    turn.record(
+        progress.rule,
+        progress.run,
+        outcome,
+        Reason.MOMENT_PASSED,
+        step=step.step,
+        variant=progress.variant,
+        cause=progress.cause,
+        until=until_ms,
+        then=step.if_past.value,
+    )
+    match step.if_past:
+        case IfPast.GO:
+            progress.pc += 1
+        case IfPast.SKIP:
+            progress.pc = step.skip_pc
+        case IfPast.END:
+            return True
+        case _:
+            assert_never(step.if_past)
+    return False
+
+
+def follow_traits(turn: Turn) -> None:
+    """Ask again the waits that last until a trait, where it has changed; one that has moved is begun anew.
+
+    A play that goes on by it may set traits itself, so this is repeated while any does. It comes to an end: a play is
+    only asked where it waits, and goes forward from there.
+    """
+    while turn.traits_changed:
+        turn.traits_changed = False
+        for version in versions(turn):
+            with under(turn, version):
+                for key, play in list(turn.state.plays.items()):
+                    if turn.state.plays.get(key) is play and play.version == version:
+                        _follow_trait(turn, key, play)
+
+
+def _follow_trait(turn: Turn, key: str, play: Play) -> None:
+    progress = _resumed(turn, play)
+    step = progress.rule.program[play.pc]
+    if (
+        play.deferred
+        or not isinstance(step, Wait)
+        or step.until_path is None
+        or step.until_path.root is not Root.PROFILE
+    ):
+        return
+    if _wait_until(turn, progress, step) != turn.state.timers.get(timer_id("play", "", key)):
+        forget_play(turn, key)
+        _carry_on(turn, progress, Reason.RESUMED)
 
 
 def _wait_until(turn: Turn, progress: Progress, step: Wait) -> int | Reason:
@@ -297,5 +401,6 @@ def _park(turn: Turn, progress: Progress, until_ms: int, *, deferred: bool = Fal
         variant=progress.variant,
         deferred=deferred,
         step=progress.rule.program[progress.pc].step,
+        triggered_at=progress.triggered_at,
     )
     turn.state.timers[timer_id("play", "", progress.key)] = until_ms

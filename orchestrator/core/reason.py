@@ -32,9 +32,11 @@ class Reason(Enum):
     QUIET_HOURS = "quiet_hours"
     ZONE_UNKNOWN = "zone_unknown"  # what goes by local time fails closed
     MOMENT_UNKNOWN = "moment_unknown"  # what a wait is to last until is missing or no moment
+    MOMENT_PASSED = "moment_passed"  # what a wait is to last until has passed; its ``if_past`` says what follows
     HOLDOUT = "holdout"
     ARBITRATION_LOST = "arbitration_lost"
     ALREADY_IN_PLAY = "already_in_play"
+    RUN_NOT_OPEN = "run_not_open"  # the rule acts while its run is open, and none is
     TOO_LATE = "too_late"  # the event came later than the rule tolerates
     TEMPLATE_VALUE_MISSING = "template_value_missing"
     STEP_CEILING = "step_ceiling"
@@ -44,6 +46,7 @@ class Reason(Enum):
     EXITED = "exited"  # exit_when happened
     GOAL_REACHED = "goal_reached"
     RUN_ENDED = "run_ended"
+    RESTARTED = "restarted"  # a newer trigger of the same rule and run took its place
     COMPLETED = "completed"
     TRAIT_SET = "trait_set"
     CONSENT_SET = "consent_set"
@@ -58,4 +61,5 @@ class Reason(Enum):
     )
     ARRIVED_LATE = "arrived_late"  # a late receipt: the action that a fallback took the place of has arrived
     MERGED = "merged"  # the customer was united with another id of theirs
+    MERGE_REFUSED = "merge_refused"  # two ids stay two customers; the detail says why
     ERASED = "erased"  # the customer was erased; the line is the only one that stays

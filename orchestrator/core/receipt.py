@@ -30,22 +30,25 @@ from orchestrator.core.event import (
 )
 from orchestrator.core.limit import release, reserve
 from orchestrator.core.reason import Outcome, Reason
-from orchestrator.core.state import PENDING_MAX, Pending, Standby
+from orchestrator.core.state import PENDING_MAX, CustomerState, Pending, Standby
 from orchestrator.core.turn import Turn
+from orchestrator.core.view import Properties
 
 #: How long an action without a deadline is watched for its receipt.
 PENDING_MS = 7 * 86_400_000
+#: How long an action that arrived is remembered, so that what comes of it finds the run that sent it.
+OUTCOME_MS = 7 * 86_400_000
 
 
 def expect(
     turn: Turn, action: Action, counted: list[str], consent: tuple[str, ...], standbys: Sequence[Standby] = ()
 ) -> None:
-    """Remember an emitted action until its receipt; the oldest is forgotten beyond the ceiling."""
+    """Remember an emitted action; beyond the ceiling the oldest that has arrived is forgotten, else the oldest."""
     pending = turn.state.pending
     for done in [one for one, entry in pending.items() if entry.until <= turn.now_ms]:
         del pending[done]
     while len(pending) >= PENDING_MAX:
-        del pending[next(iter(pending))]
+        del pending[next((one for one, entry in pending.items() if entry.delivered), next(iter(pending)))]
     until = max(action.deadline_at or 0, turn.now_ms) + PENDING_MS
     pending[action.id] = Pending(
         action.rule,
@@ -98,7 +101,7 @@ def _apply(turn: Turn, event: Event, action_id: str) -> None:
         return
     rule = turn.rulebook.rules.get(entry.rule)
     if event.type in _REACHED:
-        watched = turn.now_ms + (rule.lateness_ms if rule else 0)
+        watched = turn.now_ms + max(rule.lateness_ms if rule else 0, OUTCOME_MS)
         turn.state.pending[action_id] = _reached(entry, watched)
         asked_for = entry.withdrawn or not entry.delivered  # Its repetition alone was taken back otherwise.
         if rule and event.type == ACTION_CANCEL_TOO_LATE and asked_for:
@@ -117,7 +120,7 @@ def _apply(turn: Turn, event: Event, action_id: str) -> None:
 
 
 def _reached(entry: Pending, until: int) -> Pending:
-    """Return what is kept of an action that arrived: as much as a late event may ask for."""
+    """Return what is kept of an action that arrived: as much as a late event or an outcome may ask for."""
     return Pending(
         entry.rule, entry.run, decided_at=0, until=until, counted=[], delivered=True, withdrawn=entry.withdrawn
     )
@@ -133,6 +136,17 @@ def _pending(turn: Turn, action_id: str) -> Pending | None:
         if standby is not None:
             _hand_on(turn, first, entry, action_id, certain=not standby.on_unknown)
     return turn.state.pending.get(action_id)
+
+
+def sender_of(state: CustomerState, properties: Properties) -> str:
+    """Return the run that sent the action which an event names by its id; '' when it names none that is known."""
+    action_id = properties.get("action_id")
+    if action_id.__class__ is not str:
+        return ""
+    entry = state.pending.get(action_id)
+    if entry is None:
+        entry = next((one for one in state.pending.values() if any(action_id == own.id for own in one.standbys)), None)
+    return "" if entry is None else entry.run
 
 
 def _take_back_repetition(turn: Turn, action_id: str) -> None:

@@ -65,6 +65,7 @@ class Watch:
     of_holds: Check | None
     captures: tuple[str, ...]
     lateness_ms: int
+    anytime: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +214,7 @@ class _Builder:
         return same or self.journeys[rule.journey].key
 
     def watch_name(self, rule: Rule, trigger: OnAbsence | OnSequence) -> str:
-        return watch_name(trigger.name, rule.journey, self.tie(rule, trigger.same))
+        return watch_name(trigger.name, rule.journey, self.tie(rule, trigger.same), anytime=rule.anytime)
 
     def index_watches(self) -> None:
         absences: dict[str, list[Rule]] = {}
@@ -241,6 +242,7 @@ class _Builder:
             of_holds=self.check(journey, trigger.of_where),
             captures=tuple(sorted({one for rule in rules for one in rule.captures})),
             lateness_ms=max(rule.lateness_ms for rule in rules),
+            anytime=rules[0].anytime,
         )
         self.watches[name] = watch
         self.draft(trigger.of).preventing.append(watch)
@@ -321,12 +323,14 @@ def both(first: Condition | None, second: Condition | None) -> Condition | None:
     return AllOf((first, second))
 
 
-def watch_name(name: str, journey: str, tie: Path | None) -> str:
+def watch_name(name: str, journey: str, tie: Path | None, *, anytime: bool = False) -> str:
     """Return the name under which a watched absence or sequence keeps its state.
 
-    Journeys do not share it: what is watched ends with a run, and the runs of two journeys end apart.
+    Journeys do not share it: what is watched ends with a run, and the runs of two journeys end apart. Neither do rules
+    that act anytime share it with those for which it ends.
     """
-    return blake2b(f"{name}\x1f{journey}\x1f{tie or ''}".encode(), digest_size=6).hexdigest()
+    lives = "\x1fanytime" if anytime else ""
+    return blake2b(f"{name}\x1f{journey}\x1f{tie or ''}{lives}".encode(), digest_size=6).hexdigest()
 
 
 def build_rulebook(

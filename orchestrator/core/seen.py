@@ -2,6 +2,10 @@
 
 A mark is the 64-bit hash of an id (XXH3). The ring is searched, copied and stored as one string of bytes, which costs
 a tenth of a list of numbers; a hit that straddles two marks is none.
+
+The newest ``KEPT_ALWAYS`` marks are kept however old they are. A customer with more events in a day keeps all marks of
+that day and of the one before, so that a batch that is sent again within ``KEPT_MS`` is known whatever its order, up to
+``MARKS_MAX``. Days are counted in ``Days`` (see there), which is empty for everybody else.
 """
 
 from __future__ import annotations
@@ -9,8 +13,20 @@ from __future__ import annotations
 from xxhash import xxh3_64_digest
 
 MARK_BYTES = 8
-SEEN_MAX = 64
-_RING_BYTES = SEEN_MAX * MARK_BYTES
+#: Marks that are kept of every customer.
+KEPT_ALWAYS = 64
+#: How long the marks of a busier customer are kept at least, in log time.
+KEPT_MS = 86_400_000
+#: Marks that are kept at most: twice the largest batch that is promised to be known again.
+MARKS_MAX = 8_192
+
+_ALWAYS_BYTES = KEPT_ALWAYS * MARK_BYTES
+RING_BYTES_MAX = MARKS_MAX * MARK_BYTES
+
+#: ``[began_ms, marks, marks_before]``: when the running day of a ring began (log time), how many of its marks were made
+#: since then and in the day before. A day lasts from one event to the first that comes ``KEPT_MS`` later. Empty for a
+#: ring that never overflowed.
+Days = list[int]
 
 
 def mark_of(event_id: str) -> bytes:
@@ -30,9 +46,20 @@ def was_seen(ring: bytes, mark: bytes) -> bool:
     return at >= 0
 
 
-def with_mark(ring: bytes, mark: bytes) -> bytes:
-    """Return the ring with one more mark; beyond ``SEEN_MAX`` the oldest is forgotten."""
-    return (ring + mark)[-_RING_BYTES:]
+def with_mark(ring: bytes, days: Days, mark: bytes, now_ms: int) -> tuple[bytes, Days]:
+    """Return the ring with one more mark, and its days."""
+    ring += mark
+    if len(ring) <= _ALWAYS_BYTES:
+        return ring, days
+    if not days:
+        # Nobody knows how old the marks are that are there: they count as made today.
+        days = [now_ms, len(ring) // MARK_BYTES, 0]
+    elif now_ms - days[0] < KEPT_MS:
+        days = [days[0], days[1] + 1, days[2]]
+    else:
+        days = [now_ms, 1, days[1] if now_ms - days[0] < 2 * KEPT_MS else 0]
+    kept = min(max(_ALWAYS_BYTES, (days[1] + days[2]) * MARK_BYTES), RING_BYTES_MAX)
+    return ring[-kept:], days
 
 
 def latest(ring: bytes) -> bytes:
@@ -40,7 +67,9 @@ def latest(ring: bytes) -> bytes:
     return ring[-MARK_BYTES:]
 
 
-def united(older: bytes, newer: bytes) -> bytes:
-    """Return a ring of both, those that only ``older`` holds first."""
+def united(older: bytes, newer: bytes, now_ms: int) -> tuple[bytes, Days]:
+    """Return a ring of both, those that only ``older`` holds first, and its days: all marks count as made today."""
     marks = (older[at : at + MARK_BYTES] for at in range(0, len(older), MARK_BYTES))
-    return (b"".join(mark for mark in marks if not was_seen(newer, mark)) + newer)[-_RING_BYTES:]
+    known = {newer[at : at + MARK_BYTES] for at in range(0, len(newer), MARK_BYTES)}
+    ring = (b"".join(mark for mark in marks if mark not in known) + newer)[-RING_BYTES_MAX:]
+    return ring, [now_ms, len(ring) // MARK_BYTES, 0] if len(ring) > _ALWAYS_BYTES else []

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from orchestrator.core.rulebook import SequenceWatch
 from orchestrator.core.state import INSTANCES_MAX
 from orchestrator.core.turn import Turn
-from orchestrator.core.view import View, instance_key
+from orchestrator.core.view import View, tied_key
 
 #: Matching events that are remembered per instance; older ones can no longer begin a sequence.
 EVENTS_MAX = 32
@@ -24,7 +24,7 @@ _Seen = list[int]
 
 def observe(turn: Turn, watch: SequenceWatch, event_type: str, view: View) -> str | None:
     """Note an event; return the instance for which it completes a sequence, or None."""
-    instance = "" if watch.tie is None else instance_key(view, watch.tie)
+    instance = "" if watch.tie is None else tied_key(view, watch.group.rules[0].journey, watch.tie)
     if instance is None:
         return None
     matches, forbids = _bits(watch, event_type, view)

@@ -1,13 +1,16 @@
 """Stages: the state machine of a journey run.
 
 A run starts at the first stage that is entered and only ever moves forward. It ends at a goal or a final
-stage; its plays, timers and pending actions end with it.
+stage; its plays, timers and pending actions end with it. When it stands where since is measured in event time: late,
+repeated and shuffled events give the same moments, and a rule that waits for a standstill fires at the same one, as
+long as all is known by then; what comes to be known later takes the firing back (``_take_back``).
 
 =========================  ====================================================================
 stimulus                   effect
 =========================  ====================================================================
 event of a later stage     leave the current stage, enter the later one (the latest that matches)
-event of an earlier stage  none: a late or repeated event does not move a customer back
+event of the same stage    none, but for a late one: the run has stood there since then, and its clocks tell
+event of an earlier stage  none, but for a late one: the run has begun then
 event, run ended           none until ``reentry_after_ms`` has passed, then a new run
 dwell timer of a stage     enter that stage
 ``set_stage`` of a play    enter that stage, be it earlier or later
@@ -42,16 +45,35 @@ def follow_event(turn: Turn, entry: StageEntry, view: View) -> None:
         if not _may_reenter(entry.journey, open_run, turn.at_ms):
             return
         open_run = None
+    if open_run is not None and turn.at_ms < open_run.since:
+        return
     # A stage that an edit has removed counts as standing before the first.
     reached = -1 if open_run is None else entry.places.get(open_run.stage, -1)
     for stage, holds in entry.stages:
         if stage.index <= reached:
-            return
+            if open_run is None or turn.at_ms >= open_run.entered_at:
+                return
+            if holds is None or holds(view):
+                _backdate(turn, entry.journey, key, open_run, stage)
+                return
+            continue
         if stage.goal and not _goal_in_time(entry.journey, open_run, turn.at_ms):
             continue
         if holds is None or holds(view):
             _move(turn, entry.journey, key, open_run, stage)
             return
+
+
+def _backdate(turn: Turn, journey: Journey, key: str, run: Run, stage: Stage) -> None:
+    """Let an open run have begun, or have stood in its stage, since a late event that tells so; move its clocks."""
+    entered_at = turn.at_ms if stage.name == run.stage and not run.placed else run.entered_at
+    turn.state.runs[key] = msgspec.structs.replace(
+        run, started_at=min(run.started_at, turn.at_ms), entered_at=min(run.entered_at, entered_at)
+    )
+    for timer, span_ms in _standstills(turn, journey, key, stage) if entered_at < run.entered_at else ():
+        # One that has run out has been heard.
+        if timer in turn.state.timers:
+            turn.state.timers[timer] = max(entered_at + span_ms, turn.now_ms)
 
 
 def follow_timer(turn: Turn, stage_name: str, key: str) -> None:
@@ -63,7 +85,7 @@ def follow_timer(turn: Turn, stage_name: str, key: str) -> None:
     wanted = turn.rulebook.stage_maps.get(journey.id, {}).get(stage_name, stage_name)
     stage = journey.stage(wanted)
     if stage is not None and stage.on.dwell_ms:
-        _move(turn, journey, key, run, stage)
+        _move(turn, journey, key, run, stage, placed=True)
 
 
 def place(turn: Turn, key: str, name: str) -> Reason | None:
@@ -73,7 +95,7 @@ def place(turn: Turn, key: str, name: str) -> Reason | None:
     stage = None if journey is None else journey.stage(name)
     if journey is None or stage is None or run is None or run.ended_at or run.stage == name:
         return None
-    _move(turn, journey, key, run, stage)
+    _move(turn, journey, key, run, stage, placed=True)
     return _ending_of(stage)
 
 
@@ -120,20 +142,23 @@ def _goal_in_time(journey: Journey, run: Run | None, at_ms: int) -> bool:
     return at_ms - run.started_at <= journey.goal_window_ms
 
 
-def _move(turn: Turn, journey: Journey, key: str, run: Run | None, stage: Stage) -> None:
+def _move(turn: Turn, journey: Journey, key: str, run: Run | None, stage: Stage, *, placed: bool = False) -> None:
     at_ms = turn.at_ms
     left = "" if run is None else run.stage
     ends = _ending_of(stage)
     turn.state.runs[key] = Run(
         stage=stage.name,
-        started_at=at_ms if run is None else run.started_at,
+        started_at=at_ms if run is None else min(run.started_at, at_ms),
         entered_at=at_ms,
         ended_at=0 if ends is None else at_ms,
+        since=_since(journey, turn.state.runs.get(key)) if run is None else run.since,
+        placed=placed,
     )
     drop_timers(turn, key, STANDSTILL)
     if run is not None and at_ms < turn.now_ms:
         _take_back(turn, journey, key, run)
     if ends is not None:
+        turn.closed += (key,)
         end_run(turn, key, ends)
     else:
         _set_dwell_timers(turn, journey, key, stage)
@@ -142,6 +167,11 @@ def _move(turn: Turn, journey: Journey, key: str, run: Run | None, stage: Stage)
         for rule in turn.rulebook.scheduled.get(journey.id, ()):
             set_schedule(turn, rule, key)
     turn.moves.append(Transition(journey, key, left, stage.name))
+
+
+def _since(journey: Journey, before: Run | None) -> int:
+    """Return from when on a run may have begun: as soon as the one before it, which has ended, could start anew."""
+    return 0 if before is None else before.ended_at + (journey.reentry_after_ms or 0)
 
 
 def _take_back(turn: Turn, journey: Journey, key: str, run: Run) -> None:

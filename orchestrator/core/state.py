@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from orchestrator.errors import StateUnreadable
+
 RUNS_PER_JOURNEY_MAX = 32
 INSTANCES_MAX = 64
 FIRINGS_MAX = 4
@@ -20,7 +22,7 @@ PENDING_MAX = 32
 STAMPS_MAX = 1_000
 TRIALS_MAX = 32
 BIDS_MAX = 32
-ALIASES_MAX = 32
+ALIASES_MAX = 500
 
 
 class Run(msgspec.Struct, array_like=True, gc=False):
@@ -31,6 +33,8 @@ class Run(msgspec.Struct, array_like=True, gc=False):
     entered_at: int  # event time of the current stage
     ended_at: int = 0  # 0 while open
     visited: list[str] = []
+    since: int = 0  # event time from which on it may have begun; what happened before is of the run before it
+    placed: bool = False  # a clock or a play put it into its stage, so that no late event tells of an earlier entry
 
 
 class Firing(msgspec.Struct, array_like=True, gc=False):
@@ -69,6 +73,7 @@ class Play(msgspec.Struct, array_like=True, gc=False):
     deferred: bool = False  # an action is held back at ``pc`` and will be re-validated
     visits: int = 0
     step: str = ""  # id of the step at ``pc``, by which a play finds its place in another version
+    triggered_at: int = 0  # event time of what started it; 0 of plays that an earlier release started
 
 
 class Standby(msgspec.Struct, array_like=True, gc=False):
@@ -136,8 +141,12 @@ class CustomerState(msgspec.Struct, array_like=True, gc=False):
     bids: dict[str, list[Bid]] = {}  # slot
     erased_at_ms: int = 0  # log time of the latest erasure; what happened until then is forgotten
     merged_into: str = ""  # the id that the customer goes by now; '' unless this one is only a tombstone
-    aliases: list[str] = []  # other ids of the customer whose states were asked for, oldest first
+    aliases: list[str] = []  # other ids of the customer that are one with this one, also of a tombstone
     edition: int = 0  # of the rulebook that runs and their clocks were last brought up to
+    known: bool | None = None  # by itself, not only as anonymous; None: nothing has said yet (see ``identity``)
+    named_at_ms: int = 0  # log time of the latest ``alias`` to this id
+    asked: list[str] = []  # ids that were asked to join this one
+    seen_days: list[int] = []  # how old the marks in ``seen`` are (see ``seen``)
 
     def next_wake_ms(self) -> int | None:
         """Return when the earliest timer is due, or None."""
@@ -154,5 +163,13 @@ def encode_state(state: CustomerState) -> bytes:
 
 
 def decode_state(stored: bytes | None) -> CustomerState:
-    """Return the state in ``stored``; a customer never seen has the empty state."""
-    return CustomerState() if stored is None else _decoder.decode(stored)
+    """Return the state in ``stored``; a customer never seen has the empty state. Raises ``StateUnreadable``."""
+    if stored is None:
+        return CustomerState()
+    try:
+        return _decoder.decode(stored)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StateUnreadable(
+            f"A stored state cannot be read ({error}): another version of the engine wrote it. "
+            "Start that one, or start with an empty store."
+        ) from error

@@ -43,6 +43,10 @@ def forked(state: CustomerState) -> CustomerState:
         state.merged_into,
         state.aliases.copy(),
         state.edition,
+        state.known,
+        state.named_at_ms,
+        state.asked.copy(),
+        state.seen_days.copy(),
     )
 
 
@@ -60,8 +64,9 @@ class Turn(msgspec.Struct, gc=False):
     """One stimulus being decided.
 
     ``now_ms`` is log time, the ``now`` of limits and deadlines. ``at_ms`` is the stimulus's own event time and
-    ``cause`` its id. ``event`` and ``context`` are what conditions and templates read. ``moves`` are those of runs
-    that no rule has seen yet.
+    ``cause`` its id. ``event`` and ``context`` are what conditions and templates read. ``sender`` is the run whose
+    action the event tells of, '' for every other stimulus. ``moves`` are those of runs that no rule has seen yet,
+    ``closed`` the runs that the stimulus has ended. ``traits_changed`` says that waits until a trait are to follow it.
     """
 
     rulebook: Rulebook
@@ -77,13 +82,16 @@ class Turn(msgspec.Struct, gc=False):
     records: list[DecisionRecord] = []
     lessons: list[Lesson] = []
     moves: list[Transition] = []
+    sender: str = ""
+    closed: tuple[str, ...] = ()
+    traits_changed: bool = False
 
     def view(self, event: Properties | None = None, pinned: str = "") -> View:
         """Return what conditions read now: aggregates as of the customer's frontier."""
         state, at_ms = self.state, self.at_ms
         as_of_ms = at_ms if at_ms > state.frontier_ms else state.frontier_ms
         if event is None:
-            return View(self.rulebook, state, as_of_ms, self.event, self.context, pinned)
+            return View(self.rulebook, state, as_of_ms, self.event, self.context, pinned or self.sender)
         return View(self.rulebook, state, as_of_ms, event, {}, pinned)
 
     def record(  # noqa: PLR0913 - the columns of the ledger.

@@ -6,6 +6,7 @@ consents      the most restrictive: refused by either is refused, as of the late
 runs          per key the further stage, with the clocks of its side
 aggregates    as if all events had been one customer's
 sent          all stamps, so that caps survive
+ids           known by itself if either was; all aliases, as far as there is room
 arms, plays   those of the other id come along where the customer has none of the same key, with their timers
 ============  ==========================================================================================
 """
@@ -33,6 +34,7 @@ from orchestrator.core.state import (
     STAMPS_MAX,
     TRIALS_MAX,
     CustomerState,
+    Play,
     Run,
 )
 from orchestrator.core.turn import Turn, timer_parts
@@ -49,8 +51,11 @@ def unite(turn: Turn, other: CustomerState) -> set[str]:
     if other.first_seen_ms:
         state.first_seen_ms = min(state.first_seen_ms or other.first_seen_ms, other.first_seen_ms)
     state.frontier_ms = max(state.frontier_ms, other.frontier_ms)
-    state.seen = united(other.seen, state.seen)
-    state.aliases = list(dict.fromkeys([*other.aliases, *state.aliases]))[-ALIASES_MAX:]
+    state.seen, state.seen_days = united(other.seen, state.seen, turn.now_ms)
+    state.known = state.known or other.known
+    state.named_at_ms = max(state.named_at_ms, other.named_at_ms)
+    state.aliases = with_room(state.aliases, other.aliases)
+    state.asked = with_room(state.asked, other.asked)
     _unite_traits(state, other)
     refused = _unite_consents(state, other)
     moved = _unite_runs(turn.rulebook, state, other)
@@ -60,8 +65,17 @@ def unite(turn: Turn, other: CustomerState) -> set[str]:
     for counter, stamps in other.sent.items():
         state.sent[counter] = sorted([*state.sent.get(counter, ()), *stamps])[-STAMPS_MAX:]
     _adopt(state.pending, other.pending, PENDING_MAX)
-    _adopt_clocks(state, other, moved)
+    _adopt_clocks(turn, other, moved)
     return refused | closing(state.consents)
+
+
+def with_room(ids: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Return ids with those of ``others`` that are not among them, up to ``ALIASES_MAX``.
+
+    An erasure reaches those that find no room all the same: each id knows those that have joined it.
+    """
+    fresh = [one for one in dict.fromkeys(others) if one not in ids]
+    return [*ids, *fresh[: max(0, ALIASES_MAX - len(ids))]]
 
 
 def _unite_traits(state: CustomerState, other: CustomerState) -> None:
@@ -141,13 +155,15 @@ def _united(aggregate: Aggregate, own: Sequence[Any], stored: Sequence[Any]) -> 
             return [min(own[0], stored[0]), max(own[1], stored[1]), own[2] + stored[2]]
 
 
-def _adopt_clocks(state: CustomerState, other: CustomerState, moved: set[str]) -> None:
-    """Take over what is under way, each with its timer; a run that the customer has ended starts nothing more."""
+def _adopt_clocks(turn: Turn, other: CustomerState, moved: set[str]) -> None:
+    """Take over what is under way, each with its timer; a run that has ended keeps only what lives by none."""
+    state, rules = turn.state, turn.rulebook.rules
 
-    def open_run(run: str) -> bool:
-        return run not in state.runs or not state.runs[run].ended_at
+    def goes_on(play: Play) -> bool:
+        anytime = play.rule in rules and rules[play.rule].anytime
+        return anytime or play.run not in state.runs or not state.runs[play.run].ended_at
 
-    plays = {key: play for key, play in other.plays.items() if open_run(play.run)}
+    plays = {key: play for key, play in other.plays.items() if goes_on(play)}
     owners = {
         "absence": _adopt(state.arms, _with_room(state.arms, other.arms)),
         "play": {f"|{key}" for key in _adopt(state.plays, plays)},

@@ -29,7 +29,8 @@ class View(msgspec.Struct, gc=False):
     """What can be read. ``at_ms`` is the event time as of which aggregates are read.
 
     ``event`` holds the properties of the triggering event (of the one that started the play, or armed the
-    absence, when a timer is the stimulus). ``pinned`` names the run that a timer or a play belongs to.
+    absence, when a timer is the stimulus). ``pinned`` names the run that a timer or a play belongs to, or that sent the
+    action whose outcome the event is.
     """
 
     rulebook: Rulebook
@@ -116,6 +117,17 @@ class View(msgspec.Struct, gc=False):
 
 #: What ``run.`` paths may name besides ``key``.
 RUN_FACTS = ("stage", "started_at", "entered_at")
+
+
+def tied_key(view: View, journey: str, tie: Path) -> str | None:
+    """Return the text of the property that ties events together, None when it is missing.
+
+    An outcome need not carry the journey's key: its run is known by the action that it tells of.
+    """
+    definition = view.rulebook.journeys.get(journey)
+    if view.pinned.startswith(f"{journey}/") and definition is not None and definition.key == tie:
+        return view.pinned.partition("/")[2]
+    return instance_key(view, tie)
 
 
 def instance_key(view: View, path: Path) -> str | None:

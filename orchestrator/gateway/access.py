@@ -5,7 +5,7 @@ from __future__ import annotations
 import binascii
 import math
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -13,6 +13,7 @@ from connectors.hosts import Hosts
 from orchestrator import metrics
 from orchestrator.errors import ConfigurationError
 from orchestrator.gateway.keys import Key, KeyRing
+from orchestrator.gateway.origins import Headers, of_another_origin, refuse_foreign_page
 from orchestrator.gateway.problem import Problem
 from orchestrator.gateway.rate import TokenBucket
 from orchestrator.gateway.roles import EVERYTHING, Role
@@ -21,16 +22,16 @@ from orchestrator.settings import Settings
 
 #: Where a request's scope says who is calling.
 CALLER = "journey.caller"
-Headers = Mapping[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who makes a request: the name of the key ('' without keys) and what it may do."""
+    """Who makes a request: the name of the key ('' without keys), what it may do, and for which pages."""
 
     name: str
     roles: frozenset[Role]
     bucket: TokenBucket | None = None
+    origins: frozenset[str] = frozenset()
 
     def must(self, role: Role, remedy: str = "") -> None:
         """Raise ``Problem`` 403 unless the caller has the role."""
@@ -42,6 +43,11 @@ class Caller:
                 f'The key "{self.name}" may not do this: it needs the role {role.value} and has {has}.',
                 remedy or f"Use a key with the role {role.value}; `journey keys create --role {role.value}` makes one.",
             )
+
+    @property
+    def vouches_as(self) -> str:
+        """Who vouches that two known people are one when the caller says so; '' for a caller who may not say it."""
+        return (self.name or "anybody") if Role.OPERATOR in self.roles else ""
 
     def take(self, number: int) -> None:
         """Count ``number`` events against the key's rate; raise ``Problem`` 429 when they are too many now."""
@@ -83,30 +89,49 @@ ANYBODY = Caller("", EVERYTHING)
 class Access:
     """Tells callers by their key, sent as basic-auth user (as Segment libraries send it) or as bearer token.
 
-    Without keys everyone may do everything, under a name that is the gateway's own. What is not ingest a browser may do
-    only from pages of this gateway: others could use the reach, or the remembered key, of whoever looks at them.
+    Without keys everyone may do everything, under a name that is the gateway's own. A browser may do it only from pages
+    of this gateway: others could use the reach, or the remembered key, of whoever looks at them. Events it may also
+    send from pages whose origin the key names, or ``origins``, which hold for every caller.
     """
 
-    def __init__(self, keys: KeyRing, workspace: str, clock: Clock, hosts: Hosts) -> None:
+    def __init__(
+        self, keys: KeyRing, workspace: str, clock: Clock, hosts: Hosts, origins: Collection[str] = ()
+    ) -> None:
         self._keys = keys
         self._workspace = workspace
         self._clock = clock
         self._hosts = hosts
+        self._origins = frozenset(origins)
 
     @classmethod
     def of(cls, settings: Settings, clock: Clock) -> Access:
         """Return the access that the settings describe."""
-        return cls(KeyRing.of(settings), settings.workspace, clock, Hosts((settings.host, *settings.host_names)))
+        hosts = Hosts((settings.host, *settings.host_names))
+        return cls(KeyRing.of(settings), settings.workspace, clock, hosts, settings.allowed_origins)
+
+    def origins(self) -> frozenset[str]:
+        """Return the origins that some caller may send events for: a preflight carries no key."""
+        return self._origins | self._keys.origins()
 
     def check(self, headers: Headers, role: Role) -> Caller:
         """Return the caller, or raise ``Problem``: 401 for who it is, 403 for what it may. Names are in lower case."""
-        if not self._keys.needed:
-            self._refuse_other_names(headers)
-        if role is not Role.WRITE:
-            _refuse_other_pages(headers)
+        self.refuse_other_names(headers)
+        if role is not Role.WRITE and of_another_origin(headers):
+            raise _forbidden(
+                "origin", "other_origin", "A page of another origin may not do this.", "Call from your own server."
+            )
         caller = self._caller(headers)
         caller.must(role)
+        if role is Role.WRITE:
+            self._refuse_foreign_page(headers, caller)
         return caller
+
+    def _refuse_foreign_page(self, headers: Headers, caller: Caller) -> None:
+        try:
+            refuse_foreign_page(headers, self._origins | caller.origins)
+        except Problem:
+            metrics.KEY_REFUSALS.labels("origin").inc()
+            raise
 
     def _caller(self, headers: Headers) -> Caller:
         if not self._keys.needed:
@@ -121,7 +146,7 @@ class Access:
                 "unknown", "The key is not known.", "Compare it with the one you were given, or have another made."
             )
         self._refuse_ended(key)
-        return Caller(key.name, key.roles, key.bucket)
+        return Caller(key.name, key.roles, key.bucket, key.origins)
 
     def _refuse_ended(self, key: Key) -> None:
         if key.expires_at_ms is not None and self._clock.now_ms() >= key.expires_at_ms:
@@ -136,12 +161,12 @@ class Access:
                 "Send to the gateway of the key's workspace.",
             )
 
-    def _refuse_other_names(self, headers: Headers) -> None:
-        """Refuse what came under a name that somebody may have bent to this machine.
+    def refuse_other_names(self, headers: Headers) -> None:
+        """Refuse, without keys, what came under a name that somebody may have bent to this machine.
 
         Nothing else of a request tells: to plain HTTP a browser sends no Sec-Fetch-Site, and with a GET no Origin.
         """
-        if not self._hosts.include(headers.get(b"host", b"").decode("latin-1")):
+        if not self._keys.needed and not self._hosts.include(headers.get(b"host", b"").decode("latin-1")):
             raise _forbidden(
                 "origin",
                 "unknown_host",
@@ -149,15 +174,6 @@ class Access:
                 "header has another.",
                 "Call it by its address, name the host in JOURNEY_HOST_NAMES, or make keys.",
             )
-
-
-def _refuse_other_pages(headers: Headers) -> None:
-    """Refuse what a browser says that it sends for a page of another origin."""
-    site, origin, host = (headers.get(name, b"") for name in (b"sec-fetch-site", b"origin", b"host"))
-    if site in {b"cross-site", b"same-site"} or (origin and _authority(origin) != host.lower()):
-        raise _forbidden(
-            "origin", "other_origin", "A page of another origin may not do this.", "Call from your own server."
-        )
 
 
 def refuse_exposure(settings: Settings) -> None:
@@ -180,10 +196,6 @@ def is_loopback(host: str) -> bool:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
-
-
-def _authority(origin: bytes) -> bytes:
-    return origin.partition(b"://")[2].lower()
 
 
 def _sent_key(value: bytes) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
@@ -14,6 +14,7 @@ from orchestrator import __version__
 from orchestrator.errors import Unavailable
 from orchestrator.gateway.access import Access
 from orchestrator.gateway.backend import Backend
+from orchestrator.gateway.customer_path import refuses_others
 from orchestrator.gateway.customers import customer_router
 from orchestrator.gateway.guard import REMEDY, Guard
 from orchestrator.gateway.in_flight import InFlight
@@ -67,7 +68,7 @@ def create_app(  # noqa: PLR0913 - they are the gateway's surroundings, told apa
     )
 
     for router in (lookup_router(backend), customer_router(backend.log, intake, clock), *routers):
-        app.include_router(router)
+        app.include_router(router, dependencies=[Depends(refuses_others(intake))])
     app.include_router(_health_router(backend))
     app.add_middleware(Guard, access=access, body_bytes_max=settings.body_bytes_max)
     app.add_middleware(Observation)

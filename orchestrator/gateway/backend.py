@@ -11,6 +11,7 @@ from typing import Protocol
 
 from orchestrator.core.definition import Journey
 from orchestrator.core.state import CustomerState
+from orchestrator.gateway.page import Page
 from orchestrator.gateway.views import ActionView, DeadLetterView, RulebookVersion
 from orchestrator.runtime.ports import EventLog
 
@@ -34,16 +35,16 @@ class Journeys(Protocol):
 class Actions(Protocol):
     """Looks actions up."""
 
-    async def recent(self, limit: int, customer_id: str | None) -> Sequence[ActionView]:
-        """Return the latest actions, newest first; of one customer when given."""
+    async def recent(self, limit: int, customer_id: str | None, before: str | None = None) -> Page[ActionView]:
+        """Return a page of the latest actions, newest first; of one customer when given."""
         ...
 
 
 class DeadLetters(Protocol):
     """Keeps what was refused."""
 
-    async def recent(self, limit: int) -> Sequence[DeadLetterView]:
-        """Return the latest dead letters, newest first."""
+    async def recent(self, limit: int, before: str | None = None) -> Page[DeadLetterView]:
+        """Return a page of the latest dead letters, newest first."""
         ...
 
     async def redrive(self, ids: Sequence[str] | None) -> int:

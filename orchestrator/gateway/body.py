@@ -11,16 +11,11 @@ from orchestrator.gateway.in_flight import Held
 from orchestrator.gateway.problem import Problem
 
 _GZIP = 31  # zlib's window bits for a gzip stream
-JSON_TYPES = frozenset(
-    {
-        b"",
-        b"application/json",
-        # Browsers send it to avoid a preflight request; Segment's libraries do so as well.
-        b"text/plain",
-        b"application/cloudevents+json",
-        b"application/cloudevents-batch+json",
-    }
-)
+#: What a browser sends for a page of another origin only after it has asked.
+JSON_TYPES = frozenset({b"application/json", b"application/cloudevents+json", b"application/cloudevents-batch+json"})
+#: What producers call JSON as well: curl, libraries that leave the type to their HTTP client, and those that run in a
+#: browser and avoid its asking. For which pages a browser may send these is for ``origins`` to say.
+READ_TYPES = JSON_TYPES | {b"", b"text/plain", b"application/x-www-form-urlencoded"}
 
 
 def header(headers: list[tuple[bytes, bytes]], name: bytes) -> bytes:
@@ -45,12 +40,9 @@ async def read_body(headers: list[tuple[bytes, bytes]], receive: Receive, bytes_
     ``ClientDisconnect`` when the client goes away.
     """
     media = header(headers, b"content-type").partition(b";")[0].strip().lower()
-    if media not in JSON_TYPES:
-        raise Problem(
-            415,
-            "not_json",
-            f"The content type {media.decode('latin-1')} is not JSON.",
-            remedy="Send application/json, application/cloudevents+json or application/cloudevents-batch+json.",
+    if media not in READ_TYPES:
+        raise not_json(
+            media, "Send application/json, application/cloudevents+json or application/cloudevents-batch+json."
         )
     length = header(headers, b"content-length")
     if length.isdigit() and int(length[:12]) > bytes_max:
@@ -115,6 +107,12 @@ async def _next(receive: Receive) -> tuple[bytes, bool]:
     if message["type"] == "http.disconnect":
         raise ClientDisconnect
     return message.get("body", b""), message.get("more_body", False)
+
+
+def not_json(media: bytes, remedy: str) -> Problem:
+    """Return the problem of a content type that is not taken."""
+    named = f"The content type {media.decode('latin-1')} is not JSON." if media else "There is no content type."
+    return Problem(415, "not_json", named, remedy=remedy)
 
 
 def too_large(bytes_max: int) -> Problem:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from uuid import uuid4
 
 from fastapi import APIRouter
@@ -11,13 +10,11 @@ from pydantic import Field
 
 from orchestrator.core.event import CUSTOMER_ERASED, Event
 from orchestrator.core.moment import aware_moment
-from orchestrator.errors import EventRefused
 from orchestrator.gateway.backend import Actions, Customers
 from orchestrator.gateway.customer_path import CustomerId
-from orchestrator.gateway.problem import refused_body
+from orchestrator.gateway.page import Page
 from orchestrator.gateway.views import ActionView, View
 from orchestrator.runtime.intake import Intake, encode_event
-from orchestrator.runtime.intake.limits import check_id
 from orchestrator.runtime.ports import ENGINE, EVENTS, Clock, EventLog, Outgoing
 
 
@@ -40,6 +37,7 @@ def customer_router(log: EventLog, intake: Intake, clock: Clock) -> APIRouter:
         It takes its place in the log: whatever was accepted before it is forgotten, in moments, and whatever happens
         after it begins a new customer.
         """
+        # Who has an id that stands for nobody, from before these were refused, must be able to be forgotten as well.
         event = _erasure(customer_id, clock.now_ms())
         await log.append([Outgoing(EVENTS, intake.key(event.customer_id), encode_event(event), ENGINE)])
         return ErasureView(customer_id=event.customer_id, event_id=event.id)
@@ -48,10 +46,6 @@ def customer_router(log: EventLog, intake: Intake, clock: Clock) -> APIRouter:
 
 
 def _erasure(customer_id: str, now_ms: int) -> Event:
-    try:
-        check_id("customer_id", customer_id)
-    except EventRefused as refused:
-        raise refused_body(refused) from None
     return Event(
         id=str(uuid4()),
         type=CUSTOMER_ERASED,
@@ -69,12 +63,13 @@ class UnforgottenActions:
         self._actions = actions
         self._customers = customers
 
-    async def recent(self, limit: int, customer_id: str | None) -> Sequence[ActionView]:
-        """Return the latest actions, newest first; fewer than ``limit`` when some are forgotten."""
-        found = await self._actions.recent(limit, customer_id)
-        concerned = list(dict.fromkeys(action.customer_id for action in found))
+    async def recent(self, limit: int, customer_id: str | None, before: str | None = None) -> Page[ActionView]:
+        """Return a page of the latest actions, newest first; fewer than ``limit`` when some are forgotten."""
+        found = await self._actions.recent(limit, customer_id, before)
+        concerned = list(dict.fromkeys(action.customer_id for action in found.items))
         states = await asyncio.gather(*(self._customers.state(one) for one in concerned))
         erased_at_ms = {
             one: 0 if state is None else state.erased_at_ms for one, state in zip(concerned, states, strict=True)
         }
-        return [one for one in found if one.decided_at > aware_moment(erased_at_ms[one.customer_id])]
+        kept = [one for one in found.items if one.decided_at > aware_moment(erased_at_ms[one.customer_id])]
+        return Page(kept, found.next)

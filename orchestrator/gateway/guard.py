@@ -9,6 +9,7 @@ from orchestrator.gateway.access import CALLER, Access
 from orchestrator.gateway.body import too_large
 from orchestrator.gateway.customer_path import CUSTOMERS, encoded_path
 from orchestrator.gateway.observation import TEMPLATE
+from orchestrator.gateway.origins import Headers, is_preflight, origin_of, other_origin, preflight_answer, telling
 from orchestrator.gateway.problem import Problem
 from orchestrator.gateway.roles import Role, Row, Rows
 
@@ -34,9 +35,16 @@ class Guard:
         if scope["type"] != "http" or not scope["path"].startswith(GUARDED):
             await self._app(scope, receive, send)
             return
+        # The first of several headers of one name counts, as everywhere in the gateway.
+        headers = dict(reversed(scope["headers"]))
         try:
-            row = self._row(scope)
-            self._admit(scope, row)
+            if is_preflight(scope["method"], headers):
+                await self._answer_preflight(scope, receive, send, headers)
+                return
+            row = self._row(scope, scope["method"])
+            if row.role is Role.WRITE:
+                send = telling(send, headers, self._access.origins())
+            self._admit(scope, row, headers)
             if row.buffers:
                 receive = await self._buffered(receive)
         except Problem as problem:
@@ -46,8 +54,18 @@ class Guard:
             return
         await self._app(scope, receive, send)
 
-    def _row(self, scope: Scope) -> Row:
-        method, path = scope["method"], scope["path"]
+    async def _answer_preflight(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
+        """Answer for the request that the browser would send: pages of other origins may send events, if anything."""
+        asked = headers[b"access-control-request-method"].decode("latin-1")
+        row = self._row(scope, asked)
+        self._access.refuse_other_names(headers)
+        origins = self._access.origins() if row.role is Role.WRITE else frozenset()
+        if origin_of(headers) not in origins:
+            raise other_origin()
+        await preflight_answer()(scope, receive, telling(send, headers, origins))
+
+    def _row(self, scope: Scope, method: str) -> Row:
+        path = scope["path"]
         if "\n" in path:
             # No id may have one, and a route that takes the rest of the path would not match it.
             raise Problem(400, "invalid_request", "The path has a line break in it.", remedy=REMEDY)
@@ -67,11 +85,10 @@ class Guard:
             )
         raise Problem(404, "unknown_path", f"There is nothing at {path}.", remedy=REMEDY)
 
-    def _admit(self, scope: Scope, row: Row) -> None:
+    def _admit(self, scope: Scope, row: Row, headers: Headers) -> None:
         if row.role is None:
             return
-        # The first of several headers of one name counts, as everywhere in the gateway.
-        caller = self._access.check(dict(reversed(scope["headers"])), row.role)
+        caller = self._access.check(headers, row.role)
         if row.role is Role.WRITE:
             caller.within_rate()
         else:

@@ -8,13 +8,32 @@ from orchestrator.gateway.problem import Problem
 
 
 class InFlight:
-    """Counts the requests that were begun and not yet answered, and their bytes; beyond the bounds it says 429."""
+    """Counts the requests that were begun and not yet answered, and their bytes; beyond the bounds it says 429.
 
-    def __init__(self, requests_max: int, bytes_max: int) -> None:
+    ``remedy`` is what whoever is told so can do.
+    """
+
+    def __init__(
+        self,
+        requests_max: int,
+        bytes_max: int,
+        remedy: str = "Send again later, in larger batches and over fewer connections.",
+    ) -> None:
         self.requests_max = requests_max
         self.bytes_max = bytes_max
+        self._remedy = remedy
         self.requests = 0
         self.bytes = 0
+
+    def too_busy(self) -> Problem:
+        """Return the problem of a request beyond the bounds."""
+        return Problem(
+            429,
+            "too_busy",
+            "The gateway holds as many requests as it can.",
+            remedy=self._remedy,
+            headers={"Retry-After": "1"},
+        )
 
     def hold(self) -> Held:
         """Return the place of one request; to be entered as a context."""
@@ -30,7 +49,7 @@ class Held:
 
     def __enter__(self) -> Held:
         if self._in_flight.requests >= self._in_flight.requests_max:
-            raise _too_busy()
+            raise self._in_flight.too_busy()
         self._in_flight.requests += 1
         return self
 
@@ -43,16 +62,6 @@ class Held:
     def add(self, number: int) -> None:
         """Take ``number`` bytes more; raise ``Problem`` 429 when they are beyond the bound."""
         if self._in_flight.bytes + number > self._in_flight.bytes_max:
-            raise _too_busy()
+            raise self._in_flight.too_busy()
         self._in_flight.bytes += number
         self._bytes += number
-
-
-def _too_busy() -> Problem:
-    return Problem(
-        429,
-        "too_busy",
-        "The gateway holds as many requests as it can.",
-        remedy="Send again later, in larger batches and over fewer connections.",
-        headers={"Retry-After": "1"},
-    )

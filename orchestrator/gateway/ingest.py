@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +19,7 @@ from orchestrator import metrics
 from orchestrator.errors import EventRefused, LogUnavailable
 from orchestrator.gateway.access import CALLER, Caller
 from orchestrator.gateway.body import read_body
-from orchestrator.gateway.in_flight import InFlight
+from orchestrator.gateway.in_flight import Held, InFlight
 from orchestrator.gateway.observation import TEMPLATE
 from orchestrator.gateway.problem import (
     ERRORS_SHOWN_MAX,
@@ -28,12 +30,15 @@ from orchestrator.gateway.problem import (
     refused_events,
     unavailable,
 )
-from orchestrator.runtime.intake import Admission, HttpIntake
+from orchestrator.runtime.intake import Admission, HttpIntake, Parcel
 from orchestrator.runtime.intake.intake import Headers
 from orchestrator.runtime.intake.segment import CALLS
 from orchestrator.runtime.ports import Clock, EventLog
 
-Take = Callable[[bytes, Headers, int], Admission]
+#: Opens a body, with its headers, the moment and who vouches for an ``alias``.
+Open = Callable[[bytes, Headers, int, str], Parcel]
+
+log = logging.getLogger(__name__)
 
 
 class Accepted(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -61,14 +66,14 @@ class Door:
 class Ingest:
     """One ingest route, as an ASGI application.
 
-    ``take`` turns a body into an admission. A request with a bad event is refused as a whole, unless
+    ``opens`` turns a body into a parcel of events. A request with a bad event is refused as a whole, unless
     ``keeps_refused``: then the good events are taken and the bad ones go to the dead letters.
     """
 
-    def __init__(self, door: Door, route: str, take: Take, *, status: int, keeps_refused: bool = False) -> None:
+    def __init__(self, door: Door, route: str, opens: Open, *, status: int, keeps_refused: bool = False) -> None:
         self._door = door
         self._route = route
-        self._take = take
+        self._open = opens
         self._status = status
         self._keeps_refused = keeps_refused
         self._seconds = metrics.INGEST_SECONDS.labels(route)
@@ -80,7 +85,7 @@ class Ingest:
         try:
             with self._door.in_flight.hold() as held:
                 body = await read_body(scope["headers"], receive, self._door.body_bytes_max, held)
-                response = await self._ingest(body, scope["headers"], scope[CALLER])
+                response = await self._ingest(body, scope["headers"], scope[CALLER], held)
             self._seconds.observe(perf_counter() - started)
         except Problem as problem:
             response = problem.response()
@@ -88,21 +93,28 @@ class Ingest:
             return
         await response(scope, receive, send)
 
-    async def _ingest(self, body: bytes, raw_headers: list[tuple[bytes, bytes]], caller: Caller) -> Response:
+    async def _ingest(
+        self, body: bytes, raw_headers: list[tuple[bytes, bytes]], caller: Caller, held: Held
+    ) -> Response:
         now_ms = self._door.clock.now_ms()
         try:
-            admission = self._take(body, [(name.decode("latin-1"), value) for name, value in raw_headers], now_ms)
+            headers = [(name.decode("latin-1"), value) for name, value in raw_headers]
+            parcel = self._open(body, headers, now_ms, caller.vouches_as)
         except EventRefused as refused:
             metrics.EVENTS_REFUSED.labels("gateway", str(refused.code)).inc()
             caller.take(1)
             raise refused_body(refused) from None
+        # What is refused will have cost as much as what is taken.
+        caller.take(parcel.number)
+        held.add(parcel.size_bytes)
+        admission = await _admitted(parcel)
         for each in admission.refused:
             metrics.EVENTS_REFUSED.labels("gateway", str(each.error.code)).inc()
-        # What is refused has cost as much as what is taken.
-        caller.take(len(admission.records) + len(admission.refused))
         if admission.refused and not self._keeps_refused:
-            raise refused_events(admission.refused, len(admission.refused) + len(admission.ids))
+            raise refused_events(admission.refused, parcel.number)
         await self._append(admission, now_ms, caller.producer)
+        for known, previous_id in admission.vouched:
+            log.info("%s vouched that %r and %r are one customer", caller.vouches_as, known, previous_id)
         return Response(msgspec.json.encode(self._accepted(admission)), self._status, media_type="application/json")
 
     async def _append(self, admission: Admission, now_ms: int, producer: str) -> None:
@@ -122,18 +134,29 @@ class Ingest:
         return Accepted(number, success=not admission.refused, refused=shown)
 
 
+async def _admitted(parcel: Parcel) -> Admission:
+    """Return what becomes of a parcel; between its steps other requests have their turn."""
+    steps = parcel.steps()
+    admission = next(steps)
+    for _ in steps:
+        await asyncio.sleep(0)
+    return admission
+
+
 def ingest_routes(door: Door, intake: HttpIntake) -> list[Route]:
     """Return the ingest routes, all of them POST."""
-    takes: Mapping[str, Take] = {f"/v1/{call}": partial(_take_call, intake, call) for call in sorted(CALLS)}
-    doors = {path: Ingest(door, path, take, status=200) for path, take in takes.items()}
-    doors["/v1/batch"] = Ingest(door, "/v1/batch", partial(_take_batch, intake), status=200, keeps_refused=True)
+    opens: Mapping[str, Open] = {f"/v1/{call}": partial(_open_call, intake, call) for call in sorted(CALLS)}
+    doors = {path: Ingest(door, path, each, status=200) for path, each in opens.items()}
+    doors["/v1/batch"] = Ingest(door, "/v1/batch", partial(_open_batch, intake), status=200, keeps_refused=True)
     doors["/v1/events"] = Ingest(door, "/v1/events", intake.events, status=202)
     return [Route(path, ingest, methods=["POST"], name=path) for path, ingest in doors.items()]
 
 
-def _take_call(intake: HttpIntake, call: str, body: bytes, _headers: Headers, received_at_ms: int) -> Admission:
-    return intake.call(call, body, received_at_ms)
+def _open_call(
+    intake: HttpIntake, call: str, body: bytes, _headers: Headers, received_at_ms: int, granted: str
+) -> Parcel:
+    return intake.call(call, body, received_at_ms, granted)
 
 
-def _take_batch(intake: HttpIntake, body: bytes, _headers: Headers, received_at_ms: int) -> Admission:
-    return intake.batch(body, received_at_ms)
+def _open_batch(intake: HttpIntake, body: bytes, _headers: Headers, received_at_ms: int, granted: str) -> Parcel:
+    return intake.batch(body, received_at_ms, granted)

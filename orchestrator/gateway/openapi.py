@@ -12,9 +12,8 @@ from orchestrator.gateway import problem
 from orchestrator.gateway.outcomes import PATH as OUTCOMES_PATH
 from orchestrator.gateway.problem import RULEBOOK_PROBLEM
 from orchestrator.gateway.roles import TABLE
-from orchestrator.runtime.intake.admission import EVENTS_PER_REQUEST_MAX
 from orchestrator.runtime.intake.cloudevents import BATCHED, STRUCTURED
-from orchestrator.runtime.intake.limits import ID_CHARS_MAX
+from orchestrator.runtime.intake.limits import EVENTS_MAX, ID_CHARS_MAX, LENT_BYTES_MAX
 from orchestrator.runtime.intake.refusal import RefusalCode
 
 Schema = dict[str, Any]
@@ -108,8 +107,10 @@ _SENT_AT = "2026-03-02T04:30:01Z"
 _EVENTS_NOTE = """One event or a list, in normal form, as CloudEvents 1.0 (structured, batched, or binary with `ce-`
 headers) or as Segment calls. When any event is refused, none is taken: the answer is 400 and `errors` names every
 refused event by its index. Bodies may be gzipped."""
-_CALL_NOTE = """`messageId` is the event id and `userId`, else `anonymousId`, the customer. The moment is corrected by
-the client's clock skew when `sentAt` is given. Bodies may be gzipped."""
+_CALL_NOTE = """`messageId` is the event id and `userId`, else `anonymousId`, the customer. An `identify` with both, and
+an `alias`, make the two ids one customer; an id that is known by itself joins another only by an `alias` of a key that
+also has the role operator, and the ledger says so where it is refused. The moment is corrected by the client's clock
+skew when `sentAt` is given. Bodies may be gzipped."""
 _BATCH_NOTE = """Good calls are taken. Refused ones go to the dead letters and stand in `refused`, and `success` is
 false: the answer is 200 all the same, because Segment's libraries would otherwise drop or repeat the whole batch.
 Bodies may be gzipped."""
@@ -166,8 +167,9 @@ _PROBLEMS = {
     400: "The body is not JSON, or an event is refused.",
     401: "A key is needed, or the one sent is not known.",
     408: "The request did not arrive in time.",
-    413: "The body or an event is too large.",
-    415: "The content type is not JSON, or the encoding is not gzip.",
+    413: "The body or an event is too large, or what a batch lends to all of its calls.",
+    415: "The content type is not JSON, or a browser sends another for a page of an origin that is not named; or the "
+    "encoding is not gzip.",
     429: "The key's rate is used up or too many requests are in flight; Retry-After says when to come back.",
     503: "The log cannot take events now; nothing was acknowledged.",
 }
@@ -183,7 +185,7 @@ def _content(name: str, example: Any, media: str = "application/json") -> Schema
 
 def _events_body() -> Schema:
     one = {"anyOf": [_ref("Event"), _ref("CloudEvent"), _ref("SegmentCall")]}
-    several = {"type": "array", "minItems": 1, "maxItems": EVENTS_PER_REQUEST_MAX, "items": one}
+    several = {"type": "array", "minItems": 1, "maxItems": EVENTS_MAX, "items": one}
     return {
         "application/json": {
             "schema": {"anyOf": [*one["anyOf"], several]},
@@ -191,7 +193,7 @@ def _events_body() -> Schema:
         },
         **_content("CloudEvent", CLOUD_EVENT, STRUCTURED),
         BATCHED: {
-            "schema": {"type": "array", "minItems": 1, "maxItems": EVENTS_PER_REQUEST_MAX, "items": _ref("CloudEvent")},
+            "schema": {"type": "array", "minItems": 1, "maxItems": EVENTS_MAX, "items": _ref("CloudEvent")},
             "example": [CLOUD_EVENT],
         },
     }
@@ -221,7 +223,9 @@ def _name_roles(paths: Schema) -> None:
         operation = paths.get(row.path.replace(":path}", "}"), {}).get(row.method.lower())
         if operation is not None and row.role is not None:
             operation["x-journey-role"] = row.role.value
-            operation["responses"]["403"] = _problem_answer(f"The key lacks the role {row.role.value}.")
+            operation["responses"]["403"] = _problem_answer(
+                f"The key lacks the role {row.role.value}, or a browser sends this for a page that may not."
+            )
             operation["responses"]["429"] = _problem_answer(_PROBLEMS[429])
 
 
@@ -271,7 +275,11 @@ def _schemas(event_bytes_max: int) -> Schema:
             {
                 "batch": {"type": "array", "minItems": 1, "items": _ref("SegmentCall")},
                 "sentAt": moment,
-                "context": {**facts, "description": "Holds for every call that does not say otherwise."},
+                "context": {
+                    **facts,
+                    "description": "Holds for every call that does not say otherwise. Its bytes times the number of "
+                    f"calls are {LENT_BYTES_MAX} at most.",
+                },
             },
             "Calls in one request.",
         ),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import groupby
 from typing import Annotated, Any
 
 import msgspec
@@ -13,6 +14,7 @@ from orchestrator.core.decision import DecisionRecord
 from orchestrator.core.event import Event
 from orchestrator.core.moment import aware_moment
 from orchestrator.core.state import CustomerState
+from orchestrator.gateway.page import Filling, unknown_place
 from orchestrator.gateway.views import ActionView, CustomerView, View, customer_view
 from orchestrator.runtime.explain import is_whole
 from orchestrator.runtime.explanation import Standing
@@ -188,11 +190,45 @@ def export_view(history: History, state: CustomerState, actions: Sequence[Action
 
 def timeline_view(history: History, state: CustomerState | None, limit: int) -> TimelineView:
     """Return events and decisions as one list, newest first; a decision stands after the event behind it."""
-    entries = [(event.received_at_ms, 0, _event_entry(event)) for event in history.events]
-    entries += [(record.at, 1, _decision_entry(record)) for record in history.decisions]
+    entries = [entry for _, _, entry in _newest_first(history)]
+    return TimelineView(customer_id=history.customer_id, whole=is_whole(history, state), entries=entries[:limit])
+
+
+def timeline_page(
+    history: History, state: CustomerState | None, limit: int, before: str | None
+) -> tuple[TimelineView, str | None]:
+    """Return a page of a timeline, and where it goes on: at the moment of the last entry, and its number in that."""
+    filling: Filling[TimelineEntry] = Filling(limit)
+    after_ms, after = _place(before)
+    last, going_on = "", None
+    for at_ms, number, entry in _newest_first(history):
+        if after_ms is not None and (at_ms > after_ms or (at_ms == after_ms and number <= after)):
+            continue
+        if not filling.takes(entry):
+            going_on = last
+            break
+        last = f"{at_ms}-{number}"
+    whole = is_whole(history, state)
+    return TimelineView(customer_id=history.customer_id, whole=whole, entries=filling.items), going_on
+
+
+def _place(before: str | None) -> tuple[int | None, int]:
+    if before is None:
+        return None, 0
+    at_ms, _, number = before.partition("-")
+    if not (at_ms.isdecimal() and number.isdecimal() and len(before) < 40):
+        raise unknown_place(before)
+    return int(at_ms), int(number)
+
+
+def _newest_first(history: History) -> Iterator[tuple[int, int, TimelineEntry]]:
+    """Yield the moment of each entry, its number among the entries of that moment, and the entry."""
+    entries: list[tuple[int, int, Event | DecisionRecord]] = [(one.received_at_ms, 0, one) for one in history.events]
+    entries += [(record.at, 1, record) for record in history.decisions]
     entries.sort(key=lambda entry: entry[:2])
-    newest: Sequence[TimelineEntry] = [entry for _, _, entry in entries[::-1][:limit]]
-    return TimelineView(customer_id=history.customer_id, whole=is_whole(history, state), entries=list(newest))
+    for at_ms, of_moment in groupby(reversed(entries), key=lambda entry: entry[0]):
+        for number, (_, _, one) in enumerate(of_moment, start=1):
+            yield at_ms, number, _event_entry(one) if isinstance(one, Event) else _decision_entry(one)
 
 
 def _event_entry(event: Event) -> TimelineEntry:

@@ -1,23 +1,16 @@
 """Roles: what a key may do. One table says which role each route under ``/v1`` needs; a route without a row is closed.
 
-=========  ==================================================================  =======
-role       may                                                                 implies
-=========  ==================================================================  =======
-write      send events, and nothing else: it may stand in a browser
-viewer     look customers, actions, dead letters, journeys and versions up
-author     plan a rulebook, put a draft on the shelf                           viewer
-publisher  put a version into force, or back                                   author
-operator   send dead letters again, erase customers                            viewer
-=========  ==================================================================  =======
-
-Health, metrics and the OpenAPI document need no key: they hold no customer's data, and probes carry none.
+Health, metrics and the OpenAPI document need no key: they hold no customer's data, and probes carry none. SECURITY.md
+shows the table as people read it: ``python -m orchestrator.gateway.roles SECURITY.md`` writes it there.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
 from starlette.routing import compile_path
 
@@ -34,6 +27,16 @@ class Role(Enum):
     OPERATOR = "operator"
 
 
+#: What each role may do, in words.
+_MAY: dict[Role, str] = {
+    Role.WRITE: "send events, and nothing else: it may stand in the pages whose origins the key names",
+    Role.VIEWER: "look customers, timelines, explanations, actions, dead letters, journeys and versions up",
+    Role.AUTHOR: "plan a rulebook, publish a draft (`journey publish --no-activate`)",
+    Role.PUBLISHER: "publish what comes into force, put a version into force, roll back",
+    Role.OPERATOR: (
+        "send dead letters again, erase customers; together with `write`, have an `alias` make one of two known people"
+    ),
+}
 _IMPLIED: dict[Role, frozenset[Role]] = {
     Role.WRITE: frozenset(),
     Role.VIEWER: frozenset(),
@@ -107,3 +110,41 @@ class Rows:
         """Return the methods that the path is answered for."""
         fixed = {row.method for (_, known), row in self._fixed.items() if known == path}
         return sorted(fixed | {row.method for row, pattern in self._patterns if pattern.match(path)})
+
+
+# ------------------------------------------------------------------------------------------- as people read it
+
+_BEGIN, _END = "<!-- roles: python -m orchestrator.gateway.roles SECURITY.md -->", "<!-- /roles -->"
+
+
+def roles_in_markdown() -> str:
+    """Return what each role may do, what it has as well and which routes it opens, as a table."""
+    lines = ["| role | may | has as well | opens, of the gateway |", "|---|---|---|---|"]
+    for role in Role:
+        also = ", ".join(f"`{one.value}`" for one in Role if one in _IMPLIED[role])
+        lines.append(f"| `{role.value}` | {_MAY[role]} | {also or '-'} | {_routes(role)} |")
+    lines.append(f"| no key | report what became of actions, signed by the provider | - | {_routes(None)} |")
+    return "\n".join(lines)
+
+
+def _routes(role: Role | None) -> str:
+    """Return the routes that a role opens by itself, by method."""
+    paths: dict[str, list[str]] = {}
+    for row in TABLE:
+        if row.role is role:
+            paths.setdefault(row.method, []).append(f"`{row.path.replace(':path}', '}')}`")
+    methods: dict[tuple[str, ...], list[str]] = {}
+    for method, each in paths.items():
+        methods.setdefault(tuple(each), []).append(method)
+    return "; ".join(f"{', '.join(these)} {', '.join(each)}" for each, these in methods.items())
+
+
+def with_roles(document: str) -> str:
+    """Return a document with the table of roles between its marks; raise ``ValueError`` for one without them."""
+    head, tail = document.index(_BEGIN) + len(_BEGIN), document.index(_END)
+    return f"{document[:head]}\n{roles_in_markdown()}\n{document[tail:]}"
+
+
+if __name__ == "__main__":
+    _file = Path(sys.argv[1])
+    _file.write_text(with_roles(_file.read_text(encoding="utf-8")), encoding="utf-8")

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.responses import Response
 
 from orchestrator.core.moment import aware_moment
 from orchestrator.errors import RulebookRefused
 from orchestrator.gateway.access import CALLER, Caller
+from orchestrator.gateway.answer import answered
+from orchestrator.gateway.in_flight import Held, InFlight
 from orchestrator.gateway.problem import ERRORS_SHOWN_MAX, RULEBOOK_PROBLEM, Problem, ProblemError
 from orchestrator.gateway.roles import Role
 from orchestrator.gateway.views import RulebookVersion, View, version_view
 from orchestrator.rulebook.load import load_rulebook_files
 from orchestrator.rulebook.problem import Problem as RuleProblem
-from orchestrator.runtime.plan import Planner
+from orchestrator.runtime.plan import Plan, Planner
 from orchestrator.runtime.rulebooks import PublishedRulebooks
 from orchestrator.runtime.shelf import FILES_BYTES_MAX, Published
 
@@ -27,6 +31,10 @@ _M = TypeVar("_M", bound=BaseModel)
 
 #: JSON may write one byte of a file as two; what is around the files is little.
 BODY_BYTES_MAX = 2 * FILES_BYTES_MAX + 100_000
+#: Rulebooks that are read at once. One is worked on, the others wait for their turn; what comes beyond is told to.
+AT_ONCE_MAX = 3
+#: Body of a request that carries no files.
+WORDS_BYTES_MAX = 10_000
 
 
 class _Body(BaseModel):
@@ -100,20 +108,26 @@ class PlanView(View):
     impacts: list[ImpactView] = Field(description="What is under way, by journey.")
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, bytes_max: int, held: Held | None = None) -> bytes:
     """Return the body; what is too large is refused while it arrives."""
     pieces, size = [], 0
     async for piece in request.stream():
         size += len(piece)
-        if size > BODY_BYTES_MAX:
+        if size > bytes_max:
             raise Problem(
                 413,
                 "too_large",
-                f"The body has more than {BODY_BYTES_MAX} bytes.",
+                f"The body has more than {bytes_max} bytes.",
                 remedy="Leave out files that are no rules.",
             )
+        if held is not None:
+            held.add(len(piece))
         pieces.append(piece)
     return b"".join(pieces)
+
+
+async def _words(request: Request) -> bytes:
+    return await _body(request, WORDS_BYTES_MAX)
 
 
 def _caller(request: Request) -> Caller:
@@ -122,7 +136,7 @@ def _caller(request: Request) -> Caller:
     return found
 
 
-Body = Annotated[bytes, Depends(_body)]
+Words = Annotated[bytes, Depends(_words)]
 Who = Annotated[Caller, Depends(_caller)]
 
 
@@ -130,62 +144,96 @@ def _described(model: type[_Body]) -> dict[str, object]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}}
 
 
+class _Workbench:
+    """Where rulebooks are worked on: one after the other, in threads, so that events do not wait for them."""
+
+    def __init__(self) -> None:
+        self._in_flight = InFlight(
+            AT_ONCE_MAX, AT_ONCE_MAX * BODY_BYTES_MAX, "Send again when another has had its turn."
+        )
+        self._turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def turn(self, request: Request, model: type[_M]) -> AsyncIterator[_M]:
+        """Give what the body says, once it is this request's turn. Raise ``Problem`` 400, 413 or 429."""
+        with self._in_flight.hold() as held:
+            body = await _body(request, BODY_BYTES_MAX, held)
+            async with self._turn:
+                try:
+                    yield await asyncio.to_thread(_read, model, body)
+                except RulebookRefused as refused:
+                    raise _refused(refused) from refused
+
+
 def rulebook_router(rulebooks: PublishedRulebooks, planner: Planner, now_ms: NowMs) -> APIRouter:
     """Return the routes over the shelf."""
     router = APIRouter(prefix="/v1/rulebooks", tags=["rulebooks"])
+    workbench = _Workbench()
 
     def shown(published: Published) -> RulebookVersion:
         return version_view(published, active=published.version == rulebooks.current.version)
 
     @router.post("", status_code=201, summary="Publish a rulebook", openapi_extra=_described(Publication))
-    async def publish(body: Body, caller: Who) -> RulebookVersion:
-        asked = _read(Publication, body)
-        if asked.activate:
-            caller.must(Role.PUBLISHER, "Send activate: false (`journey publish --no-activate`) to publish a draft.")
-        try:
-            published = await rulebooks.publish(
-                asked.encoded(), author=caller.signed(asked.author), note=asked.note, activate=asked.activate
+    async def publish(request: Request, caller: Who) -> RulebookVersion:
+        async with workbench.turn(request, Publication) as asked:
+            if asked.activate:
+                remedy = "Send activate: false (`journey publish --no-activate`) to publish a draft."
+                caller.must(Role.PUBLISHER, remedy)
+            return shown(
+                await rulebooks.publish(
+                    asked.encoded(), author=caller.signed(asked.author), note=asked.note, activate=asked.activate
+                )
             )
-        except RulebookRefused as refused:
-            raise _refused(refused) from refused
-        return shown(published)
 
-    @router.post("/plan", summary="What publishing would change", openapi_extra=_described(Draft))
-    async def plan(body: Body) -> PlanView:
-        files = _read(Draft, body).encoded()
-        try:
-            found = await planner.plan(await asyncio.to_thread(load_rulebook_files, files))
-        except RulebookRefused as refused:
-            raise _refused(refused) from refused
-        return PlanView(
-            version=found.version,
-            against=found.against,
-            planned_at=aware_moment(now_ms()),
-            customers=found.customers,
-            changes=[
-                ChangeView(kind=one.kind, noun=one.noun, name=one.name, journey=one.journey, text=str(one))
-                for one in found.changes
-            ],
-            impacts=[ImpactView.model_validate(one, from_attributes=True) for one in found.impacts],
-        )
+    @router.post(
+        "/plan",
+        summary="What publishing would change",
+        response_model=PlanView,
+        openapi_extra=_described(Draft),
+    )
+    async def plan(request: Request) -> Response:
+        async with workbench.turn(request, Draft) as asked:
+            found = await planner.plan(await asyncio.to_thread(load_rulebook_files, asked.encoded()))
+            return await answered(lambda: _plan_view(found, now_ms()))
 
-    @router.get("/{version}", summary="A published version with its files")
-    async def version(version: str) -> VersionView:
+    @router.get("/{version}", summary="A published version with its files", response_model=VersionView)
+    async def version(version: str) -> Response:
         published = rulebooks.find(version)
         if published is None:
             raise _unknown(version)
-        files = {path: content.decode() for path, content in published.files().items()}
-        return VersionView(**shown(published).model_dump(), files=files)
+
+        def view() -> VersionView:
+            files = {path: content.decode() for path, content in published.files().items()}
+            return VersionView(**shown(published).model_dump(), files=files)
+
+        return await answered(view)
 
     @router.post("/{version}/activate", summary="Put a version into force", openapi_extra=_described(Activation))
-    async def activate(version: str, body: Body, caller: Who) -> RulebookVersion:
+    async def activate(version: str, body: Words, caller: Who) -> RulebookVersion:
         asked = _read(Activation, body or b"{}")
-        published = await rulebooks.activate(version, author=caller.signed(asked.author))
+        try:
+            published = await rulebooks.activate(version, author=caller.signed(asked.author))
+        except RulebookRefused as refused:
+            raise _refused(refused) from refused
         if published is None:
             raise _unknown(version)
         return shown(published)
 
     return router
+
+
+def _plan_view(found: Plan, planned_at_ms: int) -> PlanView:
+    return PlanView(
+        version=found.version,
+        against=found.against,
+        planned_at=aware_moment(planned_at_ms),
+        customers=found.customers,
+        changes=[
+            ChangeView(kind=one.kind, noun=one.noun, name=one.name, journey=one.journey, text=str(one))
+            for one in found.changes
+        ],
+        impacts=[ImpactView.model_validate(one, from_attributes=True) for one in found.impacts],
+    )
 
 
 def _read(model: type[_M], body: bytes) -> _M:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import ssl
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ from orchestrator.settings import Settings
 SHUTDOWN_TIMEOUT_S = 10
 #: Connections at once; what comes beyond is answered 503 and not read.
 CONNECTIONS_MAX = 4_000
+#: What binding says of an address that other machines have, or that this one has no interface for.
+_NO_ADDRESS = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +90,18 @@ class GatewayServer:
     ``SHUTDOWN_TIMEOUT_S``. Raises ``ConfigurationError`` when the address cannot be bound or a certificate not used.
     """
 
-    def __init__(self, app: ASGIApp, host: str = "127.0.0.1", port: int = 0, terms: Terms | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        terms: Terms | None = None,
+        *,
+        port_named: str = "--port",
+    ) -> None:
+        """``port_named`` is what a person sets to choose another port."""
         terms = terms or Terms()
+        self._port_named = port_named
         self._scheme = "http" if terms.certificate is None else "https"
         self._host = host
         self._port = port
@@ -149,11 +162,16 @@ class GatewayServer:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             bound.bind((self._host, self._port))
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # The latter for a name that the resolver is not even asked for.
             bound.close()
+            if not isinstance(error, OSError) or isinstance(error, socket.gaierror) or error.errno in _NO_ADDRESS:
+                why = getattr(error, "strerror", error)
+                raise ConfigurationError(
+                    f'"{self._host}" is no address of this machine ({why}). Correct --host or JOURNEY_HOST.'
+                ) from error
             raise ConfigurationError(
-                f"Cannot serve on {self._host}:{self._port} ({error.strerror}). Choose another --port, or stop what "
-                "uses it."
+                f"Cannot serve on {self._host}:{self._port} ({error.strerror}). Choose another {self._port_named}, or "
+                "stop what uses it."
             ) from error
         bound.setblocking(False)
         self._port = int(bound.getsockname()[1])

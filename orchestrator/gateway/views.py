@@ -46,8 +46,12 @@ class CustomerView(View):
     """What is known about a customer."""
 
     customer_id: str = Field(description="Id of the customer.")
-    first_seen_at: datetime = Field(description="When the first event was received.")
-    last_event_at: datetime = Field(description="The newest event time.")
+    merged_into: str = Field(
+        "", description="The id that the customer goes by now, where what was known here has gone; '' for no other."
+    )
+    aliases: list[str] = Field([], description="Other ids that are one with this one.")
+    first_seen_at: datetime | None = Field(description="When the first event was received; null of who was merged.")
+    last_event_at: datetime | None = Field(description="The newest event time; null of who was merged.")
     traits: dict[str, Any] = Field(description="Traits of the profile.")
     consents: dict[str, bool] = Field(description="Consent by purpose; a purpose that is absent was never given.")
     runs: list[RunView] = Field(description="Journeys' runs, open and ended.")
@@ -150,12 +154,14 @@ def _moment_or_none(at_ms: int | None) -> datetime | None:
     return aware_moment(at_ms) if at_ms else None
 
 
-def customer_view(customer_id: str, state: CustomerState) -> CustomerView:
-    """Return what a state says about its customer."""
+def customer_view(customer_id: str, state: CustomerState, merged_into: str = "") -> CustomerView:
+    """Return what a state says about its customer. ``merged_into`` is who they are now, if that is another id."""
     return CustomerView(
         customer_id=customer_id,
-        first_seen_at=aware_moment(state.first_seen_ms),
-        last_event_at=aware_moment(state.frontier_ms),
+        merged_into=merged_into or state.merged_into,
+        aliases=state.aliases,
+        first_seen_at=_moment_or_none(state.first_seen_ms or None),
+        last_event_at=_moment_or_none(state.frontier_ms or None),
         traits={name: value for name, (value, _) in state.traits.items()},
         consents={purpose: given for purpose, (given, _) in state.consents.items()},
         runs=[_run_view(name, run) for name, run in state.runs.items()],

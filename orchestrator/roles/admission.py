@@ -44,6 +44,7 @@ def intake_of(settings: Settings, rulebooks: RulebookInForce, *, beside_others: 
         event_bytes_max=settings.event_bytes_max,
         depth_max=settings.depth_max,
         future_tolerance_ms=round(settings.future_tolerance_s * 1000),
+        nobody=frozenset(one.strip().casefold() for one in settings.nobody_ids),
     )
     intake = Intake(rulebooks.loaded.plan, settings.workspace, limits, settings.neighbours)
 

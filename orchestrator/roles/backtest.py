@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from orchestrator.adapters import sqlite_log
 from orchestrator.adapters.clock import SystemClock
 from orchestrator.adapters.sqlite import SqliteDatabase
+from orchestrator.adapters.sqlite_file import check_file
 from orchestrator.adapters.sqlite_log import SqliteEventLog
 from orchestrator.core.event import Event
 from orchestrator.core.moment import format_moment, parse_moment
@@ -58,11 +59,12 @@ class SentAction:
 # would hold every action.
 @dataclass(frozen=True, slots=True, repr=False)
 class Backtest:
-    """A log that was replayed through a rulebook, and the lines of it that were no events."""
+    """A log that was replayed through a rulebook, its lines that were no events, and how the file is written."""
 
     rulebook: Rulebook
     replayed: Replayed
     refused: list[RefusedLine]
+    notes: list[str] = field(default_factory=list)
 
     def armed(self) -> Armed:
         """Return the timers that are left: their replay ended before they were due."""
@@ -89,6 +91,7 @@ class Backtest:
             "timers_armed": armed.number,
             "last_timer_due_at": None if armed.last_due_ms is None else format_moment(armed.last_due_ms),
             "failures": [failure.message for failure in done.failures],
+            "notes": self.notes,
             "refused": [
                 {"line": one.number, "code": one.refused.code, "message": str(one.refused)} for one in self.refused
             ],
@@ -143,14 +146,17 @@ async def _backtest_of(
     settings: Settings, rulebooks: RulebookInForce, source: str, *, kafka: bool, options: Options
 ) -> Backtest:
     intake = intake_of(settings, rulebooks)
+    notes: list[str] = []
     number_of: Callable[[str], int] = _only_partition
     if kafka:
         from orchestrator.roles.kafka_past import events_of_kafka, numbering  # noqa: PLC0415 - a file needs no Kafka.
 
         number_of = numbering(settings, intake)
     if source != "topic":
-        told = receipts_in(_only_events(read_events(Path(source), intake))) if _names_actions(Path(source)) else {}
-        return backtest(rulebooks, read_events(Path(source), intake), told, options, number_of)
+        path, plan = Path(source), rulebooks.loaded.plan
+        told = receipts_in(_only_events(read_events(path, intake, plan))) if _names_actions(path) else {}
+        done = backtest(rulebooks, read_events(path, intake, plan, notes.append), told, options, number_of)
+        return replace(done, notes=notes)
     if kafka:
         logged = await events_of_kafka(settings, intake)
     else:
@@ -160,16 +166,23 @@ async def _backtest_of(
 
 def _names_actions(path: Path) -> bool:
     """Return whether a file can hold receipts. They are looked for before the replay, which reads the file again."""
-    mark, tail = b"action_id", b""
     try:
         with path.open("rb") as file:
-            while piece := file.read(1 << 20):
-                if mark in tail + piece:
-                    return True
-                tail = piece[-len(mark) :]
+            return any(mark in piece for piece in _overlapping(file) for mark in _ACTION_ID)
     except OSError as error:
         raise ConfigurationError(f"Cannot read {path}: {error}") from error
-    return False
+
+
+#: The property that names an action, in the encodings of event files.
+_ACTION_ID = tuple("action_id".encode(encoding) for encoding in ("utf-8", "utf-16-le", "utf-16-be"))
+
+
+def _overlapping(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the pieces of a file, each with the end of the one before."""
+    tail = b""
+    while piece := file.read(1 << 20):
+        yield tail + piece
+        tail = piece[-max(map(len, _ACTION_ID)) :]
 
 
 def _only_events(found: Iterable[Event | RefusedLine]) -> Iterator[Event]:
@@ -261,6 +274,7 @@ async def events_of_embedded(data: Path, intake: Intake) -> list[Event | Refused
     path = data / "journey.sqlite3"
     if not path.exists():
         raise ConfigurationError(f"There is no embedded log at {path}. Name its folder with --data, or an event file.")
+    check_file(path)
     database = SqliteDatabase(path, sqlite_log.SCHEMA)
     await database.open()
     try:

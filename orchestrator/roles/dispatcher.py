@@ -11,12 +11,15 @@ from orchestrator.adapters.kafka_client import Brokers
 from orchestrator.adapters.kafka_group import KafkaGroupReader
 from orchestrator.adapters.redis_contact_book import RedisContactBook
 from orchestrator.adapters.redis_dispatch_queue import RedisDispatchQueue
+from orchestrator.adapters.redis_format import check_format
+from orchestrator.adapters.redis_probe import RedisProbe
 from orchestrator.adapters.redis_round_trip import life_of
 from orchestrator.gateway.server import GatewayServer
 from orchestrator.roles.callbacks import reporting
-from orchestrator.roles.delivery import connectors_of, policies_of, restart_notice
+from orchestrator.roles.delivery import RunningConnectors, built, policies_of
 from orchestrator.roles.distributed import event_log, redis_client, rulebooks_of, system_clock
-from orchestrator.roles.health import health_app
+from orchestrator.roles.health import METRICS_PORT, health_app
+from orchestrator.roles.readiness import once_begun
 from orchestrator.roles.stopping import until_first_ends
 from orchestrator.runtime.contacts import noting
 from orchestrator.runtime.dispatch import Dispatcher, own_records
@@ -31,11 +34,13 @@ async def run_dispatcher(settings: Settings, *, on_ready: Callable[[str], None])
     """Deliver until cancelled; then drain what is under way."""
     metrics.PROCESS.info({"role": "dispatcher", "version": __version__, "workspace": settings.workspace})
     log, client = event_log(settings), redis_client(settings)
+    await check_format(client, settings.workspace)
     rulebooks = await rulebooks_of(settings, log)
     contacts = RedisContactBook(client, settings.workspace)
     entries = rulebooks.loaded.connectors
-    connectors = noting(connectors_of(entries), contacts, system_clock(), reporting(entries))
-    rulebooks.listeners.append(restart_notice(entries))
+    connectors = noting(built(rulebooks), contacts, system_clock(), reporting(entries))
+    running = RunningConnectors(entries)
+    rulebooks.listeners.append(running.listen)
     dispatcher = Dispatcher(
         queue=RedisDispatchQueue(client, settings.workspace),
         log=log,
@@ -55,8 +60,9 @@ async def run_dispatcher(settings: Settings, *, on_ready: Callable[[str], None])
     await log.start()
     await dispatcher.start()
     try:
-        health = health_app(joined.is_set)
-        async with GatewayServer(health, settings.host, settings.metrics_port) as server:
+        store = RedisProbe(client, settings.workspace)
+        health = health_app(once_begun(joined.is_set, store.obstacle), lambda: running.notice)
+        async with GatewayServer(health, settings.host, settings.metrics_port, port_named=METRICS_PORT) as server:
 
             async def accept(records: Sequence[Record]) -> None:
                 await dispatcher.accept(own_records(records, keys))

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from connectors.protocol import Connector
-from connectors.receiver.app import create_app as create_receiver
 from connectors.receiver.reports import Reports
 from orchestrator import __version__, metrics
 from orchestrator.adapters import (
@@ -25,18 +24,20 @@ from orchestrator.adapters import (
     sqlite_dispatch_queue,
     sqlite_log,
     sqlite_positions,
+    sqlite_probe,
     sqlite_state_store,
 )
 from orchestrator.adapters.clock import SystemClock
-from orchestrator.adapters.sqlite import SqliteDatabase, close_to_others
+from orchestrator.adapters.sqlite import SqliteDatabase
 from orchestrator.adapters.sqlite_contact_book import SqliteContactBook
 from orchestrator.adapters.sqlite_dispatch_queue import SqliteDispatchQueue
 from orchestrator.adapters.sqlite_erasure import SqliteErasure
 from orchestrator.adapters.sqlite_log import SqliteEventLog
 from orchestrator.adapters.sqlite_positions import SqlitePositions
+from orchestrator.adapters.sqlite_probe import SqliteProbe
 from orchestrator.adapters.sqlite_state_store import SqliteStateStore
 from orchestrator.adapters.sqlite_timeline import SqliteTimeline
-from orchestrator.errors import ConfigurationError, RulebookRefused, Unavailable
+from orchestrator.errors import ConfigurationError, Unavailable
 from orchestrator.gateway.access import refuse_exposure
 from orchestrator.gateway.app import create_app
 from orchestrator.gateway.backend import Backend
@@ -44,12 +45,14 @@ from orchestrator.gateway.rulebooks import rulebook_router
 from orchestrator.gateway.server import GatewayServer, Terms
 from orchestrator.roles.admission import intake_of
 from orchestrator.roles.callbacks import reception_of, reporting
-from orchestrator.roles.delivery import connectors_of, policies_of, restart_notice
+from orchestrator.roles.data_folder import DATABASE, RECORD, check_data, note_workspace, sole_owner
+from orchestrator.roles.delivery import RunningConnectors, built, policies_of, refuse_unstartable
 from orchestrator.roles.demo import play_demo
 from orchestrator.roles.distributed import relayed
 from orchestrator.roles.lookups import RecentActions, RulebookJourneys, StoredCustomers, StoredDeadLetters
 from orchestrator.roles.past import past_router
-from orchestrator.roles.receiver import shared_environment, shared_secret
+from orchestrator.roles.receiver import receiver_app, shared_environment, shared_secret
+from orchestrator.roles.rules_folder import RulesFolder
 from orchestrator.roles.stopping import until_first_ends
 from orchestrator.runtime.contacts import noting
 from orchestrator.runtime.dispatch import Dispatcher
@@ -61,7 +64,7 @@ from orchestrator.runtime.rulebooks import PublishedRulebooks
 from orchestrator.runtime.surroundings import Extent, Surroundings
 from orchestrator.runtime.timeline import marks_erasure
 from orchestrator.runtime.worker import Worker
-from orchestrator.settings import DEFAULT_WORKSPACE, Settings
+from orchestrator.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +75,7 @@ SCHEMA = "\n".join(
         sqlite_dispatch_queue.SCHEMA,
         sqlite_positions.SCHEMA,
         sqlite_contact_book.SCHEMA,
+        sqlite_probe.SCHEMA,
     )
 )
 #: The embedded log has one partition: one writer has nothing to gain from more.
@@ -79,8 +83,8 @@ PARTITION = 0
 TICK_S = 0.05
 #: The local receiver shows what customers were sent: to nobody but this machine.
 LOOPBACK = "127.0.0.1"
-RULES_POLL_S = 0.5
-DATABASE = "journey.sqlite3"
+#: Between two attempts to write what the database could not take.
+RETRY_S = 0.5
 _READER = "dispatcher"
 _ERASER = "eraser"
 #: Ledger lines that are read again after a crash at most, for want of a saved position.
@@ -101,6 +105,7 @@ class Embedded:
     contacts: SqliteContactBook
     environ: Mapping[str, str]  # what connectors see of the environment
     rulebooks: PublishedRulebooks
+    folder: RulesFolder
     intake: Intake
     worker: Worker
     dispatcher: Dispatcher
@@ -118,7 +123,7 @@ class Embedded:
                 self._follow_actions(),
                 self._follow_erasures(),
                 self.rulebooks.follow(),
-                self._watch_folder(),
+                self.folder.follow(),
                 self.dispatcher.join(),
             )
         finally:
@@ -153,7 +158,7 @@ class Embedded:
                 return
             except Unavailable as error:
                 log.warning("the dispatch queue cannot take %d actions yet: %s", len(records), error)
-                await asyncio.sleep(RULES_POLL_S)
+                await asyncio.sleep(RETRY_S)
 
     async def _follow_erasures(self) -> None:
         """Remove what erasures have forgotten. Their lines in the ledger follow all that is to be removed."""
@@ -175,32 +180,7 @@ class Embedded:
                 return
             except Unavailable as error:
                 log.warning("%d erased customers wait for the database: %s", len(lines), error)
-                await asyncio.sleep(RULES_POLL_S)
-
-    async def _watch_folder(self) -> None:
-        """Publish edits of the rules folder; a broken edit leaves the rulebook in force running and says why."""
-        seen = None
-        while True:
-            found = await asyncio.to_thread(_fingerprint, self.settings.rules)
-            if found != seen:
-                seen = found
-                await take_folder(self.rulebooks, self.settings.rules)
-            await asyncio.sleep(RULES_POLL_S)
-
-
-async def take_folder(rulebooks: PublishedRulebooks, folder: Path) -> None:
-    """Publish and activate what the rules folder holds, if it has changed since it was last looked at.
-
-    A version that was published otherwise stays in force until the folder changes; a folder that changed while the
-    engine was down counts as well. An edit that is refused is reported and changes nothing.
-    """
-    try:
-        await rulebooks.publish_folder(folder)
-    except RulebookRefused as refused:
-        metrics.RULEBOOK_LOADS.labels("refused").inc()
-        log.error("the edit was refused, rulebook %s stays:\n%s", rulebooks.current.version, refused)
-    except Unavailable as error:
-        log.warning("the edit could not be published: %s", error)
+                await asyncio.sleep(RETRY_S)
 
 
 class SqliteRulebookTopic:
@@ -219,11 +199,6 @@ class SqliteRulebookTopic:
         async with relayed(self._log.read(RULEBOOKS, PARTITION, offset)) as batches:
             async for batch in batches:
                 yield batch
-
-
-def _fingerprint(folder: Path) -> list[tuple[str, int, int]]:
-    files = (path for path in sorted(folder.rglob("*.yaml")) if path.is_file())
-    return [(str(path), (stat := path.stat()).st_mtime_ns, stat.st_size) for path in files]
 
 
 def _slices(records: list[Record], size: int) -> Iterator[list[Record]]:
@@ -257,9 +232,10 @@ class _SqliteTail:
         """Return the newest records of a key that the timeline gives, newest first."""
         return (await self._timeline.recent(topic, key, limit))[::-1]
 
-    async def latest(self, topic: str, limit: int) -> list[Record]:
-        """Return up to ``limit`` records, newest first."""
+    async def latest(self, topic: str, limit: int, ends: Mapping[int, int] | None = None) -> list[Record]:
+        """Return up to ``limit`` records, newest first; those before an offset when one is given."""
         end = await self._log.end_offset(topic, PARTITION)
+        end = min(end, (ends or {}).get(PARTITION, end))
         first = max(await self._log.start_offset(topic, PARTITION), end - limit)
         records: list[Record] = []
         while first < end and (some := await self._log.read_range(topic, PARTITION, first, end - first)):
@@ -268,79 +244,80 @@ class _SqliteTail:
         return records[::-1]
 
 
-class _Ready:
-    """Ready as soon as the roles run."""
-
-    async def obstacle(self) -> str | None:
-        """Return None: this process does not start half-way."""
-        return None
-
-
-@contextlib.contextmanager
-def _sole_owner(data: Path) -> Iterator[None]:
-    """Hold the data folder for this process and this user; a second engine on it would only be fenced off."""
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    close_to_others(data)
-    with (data / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigurationError(
-                f"Another engine runs on the data folder {data}. Stop it, or choose another with --data."
-            ) from None
-        yield
-
-
-def _claim(data: Path, workspace: str) -> None:
-    """Bind a data folder to its workspace for good: a database holds customers of one, under their bare ids."""
-    owner, database = data / "workspace", data / DATABASE
-    known = owner.read_text(encoding="utf-8").strip() if owner.exists() else DEFAULT_WORKSPACE
-    if (owner.exists() or database.exists()) and known != workspace:
-        raise ConfigurationError(
-            f'The data folder {data} belongs to the workspace "{known}", not to "{workspace}". '
-            "Name another folder with --data, or correct JOURNEY_WORKSPACE."
-        )
-    owner.write_text(f"{workspace}\n", encoding="utf-8")
-
-
 @contextlib.asynccontextmanager
 async def embedded(settings: Settings, receiver_url: str) -> AsyncIterator[Embedded]:
     """Put the engine together over ``settings.data``; closes everything at the end.
 
     Connectors that name ``RECEIVER_URL`` deliver to ``receiver_url``, unless the environment says otherwise.
     """
-    with _sole_owner(settings.data):
-        _claim(settings.data, settings.workspace)
-        database = SqliteDatabase(settings.data / DATABASE, SCHEMA)
+    with sole_owner(settings.data):
+        async with _engine(settings, receiver_url) as engine:
+            yield engine
+
+
+@contextlib.asynccontextmanager
+async def _engine(settings: Settings, receiver_url: str) -> AsyncIterator[Embedded]:
+    """Put the engine together over a data folder that this process holds."""
+    kept = check_data(settings.data, settings.workspace)
+    database = SqliteDatabase(settings.data / DATABASE, SCHEMA, kept=kept)
+    await database.open()
+    connectors: dict[str, Connector] = {}
+    try:
+        note_workspace(settings.data, settings.workspace)
+        event_log = SqliteEventLog(database, SystemClock())
+        rulebooks = await PublishedRulebooks.opened(
+            SqliteRulebookTopic(event_log), event_log, settings.workspace, settings.rules
+        )
+        environ = {**shared_environment(settings.data, receiver_url), **os.environ}
+        folder = RulesFolder(rulebooks, settings.rules)
+        if rulebooks.published():  # The first start has nothing else to run with: it fails by itself.
+            rulebooks.gate = partial(refuse_unstartable, environ=environ)
+            await folder.begin()
+        entries = rulebooks.loaded.connectors
+        made = built(rulebooks, environ, options=f" --data {settings.data}")
+        connectors.update(noting(made, SqliteContactBook(database), SystemClock(), reporting(entries)))
+        if not rulebooks.published():
+            await folder.begin()
+        rulebooks.gate = partial(refuse_unstartable, environ=environ)
+        yield _assembled(settings, folder, database, event_log, connectors, environ)
+    finally:
+        for connector in connectors.values():
+            await connector.close()
+        await database.close()
+
+
+async def roll_back(settings: Settings, version: str, author: str) -> None:
+    """Put a published version into force in a data folder on which no engine runs.
+
+    Raises ``ConfigurationError`` when the folder is not free or the version was never published there.
+    """
+    if not (settings.data / DATABASE).exists():
+        raise ConfigurationError(f"There is no engine's database in {settings.data}. Name its folder with --data.")
+    with sole_owner(settings.data):
+        kept = check_data(settings.data, settings.workspace)
+        database = SqliteDatabase(settings.data / DATABASE, SCHEMA, kept=kept)
         await database.open()
-        connectors: dict[str, Connector] = {}
         try:
-            event_log = SqliteEventLog(database, SystemClock())
-            rulebooks = await PublishedRulebooks.opened(
-                SqliteRulebookTopic(event_log), event_log, settings.workspace, settings.rules
-            )
-            await take_folder(rulebooks, settings.rules)
-            environ = {**shared_environment(settings.data, receiver_url), **os.environ}
-            entries = rulebooks.loaded.connectors
-            built = connectors_of(entries, environ)
-            connectors.update(noting(built, SqliteContactBook(database), SystemClock(), reporting(entries)))
-            yield _assembled(settings, rulebooks, database, event_log, connectors, environ)
+            log_of = SqliteEventLog(database, SystemClock())
+            topic = SqliteRulebookTopic(log_of)
+            rulebooks = await PublishedRulebooks.opened(topic, log_of, settings.workspace, settings.rules)
+            if await rulebooks.activate(version, author=author) is None:
+                known = ", ".join(one.version for one in rulebooks.published()) or "none"
+                raise ConfigurationError(f'The version "{version}" was never published here. Published: {known}.')
         finally:
-            for connector in connectors.values():
-                await connector.close()
             await database.close()
 
 
 def _assembled(
     settings: Settings,
-    rulebooks: PublishedRulebooks,
+    folder: RulesFolder,
     database: SqliteDatabase,
     event_log: SqliteEventLog,
     connectors: dict[str, Connector],
     environ: Mapping[str, str],
 ) -> Embedded:
-    clock = SystemClock()
-    rulebooks.listeners.append(restart_notice(rulebooks.loaded.connectors))
+    clock, rulebooks = SystemClock(), folder.rulebooks
+    rulebooks.listeners.append(RunningConnectors(rulebooks.loaded.connectors, environ).listen)
     store = SqliteStateStore(database)
     queue = SqliteDispatchQueue(database)
     intake = intake_of(settings, rulebooks)
@@ -373,6 +350,7 @@ def _assembled(
         contacts=SqliteContactBook(database),
         environ=environ,
         rulebooks=rulebooks,
+        folder=folder,
         intake=intake,
         worker=Worker(surroundings),
         dispatcher=dispatcher,
@@ -393,7 +371,7 @@ def backend_of(engine: Embedded) -> Backend:
             tail, engine.log, HttpIntake(engine.intake), engine.clock, engine.dispatcher.redrive, engine.contacts
         ),
         rulebooks=journeys,
-        readiness=_Ready(),
+        readiness=SqliteProbe(engine.database),
     )
 
 
@@ -414,10 +392,19 @@ async def run_embedded(settings: Settings, *, demo: bool, on_ready: Callable[[st
     refuse_exposure(settings)
     metrics.PROCESS.info({"role": "dev", "version": __version__, "workspace": settings.workspace})
     reports = Reports()
-    receiver = create_receiver(record_path=settings.data / "received.jsonl", reports=reports)
+    with sole_owner(settings.data):
+        # Before the receiver begins its record there: that would look as if the folder had been in use.
+        check_data(settings.data, settings.workspace)
+        receiver = receiver_app(record_path=settings.data / RECORD, reports=reports)
+        await _serve(settings, receiver, reports, demo=demo, on_ready=on_ready)
+
+
+async def _serve(
+    settings: Settings, receiver: ASGIApp, reports: Reports, *, demo: bool, on_ready: Callable[[str, str], None]
+) -> None:
     async with (
-        GatewayServer(receiver, LOOPBACK, settings.receiver_port) as received,
-        embedded(settings, received.url) as engine,
+        GatewayServer(receiver, LOOPBACK, settings.receiver_port, port_named="--receiver-port") as received,
+        _engine(settings, received.url) as engine,
         GatewayServer(app_of(engine), settings.host, settings.port, Terms.of(settings)) as served,
     ):
         reports.connect(served.url, shared_secret(engine.environ))

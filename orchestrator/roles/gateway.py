@@ -22,6 +22,7 @@ from orchestrator.gateway.rulebooks import rulebook_router
 from orchestrator.gateway.server import GatewayServer, Terms
 from orchestrator.roles.admission import intake_of
 from orchestrator.roles.callbacks import reception_of
+from orchestrator.roles.delivery import refuse_unstartable
 from orchestrator.roles.distributed import (
     event_log,
     redis_client,
@@ -59,6 +60,7 @@ async def run_gateway(settings: Settings, *, on_ready: Callable[[str], None]) ->
     metrics.PROCESS.info({"role": "gateway", "version": __version__, "workspace": settings.workspace})
     log, client, clock = event_log(settings), redis_client(settings), system_clock()
     rulebooks = await rulebooks_of(settings, log)
+    rulebooks.gate = partial(refuse_unstartable, elsewhere=True)
     intake = intake_of(settings, rulebooks, beside_others=clock)
     queue = RedisDispatchQueue(client, settings.workspace)
     store, tail = RedisStateStore(client, settings.workspace), KafkaTail(Brokers.of(settings))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
@@ -10,15 +10,24 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+#: What chooses the port of such a role.
+METRICS_PORT = "JOURNEY_METRICS_PORT"
 
-def health_app(ready: Callable[[], bool]) -> Starlette:
-    """Return the application; alive means that it answers, ready what ``ready`` says."""
+
+def health_app(obstacle: Callable[[], Awaitable[str | None]], notice: Callable[[], str] = str) -> Starlette:
+    """Return the application; alive means that it answers, ready that there is no ``obstacle``.
+
+    ``notice`` is told beside readiness: what works, but will not for ever.
+    """
 
     async def healthz(request: Request) -> Response:
         return PlainTextResponse("ok")
 
     async def readyz(request: Request) -> Response:
-        return PlainTextResponse("ready") if ready() else PlainTextResponse("not ready yet", status_code=503)
+        found = await obstacle()
+        if found is not None:
+            return PlainTextResponse(found, status_code=503)
+        return PlainTextResponse("\n".join(["ready", notice()]).rstrip())
 
     async def metrics(request: Request) -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

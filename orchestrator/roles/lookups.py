@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import msgspec
+from pydantic import BaseModel
 
 from orchestrator.core.action import Action
 from orchestrator.core.definition import Journey
 from orchestrator.core.moment import aware_moment
 from orchestrator.core.state import CustomerState, decode_state
 from orchestrator.errors import EventRefused
+from orchestrator.gateway.page import Filling, Page, place_in_topic, written_place
 from orchestrator.gateway.views import (
     ActionView,
     DeadLetterView,
@@ -41,18 +43,79 @@ log = logging.getLogger(__name__)
 
 #: Records of a topic's end that a look-up reads at most.
 TAIL_MAX = 5_000
+#: Of these, so many at a time and about so many bytes: how large they are is not known before.
+STEP_MIN, STEP_MAX = 16, 256
+STEP_BYTES_MAX = 8_000_000
 
 
 class LogTail(Protocol):
     """Reads the newest records of a topic."""
 
-    async def latest(self, topic: str, limit: int) -> list[Record]:
-        """Return up to ``limit`` of the newest records of all partitions, newest first."""
+    async def latest(self, topic: str, limit: int, ends: Mapping[int, int] | None = None) -> list[Record]:
+        """Return up to ``limit`` of the newest records of all partitions, newest first, each partition in its order.
+
+        Of a partition in ``ends`` those before that offset. Fewer than ``limit`` are all that there are.
+        """
         ...
 
     async def latest_of(self, topic: str, key: bytes, limit: int) -> list[Record]:
         """Return the newest records of a key, newest first: those among ``limit`` of its partition, or more."""
         ...
+
+
+V = TypeVar("V", bound=BaseModel)
+Views = Callable[[Sequence[Record]], Awaitable[Sequence[V | None]]]
+
+
+class _Place:
+    """How far a topic has been read from its end, by partition."""
+
+    def __init__(self, before: str | None) -> None:
+        self.ends = place_in_topic(before)
+        self.passed = 0
+        self._bytes = 0
+
+    def is_before(self, record: Record) -> bool:
+        return record.offset < self.ends.get(record.partition, record.offset + 1)
+
+    def passes(self, records: Sequence[Record]) -> None:
+        for record in records:
+            self.ends[record.partition] = record.offset
+            self.passed += 1
+            self._bytes += len(record.value or b"")
+
+    def fill(self, filling: Filling[V], records: Sequence[Record], views: Sequence[V | None]) -> bool:
+        """Put views on a page and pass their records; return whether it is full before the end of them."""
+        for record, view in zip(records, views, strict=True):
+            if view is not None and not filling.takes(view):
+                return True
+            self.passes([record])
+        return False
+
+    def step(self, step: int, bytes_max: int) -> int:
+        """Return how many records to read next, so that they come to about so many bytes, as those before did."""
+        average = self._bytes // max(1, self.passed) + 1
+        return max(STEP_MIN, min(2 * step, STEP_MAX, bytes_max // average))
+
+    def written(self) -> str:
+        return written_place(self.ends)
+
+
+async def _page_of_tail(tail: LogTail, topic: str, place: _Place, filling: Filling[V], views: Views[V]) -> Page[V]:
+    """Fill a page from the end of a topic, some records at a time; a record without a view is passed over.
+
+    A page that finds little among ``TAIL_MAX`` records ends there and leads on.
+    """
+    step = STEP_MIN
+    while True:
+        records = await tail.latest(topic, step, place.ends)
+        if place.fill(filling, records, await views(records)):
+            return Page(filling.items, place.written())
+        if len(records) < step:
+            return Page(filling.items)
+        if place.passed >= TAIL_MAX:
+            return Page(filling.items, place.written())
+        step = place.step(step, filling.room_bytes)
 
 
 class StoredCustomers:
@@ -108,24 +171,37 @@ class RecentActions:
         self._queue = queue
         self._keys = keys
 
-    async def recent(self, limit: int, customer_id: str | None) -> Sequence[ActionView]:
-        """Return the latest actions, newest first; of one customer when given."""
+    async def recent(self, limit: int, customer_id: str | None, before: str | None = None) -> Page[ActionView]:
+        """Return a page of the latest actions, newest first; of one customer when given."""
+        place = _Place(before)
+        filling: Filling[ActionView] = Filling(limit)
+        known: set[str] = set()
+
+        async def views(records: Sequence[Record]) -> list[ActionView | None]:
+            return await self._views(records, customer_id, known)
+
         if customer_id is None:
-            records = await self._tail.latest(ACTIONS, TAIL_MAX if self._keys.shared else 2 * limit)
-        else:
-            records = await self._tail.latest_of(ACTIONS, self._keys.key(customer_id), TAIL_MAX)
-        actions: dict[str, Action] = {}
-        for record in records:
-            action = msgspec.json.decode(record.value or b"{}", type=Action)
-            ours = action.workspace == self._keys.workspace
-            if ours and not action.cancel and customer_id in {None, action.customer_id}:
-                actions.setdefault(action.id, action)
-        shown = list(actions.values())[:limit]
-        entries = await self._queue.ledger([action.id for action in shown])
-        return [
-            action_view(action) if entry is None else action_view(action, entry.outcome, entry.at_ms)
-            for action, entry in zip(shown, entries, strict=True)
-        ]
+            return await _page_of_tail(self._tail, ACTIONS, place, filling, views)
+        records = await self._tail.latest_of(ACTIONS, self._keys.key(customer_id), TAIL_MAX)
+        records = [record for record in records if place.is_before(record)]
+        full = place.fill(filling, records, await views(records))
+        return Page(filling.items, place.written() if full else None)
+
+    async def _views(
+        self, records: Sequence[Record], customer_id: str | None, known: set[str]
+    ) -> list[ActionView | None]:
+        """Return the views of actions; None for what is no action of ours, or one that has come before."""
+        actions = [msgspec.json.decode(record.value or b"{}", type=Action) for record in records]
+        entries = await self._queue.ledger([action.id for action in actions])
+        views: list[ActionView | None] = []
+        for action, entry in zip(actions, entries, strict=True):
+            ours = action.workspace == self._keys.workspace and customer_id in {None, action.customer_id}
+            if not ours or action.cancel or action.id in known:
+                views.append(None)
+                continue
+            known.add(action.id)
+            views.append(action_view(action) if entry is None else action_view(action, entry.outcome, entry.at_ms))
+        return views
 
 
 Redrive = Callable[[Sequence[str]], Awaitable[Sequence[Any]]]
@@ -151,9 +227,14 @@ class StoredDeadLetters:
         self._contacts = contacts
         self._keys = intake.keys
 
-    async def recent(self, limit: int) -> Sequence[DeadLetterView]:
-        """Return the latest dead letters."""
-        return [_view(record) for record in (await self._own(TAIL_MAX if self._keys.shared else limit))[:limit]]
+    async def recent(self, limit: int, before: str | None = None) -> Page[DeadLetterView]:
+        """Return a page of the latest dead letters, newest first."""
+
+        async def views(records: Sequence[Record]) -> list[DeadLetterView | None]:
+            own = {_name(record) for record in self._keys.own(records)}
+            return [_view(record) if _name(record) in own else None for record in records]
+
+        return await _page_of_tail(self._tail, DEAD_LETTERS, _Place(before), Filling(limit), views)
 
     async def redrive(self, ids: Sequence[str] | None) -> int:
         """Send dead letters again and return how many: events to their topic, actions to their connector's queue.
@@ -161,22 +242,26 @@ class StoredDeadLetters:
         Reports of providers that concerned nobody go to whom the contact book names by now.
         """
         wanted = None if ids is None else set(ids)
-        events: list[Outgoing] = []
-        actions: list[str] = []
-        for record in await self._own(TAIL_MAX):
-            if wanted is not None and _name(record) not in wanted:
-                continue
-            letter = _letter(record)
-            if letter is None:
-                actions += _action_ids(record)
-            elif letter.value is not None:
-                events += self._again(await attributed(letter, self._contacts))
-        if events:
-            await self._log.append(events)
-        return len(events) + len(await self._redrive_actions(list(dict.fromkeys(actions))))
-
-    async def _own(self, limit: int) -> list[Record]:
-        return self._keys.own(await self._tail.latest(DEAD_LETTERS, limit))
+        number, actions = 0, dict[str, None]()
+        place, step = _Place(None), STEP_MIN
+        while records := await self._tail.latest(DEAD_LETTERS, step, place.ends):
+            events: list[Outgoing] = []
+            for record in self._keys.own(records):
+                if wanted is not None and _name(record) not in wanted:
+                    continue
+                letter = _letter(record)
+                if letter is None:
+                    actions |= dict.fromkeys(_action_ids(record))
+                elif letter.value is not None:
+                    events += self._again(await attributed(letter, self._contacts))
+            if events:
+                await self._log.append(events)
+            number += len(events)
+            place.passes(records)
+            if len(records) < step or place.passed >= TAIL_MAX:
+                break
+            step = place.step(step, STEP_BYTES_MAX)
+        return number + len(await self._redrive_actions(list(actions)))
 
     def _again(self, letter: DeadLetter) -> list[Outgoing]:
         """Return the records of a dead letter; none while the reason for its refusal stands."""

@@ -13,6 +13,7 @@ from orchestrator.core.moment import parse_moment
 from orchestrator.errors import ConfigurationError
 from orchestrator.roles.client import known_customer
 from orchestrator.rulebook.load import Loaded
+from orchestrator.rulebook.whole_file import write_whole
 from orchestrator.runtime.preview import Given, Preview
 
 REMEDY = "Give it a default in the template, or bring the value with --customer, --event or --params."
@@ -113,6 +114,6 @@ def write_html(target: Path, found: list[Preview]) -> None:
         head = f'<head><meta charset="utf-8"><title>{title}</title></head>'
         body = f"<!doctype html>\n<html>{head}\n<body>\n{body}\n</body></html>\n"
     try:
-        target.write_text(body, encoding="utf-8")
+        write_whole(target, body.encode())
     except OSError as error:
         raise ConfigurationError(f"Cannot write to {target}: {error}. Name another file.") from error

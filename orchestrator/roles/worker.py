@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 from orchestrator import __version__, metrics
 from orchestrator.adapters.faust_worker import run_worker
+from orchestrator.adapters.redis_format import check_format
+from orchestrator.adapters.redis_probe import RedisProbe
 from orchestrator.adapters.redis_state_store import RedisStateStore
 from orchestrator.gateway.server import GatewayServer
 from orchestrator.roles.admission import intake_of
@@ -16,7 +18,8 @@ from orchestrator.roles.distributed import (
     rulebooks_of,
     system_clock,
 )
-from orchestrator.roles.health import health_app
+from orchestrator.roles.health import METRICS_PORT, health_app
+from orchestrator.roles.readiness import once_begun
 from orchestrator.roles.stopping import until_first_ends
 from orchestrator.runtime.ports import Clock, Record
 from orchestrator.runtime.producers import Producers
@@ -54,6 +57,7 @@ async def run_worker_role(settings: Settings, *, on_ready: Callable[[str], None]
     """Work until SIGTERM or SIGINT; raises what ended the work otherwise."""
     metrics.PROCESS.info({"role": "worker", "version": __version__, "workspace": settings.workspace})
     log, client, clock = event_log(settings), redis_client(settings), system_clock()
+    await check_format(client, settings.workspace)
     rulebooks = await rulebooks_of(settings, log)
     worker = Worker(
         Surroundings(
@@ -71,7 +75,8 @@ async def run_worker_role(settings: Settings, *, on_ready: Callable[[str], None]
     joined: list[bool] = []
     await log.start()
     try:
-        async with GatewayServer(health_app(lambda: bool(joined)), settings.host, settings.metrics_port) as server:
+        health = health_app(once_begun(lambda: bool(joined), RedisProbe(client, settings.workspace).obstacle))
+        async with GatewayServer(health, settings.host, settings.metrics_port, port_named=METRICS_PORT) as server:
 
             async def ready() -> None:
                 joined.append(True)

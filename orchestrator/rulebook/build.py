@@ -37,6 +37,7 @@ from orchestrator.core.definition import (
     Rule,
     Send,
     SequenceStep,
+    SetTrait,
     Stage,
     StageOn,
     Step,
@@ -55,8 +56,10 @@ from orchestrator.rulebook.models.scalars import parsed_path
 from orchestrator.rulebook.names import JourneySource, Names
 from orchestrator.rulebook.problem import unknown
 from orchestrator.rulebook.send_templates import SendTemplates
+from orchestrator.rulebook.span import WEEKDAYS
 from orchestrator.rulebook.template import LiquidTemplate, Reads
 from orchestrator.rulebook.tracking_plan import FRICTION_SCORED
+from orchestrator.rulebook.trait_template import TraitTemplate
 
 
 def built_journeys(names: Names, templates: SendTemplates) -> tuple[Journey, ...]:
@@ -136,6 +139,8 @@ class _RuleBuilder:
             arbitrate=arbitrate,
             lateness_ms=LATENESS_DEFAULT_MS if part.lateness is None else part.lateness,
             captures=self._captures(trigger, (when, *context), program, limits),
+            anytime=part.acts == "anytime",
+            restart=part.restart,
         )
 
     # ------------------------------------------------------------------------------------------ trigger
@@ -157,7 +162,7 @@ class _RuleBuilder:
                 return self._sequence(sequence)
             case written.ScheduleTrigger(schedule=schedule):
                 check_zone(self._names, schedule, schedule.zone)
-                days = sorted({written.WEEKDAYS.index(day) for day in schedule.days})
+                days = sorted({WEEKDAYS.index(day) for day in schedule.days})
                 return OnSchedule(schedule.at, tuple(days), schedule.zone)
             case written.FrictionTrigger(friction=friction):
                 return self._friction(friction)
@@ -239,15 +244,22 @@ def _step_captures(step: Step) -> set[str]:
     match step:
         case Send():
             reads = step.template.reads if isinstance(step.template, LiquidTemplate) else Reads()
-            own = {path[1] for path in reads.paths if path[0] == Root.EVENT.value and len(path) > 1}
-            own |= _ZONE_FACTS if reads.local_time else frozenset()
-            return own.union(*(_step_captures(one) for one in step.fallback))
+            return _read_captures(reads).union(*(_step_captures(one) for one in step.fallback))
+        case SetTrait(text=TraitTemplate(text=text)):
+            return _read_captures(text.reads)
         case Branch():
             return {path.parts[0] for path in condition_paths(step.when) if path.root is Root.EVENT}
         case Wait(until_path=Path(root=Root.EVENT) as path):
             return {path.parts[0]}
         case _:
             return set()
+
+
+def _read_captures(reads: Reads) -> set[str]:
+    """Return the properties of the event that a text reads, those that tell the customer's clock included."""
+    own = {path[1] for path in reads.paths if path[0] == Root.EVENT.value and len(path) > 1}
+    goes_by_clock = reads.local_time or any(path[0] == "customer" for path in reads.paths)
+    return own | _ZONE_FACTS if goes_by_clock else own
 
 
 def condition_paths(condition: Condition | None) -> Iterator[Path]:

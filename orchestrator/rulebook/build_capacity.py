@@ -5,7 +5,7 @@ from __future__ import annotations
 from orchestrator.core.opening import OpeningHours, Window
 from orchestrator.rulebook.capacity import Capacity, LineGroup
 from orchestrator.rulebook.models.capacity import CapacityPart, OpeningHoursPart
-from orchestrator.rulebook.models.trigger import WEEKDAYS
+from orchestrator.rulebook.span import WEEKDAYS
 
 
 def built_capacity(part: CapacityPart | None) -> Capacity | None:

@@ -11,8 +11,11 @@ from orchestrator.core.action import Kind
 from orchestrator.core.condition import Condition, InStage
 from orchestrator.core.definition import Arbitrate, Cap, Limits, Period, QuietHours, QuietThen
 from orchestrator.rulebook.build_conditions import ConditionBuilder
+from orchestrator.rulebook.meant import meant_word
+from orchestrator.rulebook.meant_value import hint
 from orchestrator.rulebook.models.limit import ArbitratePart, CapPart, LearnPart, LimitsPart, QuietPart
 from orchestrator.rulebook.models.part import Part
+from orchestrator.rulebook.models.scalars import is_name
 from orchestrator.rulebook.models.trigger import EventTrigger
 from orchestrator.rulebook.names import Names
 from orchestrator.rulebook.order import in_order
@@ -125,13 +128,22 @@ class LimitsBuilder:
         if scope == "kind" and colon:
             if name in _KINDS:
                 return True
-            self._names.report.error(part.origin, "of", unknown("kind", name, _KINDS))
+            meant = meant_word(name, _KINDS)
+            remedy = hint(f'"kind:{meant}".', lead=" Write ") if meant else ""
+            self._names.report.error(part.origin, "of", unknown("kind", name, _KINDS) + remedy)
             return False
         if scope == "connector" and colon:
             return self._names.known("connector", name, part.origin, "of")
         message = f'expected rule, kind:KIND, connector:NAME or group:NAME, got "{part.of}"'
-        self._names.report.error(part.origin, "of", message)
+        self._names.report.error(part.origin, "of", message + hint(self._meant_of(part.of)))
         return False
+
+    def _meant_of(self, of: str) -> str:
+        if kind := of if of in _KINDS else meant_word(of, _KINDS):
+            return f'"kind:{kind}"'
+        if of in self._names.connectors:
+            return f'"connector:{of}"'
+        return f'"group:{of}"' if is_name(of) else ""
 
     def _consents(self, layers: list[LimitsPart]) -> tuple[str, ...]:
         purposes: dict[str, None] = {}

@@ -10,6 +10,7 @@ from orchestrator.core.definition import (
     Branch,
     Case,
     Exit,
+    IfPast,
     Jump,
     Send,
     SetConsent,
@@ -22,7 +23,9 @@ from orchestrator.core.definition import (
 )
 from orchestrator.rulebook.build_conditions import ConditionBuilder
 from orchestrator.rulebook.build_limits import check_consents, check_zone
-from orchestrator.rulebook.models.play import SendPart, StepPart, WaitForPart, WaitUntil
+from orchestrator.rulebook.meant_value import hint, meant_span
+from orchestrator.rulebook.models.part import shown
+from orchestrator.rulebook.models.play import SendPart, StepPart, WaitForPart, WaitUntil, meant_until
 from orchestrator.rulebook.models.scalars import is_path, parsed_path
 from orchestrator.rulebook.names import Names
 from orchestrator.rulebook.problem import unknown
@@ -55,15 +58,33 @@ class PlayBuilder:
         return tuple(self._program)
 
     def _block(self, steps: list[StepPart], prefix: str) -> None:
+        skipping: list[StepPart] = []
+        begun = len(self._program)
         for index, part in enumerate(steps):
-            step = f"{prefix}{index}"
-            if part.case is None:
-                self._step(part, step)
-                continue
-            self._check_case(part)
-            at = self._emit(Case(f"{step}.case", part.case, 0))
+            self._cased(part, f"{prefix}{index}")
+            if isinstance(part.wait, WaitUntil) and part.wait.if_past == "skip":
+                skipping.append(part)
+            elif part.wait is None and skipping:
+                self._aim_skips(begun)
+                skipping.clear()
+        for part in skipping:
+            self._error(part.wait, "if_past", "skip leaves out the step after the wait, and no step follows it here")
+
+    def _cased(self, part: StepPart, step: str) -> None:
+        if part.case is None:
             self._step(part, step)
-            self._aim(at)
+            return
+        self._check_case(part)
+        at = self._emit(Case(f"{step}.case", part.case, 0))
+        self._step(part, step)
+        self._aim(at)
+
+    def _aim_skips(self, begun: int) -> None:
+        """Let the waits of this block that skip a step go on behind the one that has just been built."""
+        end = len(self._program)
+        for at, step in enumerate(self._program[begun:], begun):
+            if isinstance(step, Wait) and step.if_past is IfPast.SKIP and not step.skip_pc:
+                self._program[at] = replace(step, skip_pc=end)
 
     def _emit(self, step: Step) -> int:
         self._program.append(step)
@@ -117,7 +138,7 @@ class PlayBuilder:
             case "set_trait":
                 for name, value in part.set_trait.items():
                     if self._names.known("trait", name, part.origin["set_trait"], name):
-                        self._emit(SetTrait(step, name, value))
+                        self._emit(SetTrait(step, name, value, self._templates.trait(part, name)))
             case "set_consent" if part.set_consent:
                 for purpose, granted in part.set_consent.items():
                     if self._names.known("consent", purpose, part.origin["set_consent"], purpose):
@@ -162,16 +183,28 @@ class PlayBuilder:
         check_zone(self._names, waiting, waiting.zone)
         minute = parsed_clock_min(waiting.until)
         if minute is not None:
-            if waiting.offset:
-                self._error(waiting, "offset", "an offset belongs to a field, not to a time of day")
+            for key, given in (("offset", waiting.offset), ("if_past", waiting.if_past)):
+                if given:
+                    self._error(waiting, key, f"an {key} belongs to a field, not to a time of day")
             self._emit(Wait(step, until_min=minute, zone=waiting.zone))
         elif is_path(waiting.until):
-            self._emit(Wait(step, waiting.offset, until_path=parsed_path(waiting.until), zone=waiting.zone))
+            if_past = IfPast(waiting.if_past or IfPast.END)
+            path = parsed_path(waiting.until)
+            self._emit(Wait(step, waiting.offset, until_path=path, zone=waiting.zone, if_past=if_past))
         else:
-            message = (
-                f'expected a time of day such as "09:00" or a field such as event.starts_at, got "{waiting.until}"'
-            )
-            self._error(waiting, "until", message)
+            self._error(waiting, "until", self._no_moment(waiting.until))
+
+    def _no_moment(self, until: str) -> str:
+        """Return what to say of a text that is neither a time of day nor a field, with what was likely meant."""
+        message = f'expected a time of day such as "09:00" or a field such as event.starts_at, got {shown(until)}'
+        remedy = meant_until(until)
+        if not remedy and (span := meant_span(until)):
+            remedy = f"`wait: {span}` in place of `until`"
+        if not remedy and any(until in declared.properties for declared in self._names.plan.described.values()):
+            remedy = f"event.{until}"
+        if not remedy and until in self._names.plan.traits:
+            remedy = f"profile.{until}"
+        return message + hint(f"{remedy} for the next morning" if until.strip().lower() == "tomorrow" else remedy)
 
     def _wait_for(self, part: WaitForPart, step: str) -> None:
         where = self._conditions.where(part, "where", part.where)

@@ -37,6 +37,8 @@ PARTS_BY_HAND: Mapping[type[Part], str] = {
         id: hello
         title: Say hello in the morning
         on: {event: signed_up}
+        acts: anytime
+        restart: true
         when: {in_segment: new_here}
         do: [{wait: {until: "09:00"}}, {send: {connector: email, template: hello}}]
         exit_when: {event: order_completed}
@@ -114,7 +116,7 @@ PARTS_BY_HAND: Mapping[type[Part], str] = {
         then: [{send: {connector: sms, template: hello}}]
         else: [{exit: true}]
         """,
-    play.WaitUntil: "{until: event.starts_at, offset: -2h, zone: profile}",
+    play.WaitUntil: "{until: event.starts_at, offset: -2h, zone: profile, if_past: skip}",
     play.WaitForPart: """
         event: email_opened
         within: 1d

@@ -38,14 +38,14 @@ _FAULTS: Mapping[str, Callable[[Any], str]] = {
 }
 
 
-def arguments_fault(compiled: BoundTemplate) -> str:
-    """Return the first fault among the arguments of a parsed text, or nothing."""
+def arguments_fault(compiled: BoundTemplate) -> tuple[str, str] | None:
+    """Return the first fault among the arguments of a parsed text, behind the name of the filter, or None."""
     context = RenderContext(compiled)
     for node in compiled.nodes:
         for filter_ in _filters_of_node(node, context):
             if filter_.name in ARGUMENTS and (fault := _fault(filter_)):
-                return f"{filter_.name}: {fault}"
-    return ""
+                return filter_.name, fault
+    return None
 
 
 def _fault(filter_: Filter) -> str:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.rulebook.folder import FolderFault, file_content, folder_files
 from orchestrator.rulebook.grammar import OfPart, Shape, file_part, part_at, shape_at
 from orchestrator.rulebook.layout import comments_of, laid_out
-from orchestrator.rulebook.load import folder_files
 from orchestrator.rulebook.models.part import Part
 from orchestrator.rulebook.source import Map, SourceFault, read_source
 
@@ -42,9 +42,12 @@ class Formatted:
 def format_files(path: Path) -> Iterator[Formatted]:
     """Yield every rule file of a folder (or the one file) with its canonical form. Writes nothing."""
     folder = path if path.is_dir() else path.parent
-    names = list(folder_files(folder)) if path.is_dir() else [path.name]
-    for name in names:
-        content = (folder / name).read_bytes()
+    try:
+        files = folder_files(folder) if path.is_dir() else {path.name: file_content(path)}
+    except FolderFault as fault:
+        yield Formatted(path, b"", b"", f"{fault.place}  {fault.message}")
+        return
+    for name, content in files.items():
         part = file_part(name)
         if part is None:
             yield Formatted(path, content, content, "not a rule file: its name ends in .yaml or .yml")

@@ -172,6 +172,7 @@ class _Plan:
         self._consents: dict[str, str] = {}
 
     def read(self, source: Map) -> None:
+        self._names.plan_files.append(source.file)
         file = read_part(TrackingPlanFile, source, self._names.report)
         if file is None:
             self._names.broken |= _nouns(PLAN)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from connectors.errors import ConnectorMisconfigured
 from connectors.registry import expand_environment, settings_problems
 from orchestrator.rulebook.connector_entry import types_by_name
+from orchestrator.rulebook.meant import meant_param
 from orchestrator.rulebook.models.play import SendPart, StepPart
 from orchestrator.rulebook.names import Names
 from orchestrator.rulebook.problem import unknown
@@ -71,9 +72,13 @@ def _params(names: Names, send: SendPart) -> None:
         return
     own = names.templates[send.template].params if send.template else {}
     given = set(own) if send.template else set(send.params)
+    shared = names.templates[send.template].origin if send.template else send.origin
     for problem in known.param_name_problems(given):
-        key = "template" if send.template else "params"
-        names.report.error(send.origin, key, f'connector "{send.connector}": {problem}')
+        # What is there is wrong in its own line, what is missing in that of the params.
+        at, key = (shared["params"], problem.subject) if problem.subject in given else (shared, "params")
+        meant = meant_param(problem.subject, known.action_params.model_fields.keys() - given)
+        remedy = f' Did you mean "{meant}"?' if meant and problem.subject in given and "?" not in str(problem) else ""
+        names.report.error(at, key, f'connector "{send.connector}": {problem}{remedy}')
 
 
 def sends_of(steps: list[StepPart]) -> Iterator[SendPart]:

@@ -1,175 +1,256 @@
-"""Lint of logic: conditions that can never be true, because two of them exclude each other."""
+"""Lint of logic: conditions that can never be true, because two of them exclude each other, or one and the trigger.
+
+What must hold together is compared quantity by quantity (``value_set``) and event by event (``event_count``). The
+trigger counts as well: its event has just happened, its filter holds, and the run stands where it says.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
-from orchestrator.core.compare import is_number
+from orchestrator.rulebook.claims import STAGE, Alternatives, Claim, Claims, claims_of
+from orchestrator.rulebook.event_count import EventCount
 from orchestrator.rulebook.models import condition as written
-from orchestrator.rulebook.models.journey import RulePart
-from orchestrator.rulebook.models.part import Part, shown
+from orchestrator.rulebook.models.journey import JourneyHead, RulePart
 from orchestrator.rulebook.models.play import StepPart
+from orchestrator.rulebook.models.trigger import EventTrigger
 from orchestrator.rulebook.names import Names
 from orchestrator.rulebook.problem import Report
-from orchestrator.rulebook.span import shown_span
+from orchestrator.rulebook.trigger_claims import TriggerClaims, final_stages
+from orchestrator.rulebook.value_set import Comparison, exclude_each_other
+
+#: Claims of one event type that are compared with each other; nobody writes as many by hand.
+_COUNTS_MAX = 64
+#: Claims that a message names.
+_NAMED_MAX = 3
 
 
 def lint_logic(names: Names) -> None:
     """Check every condition of every rule and segment for parts that exclude each other."""
+    checker = _Checker(names)
     for segment in names.segments.values():
-        _check(segment.when, names.report)
+        checker.check(segment.when, _Known())
     for source in names.journeys.values():
+        moved = any(step.set_stage for rule in source.rules for step in steps_of(rule.do))
+        for stage in source.head.stages.values():
+            if isinstance(stage.on, EventTrigger) and stage.on.where is not None:
+                checker.check(stage.on.where, _Known())
         for rule in source.rules:
-            for condition in _conditions(rule):
-                _check(condition, names.report)
+            _RuleLogic(checker, source.head, rule, moved=moved).check()
 
 
-def _conditions(rule: RulePart) -> Iterator[written.Condition]:
-    if rule.when is not None:
-        yield rule.when
-    yield from _step_conditions(rule.do)
-
-
-def _step_conditions(steps: list[StepPart]) -> Iterator[written.Condition]:
+def steps_of(steps: Sequence[StepPart]) -> Iterator[StepPart]:
+    """Yield every step of a play, those inside of others as well."""
     for step in steps:
-        if step.if_ is not None:
-            yield step.if_
+        yield step
         inner = [] if step.wait_for is None else step.wait_for.else_
         for block in (step.do, step.then, step.else_, inner):
-            yield from _step_conditions(block)
+            yield from steps_of(block)
 
 
-def _check(condition: written.Condition, report: Report) -> None:
-    match condition:
+class _RuleLogic:
+    """Checks one rule; ``moved`` says that plays of its journey move runs from stage to stage."""
+
+    def __init__(self, checker: _Checker, head: JourneyHead, rule: RulePart, *, moved: bool) -> None:
+        self._checker = checker
+        self._head = head
+        self._rule = rule
+        self._trigger = TriggerClaims(head, rule.on, moved=moved, anytime=rule.acts == "anytime")
+
+    def check(self) -> None:
+        for where in self._filters():
+            self._checker.check(where, _Known())
+        stands = self._trigger.claims()
+        known = _Known(stands)
+        if (own := self._trigger.own_filter()) is not None:
+            known = self._checker.check(own, known)
+        if self._rule.when is not None:
+            self._finals(self._rule.when, placed=any(one.about == STAGE for one in stands))
+            known = self._checker.check(self._rule.when, known)
+        of_event = known.of_event()
+        for step in steps_of(self._rule.do):
+            if step.if_ is not None:
+                self._finals(step.if_, placed=False)
+                self._checker.check(step.if_, of_event)
+
+    def _filters(self) -> Iterator[written.Condition]:
+        yield from self._trigger.other_filters()
+        yield from (one.where for one in self._rule.exit_when if one.where is not None)
+        for step in steps_of(self._rule.do):
+            if step.wait_for is not None and step.wait_for.where is not None:
+                yield step.wait_for.where
+
+    def _finals(self, condition: written.Condition, *, placed: bool) -> None:
+        """Report final stages that a rule asks for which acts only while its run is open.
+
+        Where the trigger has ``placed`` the run, that tells what can never be.
+        """
+        if not self._trigger.needs_open_run():
+            return
+        finals = final_stages(self._head)
+        for part in stage_conditions(condition):
+            ended = [stage for stage in part.in_stage if stage in finals]
+            if not ended:
+                continue
+            stages = " and ".join(f'"{stage}"' for stage in ended)
+            ends = "are final, and end" if len(ended) > 1 else "is final, and ends"
+            message = f"{stages} {ends} the run and its plays"
+            if len(ended) < len(part.in_stage):
+                self._checker.report.warning(part.origin, "in_stage", f"{message}: leave it out, for it can never be")
+            elif not placed:
+                self._checker.report.error(part.origin, "in_stage", f"can never be true: {message}")
+
+
+def stage_conditions(part: written.Condition, *, wanted: bool = True) -> Iterator[written.StageCondition]:
+    """Yield what asks for a stage of the rule's own journey; what a ``not`` turns round does not ask for it."""
+    match part:
         case written.AllCondition():
-            _check_all(condition, report)
-            for part in _flat(condition):
-                if not isinstance(part, written.FieldCondition):
-                    _check(part, report)
+            for one in part.all:
+                yield from stage_conditions(one, wanted=wanted)
         case written.AnyCondition():
-            for part in condition.any:
-                _check(part, report)
+            for one in part.any:
+                yield from stage_conditions(one, wanted=wanted)
         case written.NotCondition():
-            _check(condition.not_, report)
-        case _:
-            pass
-
-
-def _flat(condition: written.AllCondition) -> Iterator[written.Condition]:
-    """Yield what must hold together: the parts of an ``all`` and of every ``all`` right inside it."""
-    for part in condition.all:
-        if isinstance(part, written.AllCondition):
-            yield from _flat(part)
-        else:
+            yield from stage_conditions(part.not_, wanted=not wanted)
+        case written.StageCondition() if part.journey is None and wanted:
             yield part
+        case _:
+            return
 
 
 @dataclass(slots=True)
-class _Range:
-    """What is left for one quantity. ``low`` and ``high`` come with whether they are excluded."""
+class _Known:
+    """The claims that hold together so far, by what they are about."""
 
-    low: Any = None
-    low_open: bool = False
-    high: Any = None
-    high_open: bool = False
-    allowed: list[Any] | None = None
-    barred: list[Any] = field(default_factory=list)
-    presence: str = ""
-    said: list[str] = field(default_factory=list)
+    claims: Sequence[Claim] = ()
+    outer: _Known | None = None
+    by_subject: dict[str, list[Claim]] = field(init=False)
 
-    def excludes(self) -> bool:
-        """Return whether nothing is left."""
-        if self.allowed is not None and not any(self._fits(value) for value in self.allowed):
-            return True
-        return self.allowed is None and self._empty()
+    def __post_init__(self) -> None:
+        self.by_subject = {}
+        for claim in self.claims:
+            self.by_subject.setdefault(claim.about, []).append(claim)
 
-    def _empty(self) -> bool:
-        if self.low is None or self.high is None or not _like(self.low, self.high):
-            return False
-        return bool(self.low > self.high) or (bool(self.low == self.high) and (self.low_open or self.high_open))
+    def about(self, subject: str) -> list[Claim]:
+        """Return all claims about a subject, outermost first."""
+        outer = [] if self.outer is None else self.outer.about(subject)
+        return [*outer, *self.by_subject.get(subject, ())]
 
-    def _fits(self, value: Any) -> bool:
-        if value in self.barred:
-            return False
-        low, high = self.low, self.high
-        if low is not None and _like(value, low) and (value < low or (value == low and self.low_open)):
-            return False
-        if high is None or not _like(value, high):
-            return True
-        return bool(value < high) or (bool(value == high) and not self.high_open)
-
-    def narrow(self, op: str, value: Any) -> None:
-        """Take one more comparison into account."""
-        match op:
-            case "gt" | "gte":
-                if self.low is None or (_like(value, self.low) and value >= self.low):
-                    self.low, self.low_open = value, op == "gt"
-            case "lt" | "lte":
-                if self.high is None or (_like(value, self.high) and value <= self.high):
-                    self.high, self.high_open = value, op == "lt"
-            case "between":
-                self.narrow("gte", value[0])
-                self.narrow("lte", value[1])
-            case "eq" | "in":
-                values = [value] if op == "eq" else list(value)
-                self.allowed = values if self.allowed is None else [one for one in self.allowed if one in values]
-            case "ne" | "not_in":
-                self.barred += [value] if op == "ne" else list(value)
-            case _:
-                pass
+    def of_event(self) -> _Known:
+        """Return the claims that stay true while a play goes on: those of the event that started it."""
+        outer = None if self.outer is None else self.outer.of_event()
+        return _Known([claim for claim in self.claims if claim.about.startswith("event.")], outer)
 
 
-def _like(left: Any, right: Any) -> bool:
-    return (is_number(left) and is_number(right)) or (isinstance(left, str) and isinstance(right, str))
+class _Checker:
+    def __init__(self, names: Names) -> None:
+        self.report = names.report
+        # Segments that could not be built, such as those in a circle, are not written out.
+        self._segments = {name: part for name, part in names.segments.items() if name in names.sizes}
+
+    def check(self, condition: written.Condition, known: _Known) -> _Known:
+        """Report what can never be true in a condition; return all that holds where it does."""
+        claims = claims_of(condition, self._segments)
+        for conflict in _conflicts(claims, known):
+            _contradiction(self.report, conflict)
+        return _Known(claims.single, known)
 
 
-def _check_all(condition: written.AllCondition, report: Report) -> None:
-    ranges: dict[str, _Range] = {}
-    for part in _flat(condition):
-        quantity = _quantity(part)
-        if quantity is None:
+@dataclass(frozen=True, slots=True)
+class _Conflict:
+    """A claim that cannot hold with others. ``partly`` says that the condition has another way to be true."""
+
+    claim: Claim
+    others: tuple[Claim, ...]
+    partly: bool = False
+
+
+def _conflicts(claims: Claims, outer: _Known) -> list[_Conflict]:
+    known = _Known(claims.single, outer)
+    found = [one for subject, own in known.by_subject.items() for one in _of_subject(outer.about(subject), own)]
+    for alternatives in claims.alternatives:
+        found += _of_alternatives(alternatives, known)
+    return found
+
+
+def _of_subject(outer: list[Claim], own: list[Claim]) -> Iterator[_Conflict]:
+    counts = isinstance(own[0].says, EventCount)
+    if len(own) == 1 and not outer and not counts:
+        return  # What stands alone excludes nothing; most claims do.
+    for claim, others in _crowded(outer, own) if counts else _contradictory(outer, own):
+        if not _of_one_segment(claim, others):
+            yield _Conflict(claim, tuple(others))
+
+
+def _of_alternatives(alternatives: Alternatives, known: _Known) -> list[_Conflict]:
+    """Return the conflicts of all ways where none is left; else those of one way, where its author wrote it."""
+    by_way = [(way, _conflicts(way, known)) for way in alternatives.ways]
+    if all(any(not one.partly for one in found) for _, found in by_way):
+        return [one for _, found in by_way for one in found]
+    kept: list[_Conflict] = []
+    for way, found in by_way:
+        for one in found:
+            if one.partly or all(any(other is own for own in way.single) for other in one.others):
+                kept.append(one)
+            elif alternatives.written:
+                kept.append(replace(one, partly=True))
+    return kept
+
+
+def _of_one_segment(claim: Claim, others: list[Claim]) -> bool:
+    """Return whether all of it is said by a segment: that is reported where the segment is, or where it is named."""
+    return claim.via is not None and bool(others) and {one.segment for one in others} == {claim.segment}
+
+
+def _contradictory(outer: list[Claim], own: list[Claim]) -> Iterator[tuple[Claim, list[Claim]]]:
+    """Yield each claim that leaves nothing, with those before it that it stands against."""
+    while _excluded([*outer, *own]):
+        known = [*outer, *own]
+        # The more claims, the less is left: the first that leaves nothing is found by halving.
+        at = bisect_left(range(len(known)), True, key=lambda place: _excluded(known[: place + 1]))
+        if at < len(outer):
+            return  # It was so before, and has been said.
+        claim, before = known[at], known[:at]
+        single = next((one for one in before if _excluded([one, claim])), None)
+        yield claim, before if single is None else [single]
+        outer, own = [], known[at + 1 :]
+
+
+def _excluded(claims: Sequence[Claim]) -> bool:
+    return exclude_each_other(one.says for one in claims if isinstance(one.says, Comparison))
+
+
+def _crowded(outer: list[Claim], own: list[Claim]) -> Iterator[tuple[Claim, list[Claim]]]:
+    before = outer[:_COUNTS_MAX]
+    for claim in own[:_COUNTS_MAX]:
+        if isinstance(claim.says, EventCount) and claim.says.most < 0:
+            yield claim, []
             continue
-        name, op, value, text = quantity
-        known = ranges.setdefault(name, _Range())
-        if known.presence and "missing" in (known.presence, op) and known.presence != op:
-            report.error(part.origin, "op", f"can never be true together with {known.said[-1]}")
-            continue
-        known.presence = "missing" if op == "missing" else "exists"
-        known.said.append(text)
-        if op in ("exists", "missing"):
-            continue
-        known.narrow(op, value)
-        if known.excludes():
-            others = " and ".join(known.said[:-1]) or "the values it may have"
-            report.error(part.origin, "value", f"can never be true together with {others}")
-            ranges[name] = _Range()
+        against = next((one for one in before if _excludes(one, claim)), None)
+        if against is not None:
+            yield claim, [against]
+        before.append(claim)
 
 
-def _quantity(part: Part) -> tuple[str, str, Any, str] | None:
-    """Return what a leaf measures, how, against what, and in words; None for leaves that exclude nothing."""
-    match part:
-        case written.FieldCondition() if (
-            not isinstance(part.value, written.OtherField) and "default" not in part.origin
-        ):
-            value = _values(part.value)
-            words = f"{part.field} {part.op}" + ("" if part.value is None else f" {value}")
-            return part.field, part.op, part.value, words
-        case written.CountCondition() if part.where is None:
-            name = f"count {part.count} within {shown_span(part.within)}"
-            return name, part.op, part.value, f"{name} {part.op} {part.value}"
-        case written.SumCondition() if part.where is None:
-            name = f"sum {part.sum} {part.of} within {shown_span(part.within)}"
-            return name, part.op, part.value, f"{name} {part.op} {part.value}"
-        case written.SinceLastCondition() if part.where is None and part.if_never is None:
-            name = f"since_last {part.since_last}"
-            return name, part.op, part.value, f"{name} {part.op} {shown_span(part.value)}"
-        case written.StageCondition() if part.journey is None:
-            return "in_stage", "in", part.in_stage, f"in_stage {', '.join(part.in_stage)}"
-        case _:
-            return None
+def _excludes(one: Claim, other: Claim) -> bool:
+    return isinstance(one.says, EventCount) and isinstance(other.says, EventCount) and one.says.excludes(other.says)
 
 
-def _values(value: Any) -> str:
-    return f"[{', '.join(shown(one) for one in value)}]" if isinstance(value, list) else shown(value)
+def _contradiction(report: Report, conflict: _Conflict) -> None:
+    claim = conflict.claim
+    at, key = (claim.at, claim.key) if claim.via is None else (claim.via.origin, "in_segment")
+    if not conflict.others:
+        report.error(at, key, f"can never be true: {claim.words}")
+        return
+    named = [f"{one.words} ({_place(one, at.file)})" for one in conflict.others[-_NAMED_MAX:]]
+    message = f"can never be true together with {' and '.join(named)}"
+    if conflict.partly:
+        report.warning(at, key, f"this part of `any` {message}")
+    else:
+        report.error(at, key, message)
+
+
+def _place(claim: Claim, file: str) -> str:
+    return f"line {claim.line}" if claim.file == file else f"{claim.file}:{claim.line}"

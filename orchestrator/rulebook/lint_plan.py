@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from orchestrator.core.condition import Op, Path, Root
+from orchestrator.core.event import OUTCOMES, RECEIPTS
 from orchestrator.rulebook.build_conditions import SCORES_TRAIT
 from orchestrator.rulebook.condition_size import leaves
 from orchestrator.rulebook.lint_templates import EventTypes, TemplateLint
+from orchestrator.rulebook.meant_value import hint, meant_number
 from orchestrator.rulebook.models import condition as written
 from orchestrator.rulebook.models import trigger as triggers
 from orchestrator.rulebook.models.journey import JourneyHead, RulePart, StageDwell
@@ -18,7 +19,9 @@ from orchestrator.rulebook.models.scalars import is_path, parsed_path
 from orchestrator.rulebook.names import Names
 from orchestrator.rulebook.problem import listed, unknown
 from orchestrator.rulebook.send_templates import SendTemplates
+from orchestrator.rulebook.template import is_template
 from orchestrator.rulebook.tracking_plan import Property
+from orchestrator.rulebook.value_fault import ORDERINGS, TYPE_WORDS, order_fault, path_in, value_fault
 
 _OPS: Mapping[str, frozenset[Op]] = {
     "string": frozenset(Op),
@@ -28,7 +31,6 @@ _OPS: Mapping[str, frozenset[Op]] = {
     "array": frozenset({Op.CONTAINS, Op.EXISTS, Op.MISSING}),
     "object": frozenset({Op.EXISTS, Op.MISSING}),
 }
-_WORDS = {"string": "text", "number": "a number", "integer": "a whole number", "boolean": "true or false"}
 _RUN_TYPES = {
     "stage": Property("string"),
     "key": Property("string"),
@@ -66,8 +68,12 @@ class _PlanLint:
             self._event(stage.on.event, stage.on, "event")
             self.condition(stage.on.where, (stage.on.event,))
             for key, owner, path in (("key", head, head.key), ("value", stage, stage.value)):
-                if path is not None:
+                if path is not None and not (key == "key" and self._tells_its_run(stage.on.event, path)):
                     self._property_of(path, owner, key, stage.on.event)
+
+    def _tells_its_run(self, event: str, key: str) -> bool:
+        """Return whether an event without the journey's key belongs to a run: that of the action that it tells of."""
+        return event in OUTCOMES | RECEIPTS and self._plan.lacks(event, parsed_path(key).parts)
 
     def rule(self, head: JourneyHead, rule: RulePart) -> None:
         events = self._trigger(head, rule.on)
@@ -112,7 +118,9 @@ class _PlanLint:
             self.condition(where, (event,))
             if absence.same is not None:
                 self._property_of(absence.same, absence, "same", event)
-            elif head.key is not None and self._plan.lacks(event, parsed_path(head.key).parts):
+            elif head.key is None or self._tells_its_run(event, head.key):
+                continue
+            elif self._plan.lacks(event, parsed_path(head.key).parts):
                 message = f'{event} has no {head.key}, which ties it to a run; name another property with "same"'
                 self._report.error(absence.origin, key, message)
 
@@ -139,7 +147,7 @@ class _PlanLint:
                 self.condition(step.wait_for.where, (step.wait_for.event,))
                 self._steps(step.wait_for.else_, events)
             if step.set_trait:
-                self._set_traits(step)
+                self._set_traits(step, events)
             for block in (step.do, step.then, step.else_):
                 self._steps(block, events)
             for send in (step.send, *step.send.fallback) if step.send is not None else ():
@@ -155,11 +163,14 @@ class _PlanLint:
                 waiting.origin, "until", f"{waiting.until} is {declared.type}; a moment is text or a number"
             )
 
-    def _set_traits(self, step: StepPart) -> None:
+    def _set_traits(self, step: StepPart, events: EventTypes) -> None:
+        self.templates.set_traits(step, events)
         at = step.origin["set_trait"]
         for name, value in step.set_trait.items():
             declared = self._plan.traits.get(name)
-            if declared is not None and (fault := _value_fault(declared, f"profile.{name}", value)):
+            if isinstance(value, str) and is_template(value):
+                continue  # Its type is known when it is rendered.
+            if declared is not None and (fault := value_fault(declared, f"profile.{name}", value)):
                 self._report.error(at, name, fault)
 
     # -------------------------------------------------------------------------------------- conditions
@@ -182,7 +193,7 @@ class _PlanLint:
                 case written.FirstCondition():
                     self._counted(leaf.first, leaf, "first", leaf.where)
                 case written.ScoreCondition():
-                    self._names.known("trait", SCORES_TRAIT, leaf.origin, "score")
+                    self._score(leaf)
                 case _:
                     pass
 
@@ -213,9 +224,12 @@ class _PlanLint:
         if declared is None or declared.type not in _OPS:
             return
         op = Op(part.op)
+        if isinstance(part.value, written.OtherField) and part.value.field == part.field:
+            self._itself(part, part.value)
+            return
         if op not in _OPS[declared.type]:
             allowed = listed((one.value for one in _OPS[declared.type]), most=20)
-            message = f"{part.field} is {_WORDS.get(declared.type, f'an {declared.type}')}, which {part.op} cannot "
+            message = f"{part.field} is {TYPE_WORDS.get(declared.type, f'an {declared.type}')}, which {part.op} cannot "
             self._report.error(part.origin, "op", f"{message}compare. Allowed: {allowed}.")
             return
         if isinstance(part.value, written.OtherField):
@@ -223,12 +237,20 @@ class _PlanLint:
             return
         if declared.type in ("array", "object") or op in (Op.EXISTS, Op.MISSING):
             return
+        if declared.type == "string" and op in ORDERINGS:
+            self._order(part)
+        if "default" in part.origin and (fault := value_fault(declared, part.field, part.default, enum=False)):
+            self._report.error(part.origin, "default", f"default: {fault}")
         checks_enum = op in (Op.EQ, Op.NE, Op.IN, Op.NOT_IN)
         for index, value in enumerate(part.value if isinstance(part.value, list) else [part.value]):
-            if fault := _value_fault(declared, part.field, value, enum=checks_enum):
-                many = isinstance(part.value, list)
-                at, key = (part.origin["value"], index) if many else (part.origin, "value")
+            at, key = (part.origin["value"], index) if isinstance(part.value, list) else (part.origin, "value")
+            if fault := value_fault(declared, part.field, value, enum=checks_enum):
                 self._report.error(at, key, fault)
+            elif (path := path_in(value)) is not None:
+                message = (
+                    f"compares with the text {shown(value)} itself; write {{field: {path}}} for what that field holds"
+                )
+                self._report.warning(at, key, message)
 
     def _other(
         self, part: written.FieldCondition, own: Property, other: written.OtherField, events: EventTypes
@@ -236,10 +258,40 @@ class _PlanLint:
         declared = self._declared(other.field, other, "field", events)
         if declared is None:
             return
+        if declared.type == own.type == "string":
+            if "times" in other.origin:
+                self._report.error(other.origin, "times", f"{other.field} is text, which cannot be multiplied")
+            elif Op(part.op) in ORDERINGS:
+                self._report.warning(part.origin, "op", order_fault(part.field, part.op, None)[0])
         numbers = {"number", "integer"}
         if own.type != declared.type and not {own.type, declared.type} <= numbers:
             message = f"{part.field} is {own.type} and {other.field} is {declared.type}; they never compare"
             self._report.error(other.origin, "field", message)
+
+    def _itself(self, part: written.FieldCondition, other: written.OtherField) -> None:
+        if other.times == 1:
+            answer = "always" if Op(part.op) in (Op.EQ, Op.LTE, Op.GTE) else "never"
+            message = f"compares {part.field} with itself, which is {answer} true; name another field"
+            self._report.error(other.origin, "field", message)
+        else:
+            message = f"compares {part.field} with {other.times:g} times itself, whatever it is; is that meant?"
+            self._report.warning(other.origin, "field", message)
+
+    def _order(self, part: written.FieldCondition) -> None:
+        first = part.value[0] if isinstance(part.value, list) and part.value else part.value
+        if not isinstance(first, str):
+            return
+        message, never = order_fault(part.field, part.op, first)
+        report = self._report.error if never else self._report.warning
+        report(part.origin, "value" if never else "op", message)
+
+    def _score(self, part: written.ScoreCondition) -> None:
+        self._names.known("trait", SCORES_TRAIT, part.origin, "score")
+        given = part.value if isinstance(part.value, list) else [part.value]
+        for value in given:
+            if isinstance(value, (str, bool)):
+                message = f"a score is a number, never {shown(value)}{hint(_share(value))}"
+                self._report.error(part.origin, "value", message)
 
     # ------------------------------------------------------------------------------------------- names
 
@@ -287,16 +339,7 @@ class _PlanLint:
         return self._plan.property_of(event, path.parts)
 
 
-def _value_fault(declared: Property, field: str, value: Any, *, enum: bool = True) -> str:
-    """Return why a field can never have a value, or nothing."""
-    fits = {
-        "string": isinstance(value, str),
-        "number": isinstance(value, (int, float)) and not isinstance(value, bool),
-        "integer": isinstance(value, (int, float)) and not isinstance(value, bool),
-        "boolean": isinstance(value, bool),
-    }.get(declared.type, True)
-    if not fits:
-        return f"{field} is {_WORDS[declared.type]}, never {shown(value)}"
-    if enum and declared.enum and value not in declared.enum:
-        return f"{field} is never {shown(value)}: {unknown('value', str(value), [str(one) for one in declared.enum])}"
-    return ""
+def _share(value: object) -> str:
+    """Return a percentage as the share that it is, another numeral as it is."""
+    number = meant_number(value)
+    return f"{float(number) / 100:g}" if number and str(value).strip().endswith("%") else number

@@ -8,8 +8,10 @@ from orchestrator.core.action import Kind
 from orchestrator.rulebook.build_limits import limit_layers
 from orchestrator.rulebook.lint_connectors import sends_of
 from orchestrator.rulebook.models.journey import JourneyHead, RulePart
+from orchestrator.rulebook.models.limit import QuietPart
 from orchestrator.rulebook.models.part import Part
-from orchestrator.rulebook.models.play import SendPart, StepPart
+from orchestrator.rulebook.models.play import SendPart, StepPart, WaitUntil
+from orchestrator.rulebook.models.scalars import is_path
 from orchestrator.rulebook.models.trigger import AbsenceTrigger, DwellTrigger
 from orchestrator.rulebook.names import Names
 from orchestrator.rulebook.span import shown_span
@@ -40,6 +42,7 @@ class _PlayLint:
         self._consent()
         self._refused(self._rule.do, frozenset())
         self._fallback()
+        self._restart()
         for step in _flat(self._rule.do):
             if step.send is not None:
                 self._idle_choice([step.send])
@@ -52,7 +55,8 @@ class _PlayLint:
 
     def _consent(self) -> None:
         """An empty list of purposes is satisfied by everybody: the trap that mails those who refused."""
-        if any(layer.consent for layer in self._layers):
+        named = () if self._rule.limits is None else self._rule.limits.use
+        if any(layer.consent for layer in self._layers) or not set(named) <= self._names.limit_sets.keys():
             return
         kinds = {self._kind(send) for send in sends_of(self._rule.do) if not send.consent} & PERSONAL
         if not kinds:
@@ -98,10 +102,30 @@ class _PlayLint:
             return
         for step in _flat(self._rule.do):
             send = step.send
-            if send is None or send.fallback or (quiet.kinds and self._kind(send) not in quiet.kinds):
+            if send is None or (quiet.kinds and self._kind(send) not in quiet.kinds):
+                continue
+            if send.fallback:
+                self._quiet_fallbacks(send, quiet)
                 continue
             message = "has no fallback, so that nothing is sent in quiet hours; give it one, or write `then: drop`"
             self._report.warning(send.origin, "connector", message)
+
+    def _restart(self) -> None:
+        """What rests does not begin anew either, and the open play goes on with the trigger of before."""
+        if self._rule.restart and any(layer.cooldown for layer in self._layers):
+            message = (
+                "its cooldown holds a newer trigger back as well, so that the open play goes on with the one before;"
+                " a cap limits what is sent and lets it begin anew"
+            )
+            self._report.warning(self._rule.origin, "restart", message)
+
+    def _quiet_fallbacks(self, send: SendPart, quiet: QuietPart) -> None:
+        """A fallback keeps the quiet hours of its own kind."""
+        kinds = {self._kind(one) for one in send.fallback}
+        if not quiet.kinds or kinds <= set(quiet.kinds):
+            own = f"write `kinds: [{self._kind(send)}]` for hours of that kind alone"
+            message = f"a fallback by {_listed(kinds)} keeps these quiet hours too, so that nothing is sent; {own}"
+            self._report.warning(send.fallback[0].origin, "connector", message)
 
     def _idle_choice(self, alternatives: list[SendPart]) -> None:
         """A choice of what follows an unknown outcome says nothing where nothing can follow."""
@@ -127,6 +151,12 @@ class _PlayLint:
         for step in _flat(steps):
             if isinstance(step.wait, int):
                 self._within_goal(step.wait, step, "wait", "goes on")
+            if isinstance(step.wait, WaitUntil) and is_path(step.wait.until) and step.wait.if_past is None:
+                message = (
+                    f"{step.wait.until} may have passed, and the play ends then; say what is meant:"
+                    " `if_past: go`, `skip` or `end`"
+                )
+                self._report.warning(step.wait.origin, "until", message)
             if step.wait_for is not None:
                 self._within_goal(step.wait_for.within, step.wait_for, "within", "goes on")
 

@@ -13,17 +13,15 @@ from orchestrator.core.definition import Aggregate, Journey
 from orchestrator.rulebook.build import built_journeys
 from orchestrator.rulebook.cases import CaseFile, read_cases
 from orchestrator.rulebook.connector_entry import ConnectorEntry
+from orchestrator.rulebook.folder import FolderFault, folder_files, printable
 from orchestrator.rulebook.gather import gathered, role_of
 from orchestrator.rulebook.lint import lint
 from orchestrator.rulebook.lint_cases import lint_cases
+from orchestrator.rulebook.lint_unused import lint_unused
 from orchestrator.rulebook.problem import Problem, Report, bounded_comparing
 from orchestrator.rulebook.reading import parsed
 from orchestrator.rulebook.send_templates import SendTemplates
-from orchestrator.rulebook.source import Map
 from orchestrator.rulebook.tracking_plan import TrackingPlan
-
-#: Folders inside a rulebook that hold no rules.
-_SKIPPED = ("schema", "__pycache__", "node_modules")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,23 +45,23 @@ class Loaded:
 
 
 def load_rulebook(folder: Path) -> Loaded:
-    """Load the rulebook of a folder. Reads files, raises nothing for what they say; a missing folder is a problem."""
-    if not folder.is_dir():
-        report = Report()
-        report.error(Map(str(folder), 1, None, 0), None, "there is no such folder; name the one with your journeys")
-        return Loaded(ok=False, problems=report.sorted(), version=version_of({}), files={}, plan=TrackingPlan())
-    return load_rulebook_files(folder_files(folder), shown_as=folder.as_posix())
+    """Load the rulebook of a folder. Raises nothing: a folder that cannot be read as a whole has one problem."""
+    try:
+        files = folder_files(folder)
+    except FolderFault as fault:
+        return unreadable(fault)
+    return load_rulebook_files(files, shown_as=printable(folder.as_posix()))
 
 
-def folder_files(folder: Path) -> dict[str, bytes]:
-    """Return the files of a rulebook by their path in its folder, cases included."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        hidden = any(part.startswith(".") or part in _SKIPPED for part in inside.parts)
-        if not hidden and path.is_file() and role_of(inside.as_posix()):
-            found[inside.as_posix()] = path.read_bytes()
-    return found
+def unreadable(fault: FolderFault) -> Loaded:
+    """Return what loading makes of a folder that cannot be read: no rulebook."""
+    problem = Problem(fault.place, 1, (), fault.message)
+    return Loaded(ok=False, problems=(problem,), version=version_of({}), files={}, plan=TrackingPlan())
+
+
+def deciding_files(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return those files that a version is made of: all that are rules, but no cases."""
+    return {path: content for path, content in files.items() if role_of(path) not in ("", "cases")}
 
 
 def version_of(files: Mapping[str, bytes]) -> str:
@@ -95,7 +93,7 @@ def _no_collection() -> Iterator[None]:
 
 def _load(files: Mapping[str, bytes], shown_as: str) -> Loaded:
     report = Report()
-    deciding = {path: content for path, content in files.items() if role_of(path) not in ("", "cases")}
+    deciding = deciding_files(files)
     names = gathered(deciding, shown_as, report)
     templates = SendTemplates(names)
     journeys = built_journeys(names, templates)
@@ -108,6 +106,7 @@ def _load(files: Mapping[str, bytes], shown_as: str) -> Loaded:
     for case in cases:
         if case is not None:
             lint_cases(case, names)
+    lint_unused(names)
     return Loaded(
         ok=not report.failed,
         problems=report.sorted(),

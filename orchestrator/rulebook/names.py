@@ -12,9 +12,12 @@ from orchestrator.rulebook.connector_entry import ConnectorEntry
 from orchestrator.rulebook.models.companion import SegmentPart, TemplatePart
 from orchestrator.rulebook.models.journey import JourneyHead, RulePart
 from orchestrator.rulebook.models.limit import LimitsPart
-from orchestrator.rulebook.problem import Report, unknown
+from orchestrator.rulebook.problem import Report, did_you_mean, unknown
 from orchestrator.rulebook.source import Map
 from orchestrator.rulebook.tracking_plan import TrackingPlan
+
+#: What the tracking plan declares.
+_DECLARED = frozenset({"event type", "trait", "consent"})
 
 #: Circles that are reported; who mends these sees the next.
 CIRCLES_MAX = 20
@@ -47,6 +50,7 @@ class Names:
     limit_sets: dict[str, LimitsPart] = field(default_factory=dict)
     journeys: dict[str, JourneySource] = field(default_factory=dict)
     plan_origins: dict[str, Map] = field(default_factory=dict)
+    plan_files: list[str] = field(default_factory=list)
     aggregates: dict[str, Aggregate] = field(default_factory=dict)
     members: dict[str, InSegment] = field(default_factory=dict)
     sizes: dict[str, Size] = field(default_factory=dict)
@@ -62,8 +66,23 @@ class Names:
         if noun not in self.broken:
             # Of events only the declared ones are listed; the engine's own would crowd them out.
             shown = self.plan.events if noun == "event type" else names
-            self.report.error(at, key, unknown(noun, name, shown))
+            message = unknown(noun, name, shown)
+            meant = did_you_mean(name, names) if len(shown) < len(names) and not message.endswith("?") else ""
+            self.report.error(at, key, f"{message}{meant}{self.declare(noun, at.file)}")
         return False
+
+    def declare(self, noun: str, file: str) -> str:
+        """Return how to declare an event, a trait or a consent: in the tracking plan that is nearest to the file."""
+        if noun not in _DECLARED or not self.plan_files:
+            return ""
+        here = file.split("/")[:-1]
+
+        def nearness(plan: str) -> tuple[int, int]:
+            there = plan.split("/")[:-1]
+            return (len(there) if here[: len(there)] == there else -1, -len(there))
+
+        nearest = max(self.plan_files, key=nearness)
+        return f" If it is new, declare it in {nearest}."
 
     def circle(self, noun: str, opened: Iterable[str], name: str, at: Map, key: str | int | None) -> None:
         """Report that the last of ``opened``, each of which refers to the next, refers back to ``name`` among them."""

@@ -7,10 +7,7 @@ that is missing, a number with a fraction, a list) the text is rendered by it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
-
-from liquid.template import BoundTemplate
 
 from orchestrator.core.view import dig
 from orchestrator.rulebook import liquid_dialect as dialect
@@ -19,7 +16,9 @@ _PATH = re.compile(r"\{\{\s*([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\s*\}\}")
 #: Words that mean something to Liquid by themselves.
 _LIQUID_WORDS = frozenset({"true", "false", "nil", "null", "empty", "blank", "size", "first", "last"})
 
-_CHAR_BYTES_MAX = 4
+#: However many bytes a character takes, such a text is within Liquid's bounds; it judges what is beyond.
+_CHARS_MAX = dialect.OUTPUT_BYTES_MAX // 4
+_INT_MAX = 2**dialect.NUMBER_BITS_MAX
 
 _Piece = str | tuple[str, ...]
 
@@ -29,26 +28,29 @@ class PlainText:
 
     __slots__ = ("compiled", "pieces")
 
-    def __init__(self, pieces: tuple[_Piece, ...], compiled: BoundTemplate) -> None:
+    def __init__(self, pieces: tuple[_Piece, ...], compiled: dialect.Compiled) -> None:
         self.pieces = pieces
         self.compiled = compiled
 
-    def render(self, facts: Mapping[str, Any]) -> Any:
+    def render(self, facts: dialect.Facts) -> Any:
         """Return the text as Liquid would, or raise as Liquid would."""
         words: list[str] = []
+        chars = 0
         for piece in self.pieces:
             if isinstance(piece, str):
                 words.append(piece)
                 continue
             value = dig(facts, piece)
-            if value.__class__ is str:
-                words.append(value)
-            elif value.__class__ is int:
-                words.append(str(value))
-            else:
-                return self.compiled.render(**facts)
+            if value.__class__ is int and -_INT_MAX < value < _INT_MAX:
+                value = str(value)
+            if value.__class__ is not str:
+                return self.compiled.rendered(facts)
+            chars += len(value)
+            if chars > _CHARS_MAX:
+                return self.compiled.rendered(facts)
+            words.append(value)
         text = "".join(words)
-        return text if len(text) * _CHAR_BYTES_MAX <= dialect.OUTPUT_BYTES_MAX else self.compiled.render(**facts)
+        return text if len(text) <= _CHARS_MAX else self.compiled.rendered(facts)
 
 
 def pieces_of(text: str) -> tuple[_Piece, ...] | None:

@@ -100,8 +100,15 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     left = _compared_left.get()
     if left is not None:
         _compared_left.set(left - len(names))
-    close = get_close_matches(word, names, n=1, cutoff=0.6)
+    spelt = letters(word)
+    close = [name for name in names if spelt and letters(name) == spelt][:1]
+    close = close or get_close_matches(word, names, n=1, cutoff=0.6)
     return f' Did you mean "{close[0]}"?' if close else ""
+
+
+def letters(word: str) -> str:
+    """Return a word without case and marks: ``firstName`` and ``first_name`` are spelt alike."""
+    return "".join(one for one in word.casefold() if one.isalnum())
 
 
 def listed(words: Iterable[str], *, most: int = 12) -> str:
@@ -159,13 +166,16 @@ class Report:
         self.problems.append(problem)
         self._failed = self._failed or problem.severity is Severity.ERROR
 
-    def error(self, at: Map | Seq, key: str | int | None, message: str) -> None:
-        """Note an error at a key of a mapping, an item of a list, or (with None) the thing itself."""
-        self.add(Problem(at.file, at.line_of(key), trail_of(at), message))
+    def error(self, at: Map | Seq, key: str | int | None, message: str, *, offset: int | None = None) -> None:
+        """Note an error at a key of a mapping, an item of a list, or (with None) the thing itself.
 
-    def warning(self, at: Map | Seq, key: str | int | None, message: str) -> None:
+        ``offset`` is that of a character in a text, which may stand on several lines.
+        """
+        self.add(Problem(at.file, at.line_of(key, offset), trail_of(at), message))
+
+    def warning(self, at: Map | Seq, key: str | int | None, message: str, *, offset: int | None = None) -> None:
         """Note something that works but is hardly meant."""
-        self.add(Problem(at.file, at.line_of(key), trail_of(at), message, Severity.WARNING))
+        self.add(Problem(at.file, at.line_of(key, offset), trail_of(at), message, Severity.WARNING))
 
     @property
     def failed(self) -> bool:

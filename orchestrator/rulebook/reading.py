@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from orchestrator.rulebook.meant import meant_word
+from orchestrator.rulebook.meant_value import hint, meant_days, meant_number
 from orchestrator.rulebook.models.part import TAG_MARK, Part, shown
 from orchestrator.rulebook.problem import Report, did_you_mean
 from orchestrator.rulebook.source import Map, Seq, SourceFault, read_source
@@ -24,9 +26,11 @@ _EXPECTED = {
     "dict_type": "a mapping",
     "model_type": "a mapping",
 }
-_BOOLEAN_WORDS = {"yes": "true", "on": "true", "True": "true", "TRUE": "true"} | dict.fromkeys(
-    ("no", "off", "No", "NO", "False", "FALSE"), "false"
+_BOOLEAN_WORDS = dict.fromkeys(("yes", "y", "on", "true", "1"), "true") | dict.fromkeys(
+    ("no", "n", "off", "false", "0"), "false"
 )
+#: What a priority is elsewhere.
+_LEVELS = {"urgent": "100", "highest": "100", "high": "80", "medium": "50", "normal": "50", "low": "20", "lowest": "0"}
 
 
 def parsed(file: str, content: bytes, report: Report) -> Map | None:
@@ -66,6 +70,9 @@ def _note(error: ErrorDetails, source: Map, report: Report) -> None:
     if error["type"] == "missing":
         report.error(at, key, f'the key "{names[-1]}" is missing')
         return
+    wrong, inner = error.get("ctx", {}).get("at"), at.get(str(key)) if isinstance(at, Map) else None
+    if isinstance(inner, Map) and wrong in inner:
+        at, key = inner, wrong
     last = next((name for name in reversed(names[:-1] if of_key else names) if isinstance(name, str)), "")
     report.error(at, key, f"{last}: {_message(error)}" if last else _message(error))
 
@@ -95,21 +102,38 @@ def _message(error: ErrorDetails) -> str:
     if kind == "told":
         return error["msg"]
     if kind in _EXPECTED:
-        hint = f"; write {_BOOLEAN_WORDS[got]}" if kind == "bool_type" and _is_boolean_word(got) else ""
-        return f"expected {_EXPECTED[kind]}, got {shown(got)}{hint}"
+        return f"expected {_EXPECTED[kind]}, got {shown(got)}{hint(_meant(kind, got))}"
     if kind == "literal_error":
         return _literal(str(context["expected"]), got)
     return _bound(kind, context, got) or error["msg"]
 
 
-def _is_boolean_word(got: Any) -> bool:
-    return isinstance(got, str) and got in _BOOLEAN_WORDS
+def _meant(kind: str, got: Any) -> str:
+    """Return how to write a value that is of the wrong kind, or nothing where nobody can tell."""
+    match kind:
+        case "bool_type":
+            return _BOOLEAN_WORDS.get(str(got).lower(), "")
+        case "int_type" | "int_from_float" | "float_type":
+            return meant_number(got) or _LEVELS.get(got, "") if isinstance(got, str) else ""
+        case "list_type" if isinstance(got, (str, int, float)):
+            return meant if (meant := meant_days(got)).startswith("[") else f"[{meant or got}]"
+        case "list_type" if isinstance(got, dict):
+            return "a list, with a dash before each item"
+        case "string_type" if isinstance(got, (int, float)):
+            return f'"{shown(got)}"'
+        case _:
+            return ""
 
 
 def _literal(expected: str, got: Any) -> str:
     words = [word.strip("' ") for word in expected.replace(" or ", ", ").split(", ")]
-    hint = did_you_mean(got, words) if isinstance(got, str) else ""
-    return f"expected one of {', '.join(words)}; got {shown(got)}.{hint}"
+    meant = meant_word(got, words) if isinstance(got, str) else ""
+    remedy = f" Write {_ticked(meant)}." if meant else did_you_mean(got, words) if isinstance(got, str) else ""
+    return f"expected one of {', '.join(words)}; got {shown(got)}.{remedy}"
+
+
+def _ticked(words: str) -> str:
+    return words if "`" in words else f"`{words}`"
 
 
 def _bound(kind: str, context: Mapping[str, Any], got: Any) -> str:

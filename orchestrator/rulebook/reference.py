@@ -18,9 +18,9 @@ from yaml.nodes import MappingNode, Node
 
 from orchestrator.rulebook import filters, outcome_events
 from orchestrator.rulebook.examples import KEYS_BY_HAND, PARTS_BY_HAND
+from orchestrator.rulebook.folder import folder_files
 from orchestrator.rulebook.grammar import OfPart, file_part, parts_in
 from orchestrator.rulebook.layout import composed
-from orchestrator.rulebook.load import folder_files
 from orchestrator.rulebook.models import capacity, case, companion, condition, journey, limit, play, scalars, trigger
 from orchestrator.rulebook.models.part import ByKey, OneOrMore, Part
 from orchestrator.rulebook.span import shown_clock, shown_span

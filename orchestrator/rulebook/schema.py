@@ -16,6 +16,7 @@ from orchestrator.rulebook.models.companion import (
 )
 from orchestrator.rulebook.models.journey import JourneyFile
 from orchestrator.rulebook.models.part import TAG_MARK, Part
+from orchestrator.rulebook.whole_file import write_whole
 
 SCHEMAS: dict[str, type[Part]] = {
     "cases": CasesFile,
@@ -66,6 +67,6 @@ def write_schemas(folder: Path) -> list[Path]:
     for name, text in schemas().items():
         path = folder / name
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
+            write_whole(path, text.encode())
             changed.append(path)
     return changed

@@ -9,6 +9,7 @@ is ever shared or expanded, so a small file stays small in memory.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import yaml
@@ -29,14 +30,37 @@ VALUES_MAX = 400_000
 
 _TOO_DEEP = f"nested more than {DEPTH_MAX} levels deep; name a part as a segment of its own"
 
+#: What stands together wherever lines are folded; braces and names are told apart by their whole run.
+_WORD = re.compile(r"""[^\s"'\\]{1,40}""")
 _NUMBER = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})(?:(\.[0-9]+)?([eE][-+]?[0-9]{1,2})?)")
 _CONSTANTS: dict[str, Any] = {"": None, "~": None, "null": None, "true": True, "false": False}
+
+
+@dataclass(frozen=True, slots=True)
+class LongText:
+    """A text that is written over several lines: the number of the first of them, and the lines as they stand."""
+
+    line: int
+    lines: tuple[str, ...]
+
+    def line_of(self, text: str, offset: int) -> int:
+        """Return the line of a character. YAML folds lines and drops indents, but changes no word of a text."""
+        word = _WORD.match(text, offset)
+        if word is None:
+            return self.line
+        earlier = text.count(word[0], 0, offset)
+        for number, line in enumerate(self.lines):
+            found = line.count(word[0])
+            if earlier < found:
+                return self.line + number
+            earlier -= found
+        return self.line
 
 
 class Map(dict[str, Any]):
     """A mapping of the source. ``name`` is its key or position in ``parent``; lines count from 1."""
 
-    __slots__ = ("file", "key_lines", "line", "name", "parent", "value_lines")
+    __slots__ = ("file", "key_lines", "line", "name", "parent", "texts", "value_lines")
 
     def __init__(self, file: str, line: int, parent: Map | Seq | None, name: str | int) -> None:
         super().__init__()
@@ -46,19 +70,25 @@ class Map(dict[str, Any]):
         self.name = name
         self.key_lines: dict[str, int] = {}
         self.value_lines: dict[str, int] = {}
+        self.texts: dict[str, LongText] | None = None
 
-    def line_of(self, key: str | int | None) -> int:
-        """Return the line to point at for a key: that of a plain value, or else of the key itself."""
+    def line_of(self, key: str | int | None, offset: int | None = None) -> int:
+        """Return the line to point at for a key: that of a plain value, or else of the key itself.
+
+        ``offset`` is that of a character in a text, which may stand on several lines.
+        """
         if key is None or key not in self.key_lines:
             return self.line
         text = str(key)
+        if offset is not None and self.texts is not None and text in self.texts:
+            return self.texts[text].line_of(self[text], offset)
         return self.key_lines[text] if isinstance(self[text], (dict, list)) else self.value_lines[text]
 
 
 class Seq(list[Any]):
     """A list of the source; ``item_lines`` has the line of each item."""
 
-    __slots__ = ("file", "item_lines", "line", "name", "parent")
+    __slots__ = ("file", "item_lines", "line", "name", "parent", "texts")
 
     def __init__(self, file: str, line: int, parent: Map | Seq | None, name: str | int) -> None:
         super().__init__()
@@ -67,9 +97,12 @@ class Seq(list[Any]):
         self.parent = parent
         self.name = name
         self.item_lines: list[int] = []
+        self.texts: dict[int, LongText] | None = None
 
-    def line_of(self, key: str | int | None) -> int:
-        """Return the line of an item, or of the list itself."""
+    def line_of(self, key: str | int | None, offset: int | None = None) -> int:
+        """Return the line of an item, or of the list itself; ``offset`` as in ``Map``."""
+        if offset is not None and self.texts is not None and isinstance(key, int) and key in self.texts:
+            return self.texts[key].line_of(self[key], offset)
         if isinstance(key, int) and 0 <= key < len(self.item_lines):
             return self.item_lines[key]
         return self.line
@@ -107,7 +140,7 @@ def read_source(file: str, content: bytes) -> Map | Seq | None:
     try:
         parser = _parser(text)
         try:
-            return _Builder(file).document(parser)
+            return _Builder(file, text).document(parser)
         finally:
             parser.dispose()
     except yaml.MarkedYAMLError as fault:
@@ -142,8 +175,10 @@ def _begins_with_tab(text: str, line: int) -> bool:
 class _Builder:
     """Builds data from parse events with a stack of its own: depth costs no recursion."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, text: str) -> None:
         self._file = file
+        self._text = text
+        self._lines: list[str] | None = None
         self._root: Any = None
         self._documents = 0
         self._values = 0
@@ -186,7 +221,23 @@ class _Builder:
         value = event.value
         if event.implicit[0]:  # plain: neither quoted nor a block
             value = plain_value(value)
+        if event.end_mark.line > event.start_mark.line and here is not None:
+            self._keep_lines(event, here)
         self._put(value, event.start_mark.line + 1)
+
+    def _keep_lines(self, event: Any, here: Map | Seq) -> None:
+        """Remember the lines of a text that is written over several, to find a place in it again."""
+        if self._lines is None:
+            self._lines = self._text.splitlines()
+        # A block begins below the mark that opens it.
+        first = event.start_mark.line + (event.style in ("|", ">"))
+        text = LongText(first + 1, tuple(self._lines[first : event.end_mark.line + 1]))
+        if isinstance(here, Map):
+            here.texts = {} if here.texts is None else here.texts
+            here.texts[self._key or ""] = text
+        else:
+            here.texts = {} if here.texts is None else here.texts
+            here.texts[len(here)] = text
 
     def _take_key(self, event: Any) -> None:
         here = cast(Map, self._here)

@@ -17,15 +17,14 @@ from typing import Any
 
 from liquid.exceptions import LiquidError
 from liquid.static_analysis import TemplateAnalysis, Variable
-from liquid.template import BoundTemplate
 
 from connectors.markup import Markup
 from orchestrator.core.definition import MissingTemplateValue
 from orchestrator.rulebook import liquid_dialect as dialect
 from orchestrator.rulebook.filter_arguments import arguments_fault
+from orchestrator.rulebook.liquid_faults import filter_fault, liquid_fault, looped_paths, opening_of, silent_fault
 from orchestrator.rulebook.moment_filters import MOMENT_FILTERS
 from orchestrator.rulebook.plain_text import PlainText, pieces_of
-from orchestrator.rulebook.problem import did_you_mean
 
 _LONE_PATH = re.compile(r"\s*\{\{-?\s*([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\s*-?\}\}\s*")
 _NOW = re.compile(r"""["'](?:now|today)["']\s*\|\s*(?:date|time)\b""")
@@ -33,13 +32,18 @@ _ROOTS_WITH_NULLS = ("event", "profile")
 
 
 class TemplateFault(Exception):
-    """A text is not valid Liquid; the message says what is wrong."""
+    """A text is not valid Liquid; the message says what is wrong, ``offset`` where in the text."""
+
+    def __init__(self, message: str, offset: int = 0) -> None:
+        super().__init__(message)
+        self.offset = offset
 
 
 @dataclass(frozen=True, slots=True)
 class Reads:
     """What a template reads: paths such as ``("event", "total")``; ``optional`` are those with a default or an if.
 
+    ``loops`` are those whose items it goes through. ``places`` has where in its text each path is read first.
     ``local_time`` says that it writes moments by the customer's clock, whose zone the event may tell.
     """
 
@@ -47,12 +51,20 @@ class Reads:
     optional: frozenset[tuple[str, ...]] = frozenset()
     dynamic: frozenset[str] = frozenset()  # roots that are read as a whole or by a computed key
     local_time: bool = False
+    loops: frozenset[tuple[str, ...]] = frozenset()
+    places: Mapping[tuple[str, ...], int] = field(default_factory=dict, compare=False)
 
     def __or__(self, other: Reads) -> Reads:
         required = (self.paths - self.optional) | (other.paths - other.optional)
         paths = self.paths | other.paths
-        dynamic = self.dynamic | other.dynamic
-        return Reads(paths, paths - required, dynamic, self.local_time or other.local_time)
+        return Reads(
+            paths,
+            paths - required,
+            self.dynamic | other.dynamic,
+            self.local_time or other.local_time,
+            self.loops | other.loops,
+            {**other.places, **self.places},
+        )
 
 
 class _Constant:
@@ -61,7 +73,7 @@ class _Constant:
     def __init__(self, value: Any) -> None:
         self.value = value
 
-    def render(self, facts: Mapping[str, Any]) -> Any:
+    def render(self, facts: dialect.Facts) -> Any:
         return self.value
 
 
@@ -73,23 +85,32 @@ class _Lone:
     def __init__(self, path: str) -> None:
         self.parts = tuple(path.split("."))
 
-    def render(self, facts: Mapping[str, Any]) -> Any:
+    def render(self, facts: dialect.Facts) -> Any:
         here: Any = facts
         for part in self.parts:
-            here = here.get(part) if isinstance(here, Mapping) else None
+            here = here.get(part) if isinstance(here, Mapping) else _of_list(here, part)
         if here is None:
             raise MissingTemplateValue(".".join(self.parts))
         return here
 
 
+def _of_list(value: Any, name: str) -> Any:
+    """Return what Liquid says of a list, or of the size of a text; None where there is no such thing."""
+    if name == "size" and isinstance(value, (list, str)):
+        return len(value)
+    if isinstance(value, list) and value and name in ("first", "last"):
+        return value[0 if name == "first" else -1]
+    return None
+
+
 class _Text:
     __slots__ = ("compiled",)
 
-    def __init__(self, compiled: BoundTemplate) -> None:
+    def __init__(self, compiled: dialect.Compiled) -> None:
         self.compiled = compiled
 
-    def render(self, facts: Mapping[str, Any]) -> Any:
-        return self.compiled.render(**facts)
+    def render(self, facts: dialect.Facts) -> Any:
+        return self.compiled.rendered(facts)
 
 
 class _Marked:
@@ -101,7 +122,7 @@ class _Marked:
         self.text = text
         self.markup = markup
 
-    def render(self, facts: Mapping[str, Any]) -> Any:
+    def render(self, facts: dialect.Facts) -> Any:
         return self.markup.from_html(self.text.render(facts))
 
 
@@ -114,7 +135,7 @@ class _LoneMarked:
         self.lone = lone
         self.marked = marked
 
-    def render(self, facts: Mapping[str, Any]) -> Any:
+    def render(self, facts: dialect.Facts) -> Any:
         value = self.lone.render(facts)
         return self.marked.markup.escaped_inside(value) if isinstance(value, list | dict) else self.marked.render(facts)
 
@@ -125,7 +146,7 @@ class _Mapping:
     def __init__(self, items: dict[str, Any]) -> None:
         self.items = items
 
-    def render(self, facts: Mapping[str, Any]) -> Any:
+    def render(self, facts: dialect.Facts) -> Any:
         return {name: node.render(facts) for name, node in self.items.items()}
 
 
@@ -135,7 +156,7 @@ class _List:
     def __init__(self, items: list[Any]) -> None:
         self.items = items
 
-    def render(self, facts: Mapping[str, Any]) -> Any:
+    def render(self, facts: dialect.Facts) -> Any:
         return [node.render(facts) for node in self.items]
 
 
@@ -187,13 +208,13 @@ class LiquidTemplate:
         own = {name: arguments[name] if name in values else node for name, node in self._params.items()}
         return replace(self, _params=own, _arguments=arguments)
 
-    def _facts(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+    def _facts(self, facts: Mapping[str, Any]) -> dialect.Facts:
         seen = _without_nulls(facts)
         if self._arguments:
             seen["params"] = {name: self._rendered(name, node, seen) for name, node in self._arguments.items()}
         return seen
 
-    def _rendered(self, param: str, node: _Node, facts: Mapping[str, Any]) -> Any:
+    def _rendered(self, param: str, node: _Node, facts: dialect.Facts) -> Any:
         try:
             return node.render(facts)
         except LiquidError as fault:
@@ -205,8 +226,8 @@ class LiquidTemplate:
         raise MissingTemplateValue(f"template {self.name}, param {param}: {why}")
 
 
-def _without_nulls(facts: Mapping[str, Any]) -> dict[str, Any]:
-    seen = dict(facts)
+def _without_nulls(facts: Mapping[str, Any]) -> dialect.Facts:
+    seen = dialect.Facts(facts)
     for root in _ROOTS_WITH_NULLS:
         values = seen.get(root)
         if isinstance(values, Mapping) and None in values.values():
@@ -235,6 +256,11 @@ def compiled_template(
             reads = reads | read
         nodes.append(compiled)
     return LiquidTemplate(name, reads, own, nodes[0], nodes[1])
+
+
+def is_template(text: str) -> bool:
+    """Return whether a text has anything to render."""
+    return "{{" in text or "{%" in text
 
 
 def _compiled(value: Any, markup: Markup | None) -> tuple[_Node, Reads]:
@@ -277,28 +303,34 @@ def _plain(value: Any) -> Any:
 @lru_cache(maxsize=4096)
 def _compiled_text(text: str, markup: Markup | None) -> tuple[_Node, Reads]:
     if fault := dialect.length_fault(text):
-        raise TemplateFault(fault)
-    if "{{" not in text and "{%" not in text:
+        raise TemplateFault(fault, dialect.unclosed_at(text) or 0)
+    if not is_template(text):
         return _Constant(text), Reads()
     lone = _LONE_PATH.fullmatch(text)
     if lone and markup is None:
         node = _Lone(lone[1])
         whole = frozenset({node.parts[0]}) if len(node.parts) == 1 else frozenset()
-        return node, Reads(frozenset({node.parts}), frozenset(), whole)
-    if _NOW.search(text):
-        raise TemplateFault('"now" has no meaning here: the same decision must always render the same text')
+        places = {node.parts: max(text.find("{{"), 0)}
+        return node, Reads(frozenset({node.parts}), frozenset(), whole, places=places)
+    if now := _NOW.search(text):
+        message = '"now" has no meaning here: the same decision must always render the same text'
+        raise TemplateFault(message, opening_of(text, now.start()))
+    if silent := silent_fault(text):
+        raise TemplateFault(*silent)
     if markup is not None and (fault := markup.text_fault(text)):
         raise TemplateFault(fault)
     compiled, analysis = _parsed(text, markup is not None)
-    filters = dialect.TEXT.filters
-    for name in analysis.filters:
-        if name == "safe":
-            raise TemplateFault('there is no filter "safe": in markup every value is escaped, in other texts none is')
-        if name not in filters:
-            raise TemplateFault(f'unknown filter "{name}".{did_you_mean(name, filters)}')
-    if fault := arguments_fault(compiled):
-        raise TemplateFault(fault)
-    reads = replace(_reads_of(analysis.globals, text), local_time=not MOMENT_FILTERS.isdisjoint(analysis.filters))
+    for name, spans in analysis.filters.items():
+        if fault := filter_fault(name, dialect.TEXT.filters):
+            raise TemplateFault(fault, opening_of(text, spans[0].index))
+    if found := arguments_fault(compiled):
+        name, fault = found
+        raise TemplateFault(f"{name}: {fault}", opening_of(text, analysis.filters[name][0].index))
+    reads = replace(
+        _reads_of(analysis.globals, text),
+        local_time=not MOMENT_FILTERS.isdisjoint(analysis.filters),
+        loops=frozenset(looped_paths(compiled)),
+    )
     if markup is not None:
         return _marked(_Text(compiled), markup, lone and _Lone(lone[1])), reads
     pieces = pieces_of(text)
@@ -312,12 +344,13 @@ def _marked(text: _Text, markup: Markup, lone: _Lone | None) -> _Node:
     return marked if lone is None else _LoneMarked(lone, marked)
 
 
-def _parsed(text: str, escaped: bool) -> tuple[BoundTemplate, TemplateAnalysis]:
+def _parsed(text: str, escaped: bool) -> tuple[dialect.Compiled, TemplateAnalysis]:
     try:
-        compiled = (dialect.HTML if escaped else dialect.TEXT).from_string(text)
+        compiled = dialect.compiled(text, html=escaped)
         return compiled, compiled.analyze()
     except LiquidError as fault:
-        raise TemplateFault(f"not valid Liquid: {fault.message}") from None
+        message, offset = liquid_fault(text, fault)
+        raise TemplateFault(message, offset) from None
     except RecursionError:
         raise TemplateFault("not valid Liquid: its brackets are nested too deep") from None
     except Exception as fault:  # Whatever the library raises for a text is that text's fault.
@@ -325,17 +358,18 @@ def _parsed(text: str, escaped: bool) -> tuple[BoundTemplate, TemplateAnalysis]:
 
 
 def _reads_of(variables_by_root: Mapping[str, list[Variable]], text: str) -> Reads:
-    paths: set[tuple[str, ...]] = set()
+    paths: dict[tuple[str, ...], int] = {}
     dynamic: set[str] = set()
     for root, variables in variables_by_root.items():
         for variable in variables:
             names = [segment for segment in variable.segments if isinstance(segment, str)]
             if len(names) < min(2, len(variable.segments)) or len(variable.segments) == 1:
                 dynamic.add(root)
-            paths.add(tuple(names))
+            paths.setdefault(tuple(names), opening_of(text, variable.span.index))
     if len(paths) > dialect.PATHS_MAX:
         raise TemplateFault(f"the text reads {len(paths)} different values; at most {dialect.PATHS_MAX} are allowed")
-    return Reads(frozenset(paths), frozenset(path for path in paths if _is_guarded(path, text)), frozenset(dynamic))
+    guarded = frozenset(path for path in paths if _is_guarded(path, text))
+    return Reads(frozenset(paths), guarded, frozenset(dynamic), places=paths)
 
 
 def _is_guarded(path: tuple[str, ...], text: str) -> bool:

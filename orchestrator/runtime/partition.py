@@ -25,6 +25,7 @@ from orchestrator.core.propensity import Arm, BetaBernoulli
 from orchestrator.core.state import CustomerState, decode_state, encode_state
 from orchestrator.errors import EventRefused, Unavailable
 from orchestrator.runtime.intake import DeadLetter, encode_dead_letter, encode_event
+from orchestrator.runtime.intake.admission import UNKNOWN_CUSTOMER
 from orchestrator.runtime.ports import (
     ACTIONS,
     DEAD_LETTERS,
@@ -160,7 +161,9 @@ class Partition:
         metrics.PARTITION_CLOCK_LAG.labels(str(self.number)).set(max(0, now_ms - self._clock_ms) / 1000)
         self._in.producers.settle(now_ms)
         due = self._next_wake_ms is not None and self._next_wake_ms <= self._clock_ms
-        if due or now_ms - self._committed_at_ms >= _IDLE_COMMIT_MS:
+        # A clock that was set back has passed the last commit already, for hours perhaps.
+        idle = not 0 <= now_ms - self._committed_at_ms < _IDLE_COMMIT_MS
+        if due or idle:
             await self._run(_Batch(self._next_offset), self._clock_ms)
 
     async def _run(self, batch: _Batch, until_ms: int) -> None:
@@ -290,8 +293,37 @@ class Partition:
         key = self._in.intake.key
         actions = [Outgoing(ACTIONS, key(one.customer_id), _encode_action(one)) for one in outcome.actions]
         records = [Outgoing(DECISIONS, key(one.customer_id), _encode_action(one)) for one in outcome.records]
-        events = [Outgoing(EVENTS, key(one.customer_id), encode_event(one)) for one in outcome.events]
+        events = [self._emitted(one) for one in outcome.events]
         return [*actions, *records, *events, *(self._failed(failure) for failure in outcome.failures)]
+
+    def _emitted(self, event: Event) -> Outgoing:
+        """Return the record of an event that was decided.
+
+        An older release may have kept an id that no customer of this workspace can have: its event becomes a dead
+        letter here, and never a record that another workspace would have to refuse.
+        """
+        intake = self._in.intake
+        try:
+            customer_id = intake.check_customer("customer_id", event.customer_id)
+        except EventRefused as refused:
+            metrics.EVENTS_REFUSED.labels("worker", refused.code).inc()
+            metrics.OWN_RECORDS_REFUSED.inc()
+            metrics.DEAD_LETTERS.labels("worker").inc()
+            unknown = intake.key(UNKNOWN_CUSTOMER.decode())
+            letter = DeadLetter(
+                origin="worker",
+                code=refused.code,
+                field=refused.field,
+                message=str(refused),
+                remedy=refused.remedy,
+                refused_at_ms=event.received_at_ms,
+                key=unknown,
+                value=encode_event(event),
+                topic=EVENTS,
+                partition=self.number,
+            )
+            return Outgoing(DEAD_LETTERS, unknown, encode_dead_letter(letter))
+        return Outgoing(EVENTS, intake.key(customer_id), encode_event(event))
 
     def _refuse(self, record: Record, refused: EventRefused) -> Outgoing:
         metrics.EVENTS_REFUSED.labels("worker", refused.code).inc()
@@ -333,6 +365,7 @@ class Partition:
     def _count(self, outcome: Decided) -> None:
         metrics.EVENTS_PROCESSED.inc(outcome.events_applied - outcome.duplicates)
         metrics.EVENTS_DUPLICATE.inc(outcome.duplicates)
+        metrics.EVENTS_CROWDED.inc(outcome.crowded)
         now_ms = self._in.clock.now_ms()
         for due in outcome.fired:
             metrics.TIMER_ERROR_SECONDS.observe(max(0, now_ms - due.due_ms) / 1000)

@@ -6,6 +6,7 @@ at which each page is read.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -60,17 +61,19 @@ class Planner:
         self._partitions = tuple(partitions)
 
     async def plan(self, loaded: Loaded) -> Plan:
-        """Return the plan of a rulebook. Raise ``RulebookRefused`` for one with errors."""
+        """Return the plan of a rulebook. Raise ``RulebookRefused`` for one with errors.
+
+        What grows with the rules or the customers is done in threads: whatever else runs here goes on meanwhile.
+        """
         before = self._rulebooks.loaded
         draft = await self._rulebooks.draft(checked(loaded))
         census = _Census(self._rulebooks.current, draft)
         async for page in self._pages():
-            for stored in page:
-                census.count(decode_state(stored))
+            await asyncio.to_thread(census.count_all, page)
         return Plan(
             version=loaded.version,
             against=before.version,
-            changes=differences(before.files, loaded.files),
+            changes=await asyncio.to_thread(differences, before.files, loaded.files),
             impacts=[census.impacts[journey] for journey in sorted(census.impacts)],
             customers=census.customers,
         )
@@ -89,6 +92,10 @@ class _Census:
     draft: Rulebook
     impacts: dict[str, Impact] = field(default_factory=dict)
     customers: int = 0
+
+    def count_all(self, page: Iterable[bytes]) -> None:
+        for stored in page:
+            self.count(decode_state(stored))
 
     def count(self, state: CustomerState) -> None:
         self.customers += 1

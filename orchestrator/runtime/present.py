@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from orchestrator.core.definition import OnAbsence, OnEvent, Rule
 from orchestrator.core.event import Event
+from orchestrator.core.receipt import sender_of
 from orchestrator.core.rulebook import Rulebook
 from orchestrator.core.state import CustomerState
 from orchestrator.core.view import View
@@ -24,7 +25,8 @@ def present_glimpse(
         event = next((one for one in reversed(events) if one.type == rule.trigger.event), None)
         if event is None:
             return None
-        view = View(rulebook, state, state.frontier_ms, event.properties, event.context)
+        sender = sender_of(state, event.properties)
+        view = View(rulebook, state, state.frontier_ms, event.properties, event.context, sender)
         run = view.run_key(rule.journey) or f"{rule.journey}/"
     else:
         run, facts = _newest(rulebook, rule, state)

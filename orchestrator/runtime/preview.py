@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator.core.definition import Journey, Rule, Send
+from orchestrator.core.limit import customer_facts
+from orchestrator.core.state import CustomerState
 from orchestrator.errors import ConfigurationError
 from orchestrator.rulebook.cases import CaseDefinition
 from orchestrator.rulebook.load import Loaded
@@ -173,6 +175,9 @@ def _facts(rule: Rule, witness: _Witness, given: Given) -> dict[str, Any]:
         own = getattr(given, name)
         if own is not None:
             facts[name] = dict(own)
+    if given.profile is not None or given.event is not None:
+        state = CustomerState(traits={name: (value, 0) for name, value in facts["profile"].items()})
+        facts["customer"] = customer_facts(state, facts["event"], 0 if witness.case is None else witness.case.until_ms)
     if given.runs is not None:
         facts["run"] = dict(given.runs.get(rule.journey, {}))
     return facts

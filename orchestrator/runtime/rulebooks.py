@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +18,15 @@ from orchestrator import metrics
 from orchestrator.core.rulebook import Rulebook, build_rulebook, pinned_to
 from orchestrator.errors import RulebookRefused, Unavailable
 from orchestrator.rulebook.compile import compiled
-from orchestrator.rulebook.gather import role_of
-from orchestrator.rulebook.load import Loaded, folder_files, load_rulebook, load_rulebook_files, version_of
+from orchestrator.rulebook.folder import FolderFault, existing_folder, folder_files, printable
+from orchestrator.rulebook.load import (
+    Loaded,
+    deciding_files,
+    load_rulebook,
+    load_rulebook_files,
+    unreadable,
+    version_of,
+)
 from orchestrator.rulebook.problem import Severity, rendered
 from orchestrator.runtime.ports import EventLog, Record
 from orchestrator.runtime.shelf import Active, Published, Shelf, check_size
@@ -33,6 +40,8 @@ FOLDER = "folder"
 _RETRY_S = 0.5
 
 Listener = Callable[[Loaded], None]
+#: Raises ``RulebookRefused`` for a rulebook that lints, but could not run in this deployment.
+Gate = Callable[[Loaded], Awaitable[None]]
 
 
 def compile_loaded(loaded: Loaded, workspace: str) -> Rulebook:
@@ -167,6 +176,8 @@ class PublishedRulebooks(RulebookInForce):
         self._books: dict[str, tuple[Loaded, Rulebook]] = {}
         self._reading = asyncio.Lock()
         self._publishing = asyncio.Lock()
+        #: What is published or activated here has to pass it.
+        self.gate: Gate = _open
         book = self._kept(start)[1]
         super().__init__(start, self._in_force(book))
 
@@ -176,11 +187,14 @@ class PublishedRulebooks(RulebookInForce):
     ) -> PublishedRulebooks:
         """Read the topic to its end and return with the active version in force, or else with the folder's.
 
-        Raises ``RulebookRefused`` when that one has errors, ``LogUnavailable`` when the topic cannot be read.
+        Raises ``RulebookRefused`` when that one has errors, ``FolderFault`` when there is no such folder and it is
+        needed, ``LogUnavailable`` when the topic cannot be read.
         """
         shelf = Shelf(workspace)
         await _read_to_end(shelf, topic)
         active = None if shelf.active is None else shelf.find(shelf.active.version)
+        if active is None:
+            existing_folder(folder)
         found = await asyncio.to_thread(load_rulebook, folder) if active is None else await _loaded(active)
         return cls(shelf, topic, event_log, workspace, checked(found))
 
@@ -206,7 +220,7 @@ class PublishedRulebooks(RulebookInForce):
             if found is None:
                 raise KeyError(version)
             try:
-                self._kept(checked(load_rulebook_files(found.files())))
+                self._kept(checked(_read_back(found)))
             except RulebookRefused as refused:
                 log.error(
                     "plays of rulebook %s go on in the one in force, for it is refused now:\n%s", version, refused
@@ -329,6 +343,7 @@ class PublishedRulebooks(RulebookInForce):
         """
         check_size(files)
         loaded = checked(await asyncio.to_thread(load_rulebook_files, files))
+        await self.gate(loaded)
         return await self._publish(loaded, author=author, note=note, activate=activate)
 
     async def publish_folder(self, folder: Path) -> bool:
@@ -336,18 +351,24 @@ class PublishedRulebooks(RulebookInForce):
 
         Return whether it had. Raises ``RulebookRefused`` with every problem, and then nothing has changed.
         """
-        if await asyncio.to_thread(_folder_version, folder) == self.watched:
+        loaded = await asyncio.to_thread(_edited, folder, self.watched)
+        if loaded is None:
             return False
-        loaded = checked(await asyncio.to_thread(load_rulebook, folder))
+        await self.gate(checked(loaded))
         await self._publish(loaded, author=FOLDER, note="", activate=True, watched=loaded.version)
         return True
 
     async def activate(self, version: str, *, author: str = "") -> Published | None:
-        """Put a version of the shelf into force (rollback is this); None when it is not there."""
+        """Put a version of the shelf into force (rollback is this); None when it is not there.
+
+        Raises ``RulebookRefused`` for one that this version of the engine, or this deployment, cannot run.
+        """
         async with self._publishing:
             await self.catch_up()
-            if self._shelf.find(version) is None:
+            found = self._shelf.find(version)
+            if found is None:
                 return None
+            await self.gate(checked(await _loaded(found)))
             await self._activate(version, author)
             return self._shelf.find(version)
 
@@ -369,7 +390,8 @@ class PublishedRulebooks(RulebookInForce):
             return found
 
     async def _put(self, loaded: Loaded, author: str, note: str) -> None:
-        await self._log.append([self._shelf.edition(loaded, author=author, note=note)])
+        edition = await asyncio.to_thread(self._shelf.edition, loaded, author=author, note=note)
+        await self._log.append([edition])
         await self.catch_up()
 
     async def _activate(self, version: str, author: str, watched: str | None = None) -> None:
@@ -380,6 +402,10 @@ class PublishedRulebooks(RulebookInForce):
 def _kept_since(activation: Active | None) -> dict[str, int]:
     """Return since when a version's aggregates are kept; those from the beginning need no mention."""
     return {} if activation is None else {name: at_ms for name, at_ms in activation.aggregates_since.items() if at_ms}
+
+
+async def _open(_loaded: Loaded) -> None:
+    """Let every rulebook pass."""
 
 
 async def _read_to_end(shelf: Shelf, topic: RulebookTopic) -> None:
@@ -394,11 +420,21 @@ async def _read_to_end(shelf: Shelf, topic: RulebookTopic) -> None:
                 return
 
 
-def _folder_version(folder: Path) -> str:
-    """Return the version of what a folder holds, without checking it."""
-    files = folder_files(folder)
-    return version_of({path: files[path] for path in files if role_of(path) not in {"", "cases"}})
+def _edited(folder: Path, watched: str) -> Loaded | None:
+    """Return what a folder holds, None when that is the version ``watched``. The folder is read once."""
+    try:
+        files = folder_files(folder)
+    except FolderFault as fault:
+        return unreadable(fault)
+    if version_of(deciding_files(files)) == watched:
+        return None
+    return load_rulebook_files(files, shown_as=printable(folder.as_posix()))
 
 
 async def _loaded(published: Published) -> Loaded:
-    return await asyncio.to_thread(lambda: load_rulebook_files(published.files()))
+    return await asyncio.to_thread(_read_back, published)
+
+
+def _read_back(published: Published) -> Loaded:
+    """Return a version under the name that the shelf gives it: earlier engines made names of files in another way."""
+    return replace(load_rulebook_files(published.files()), version=published.version)

@@ -18,6 +18,7 @@ from orchestrator.core.decision import DecisionRecord
 from orchestrator.core.event import Event
 from orchestrator.core.propensity import BetaBernoulli, Propensity
 from orchestrator.core.rulebook import Rulebook
+from orchestrator.core.seen import RING_BYTES_MAX
 from orchestrator.core.state import CustomerState
 from orchestrator.core.turn import forked, timer_parts
 
@@ -49,6 +50,7 @@ class Outcome:
     touched: dict[str, int | None] = field(default_factory=dict)
     events_applied: int = 0  # duplicates among them
     duplicates: int = 0
+    crowded: int = 0  # events of customers of whose ids no more can be remembered
 
 
 class Sequencer:
@@ -111,6 +113,8 @@ class Sequencer:
         if decision.duplicate:
             outcome.duplicates += 1
             return
+        if len(decision.state.seen) >= RING_BYTES_MAX:
+            outcome.crowded += 1
         if decision.actions:
             outcome.actions += decision.actions
             outcome.stamps += [now_ms] * len(decision.actions)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from orchestrator.core.definition import (
-    Journey,
     OnAbsence,
     OnDwell,
     OnEnter,
@@ -18,15 +17,25 @@ from orchestrator.core.definition import (
 )
 from orchestrator.core.event import Event
 from orchestrator.core.rulebook import Rulebook, Watch
-from orchestrator.core.state import Arm, CustomerState, Run
+from orchestrator.core.run import again_from, last_of
+from orchestrator.core.state import Arm, CustomerState
 from orchestrator.runtime.explanation import TriggerLine
-from orchestrator.runtime.wording import moment_text, trigger_text
+from orchestrator.runtime.wording import ended_text, moment_text, trigger_text
 
 
 def trigger_line(rulebook: Rulebook, rule: Rule, state: CustomerState, events: Sequence[Event]) -> TriggerLine:
     """Return the trigger of a rule in words; ``events`` are those that are known, in log order."""
     state_text, due_at_ms = _progress(rulebook, rule, state, events)
-    return TriggerLine(trigger_text(rule.trigger), state_text, due_at_ms)
+    return TriggerLine(trigger_text(rule.trigger), state_text + _shut(rulebook, rule, state), due_at_ms)
+
+
+def _shut(rulebook: Rulebook, rule: Rule, state: CustomerState) -> str:
+    """Return that the rule cannot act since its run has ended; '' when one is open, or the rule acts anytime."""
+    journey = rulebook.journeys.get(rule.journey)
+    run = last_of(journey, state, f"{rule.journey}/")
+    if rule.anytime or run is None or not run.ended_at:
+        return ""
+    return f"; {ended_text(run.ended_at, again_from(journey, run))}"
 
 
 Progress = tuple[str, int | None]
@@ -38,10 +47,10 @@ def _progress(rulebook: Rulebook, rule: Rule, state: CustomerState, events: Sequ
         case OnEvent(event=event):
             return _seen(event, events), None
         case OnEnter(stage) | OnLeave(stage):
-            return _stages(rulebook, rule, stage, state), None
+            return _stages(rule, stage, state), None
         case OnDwell(stage):
             due_ms = _timer(state, f"dwell|{rule.id}|")
-            text = _stages(rulebook, rule, stage, state)
+            text = _stages(rule, stage, state)
             return (text, None) if due_ms is None else (f"{text}, due at {moment_text(due_ms)}", due_ms)
         case OnAbsence():
             return _absence(rulebook, rule, trigger, state, events)
@@ -73,20 +82,12 @@ def _timer(state: CustomerState, prefix: str) -> int | None:
     return min((due_ms for timer, due_ms in state.timers.items() if timer.startswith(prefix)), default=None)
 
 
-def _stages(rulebook: Rulebook, rule: Rule, stage: str, state: CustomerState) -> str:
+def _stages(rule: Rule, stage: str, state: CustomerState) -> str:
     runs = [run for key, run in state.runs.items() if key.startswith(rule.journey + "/")]
     if not runs:
         return f"no run of {rule.journey} has begun"
     newest = max(runs, key=lambda run: (not run.ended_at, run.stage == stage, run.entered_at))
-    text = f"the run has been in stage {newest.stage} since {moment_text(newest.entered_at)}"
-    return f"{text}, {_rest(rulebook.journeys[rule.journey], newest)}" if newest.ended_at else text
-
-
-def _rest(journey: Journey, run: Run) -> str:
-    """Return what becomes of a run that has ended."""
-    if journey.reentry_after_ms is None:
-        return "which ended it; it never starts anew"
-    return f"which ended it; it may start anew from {moment_text(run.ended_at + journey.reentry_after_ms)} on"
+    return f"the run has been in stage {newest.stage} since {moment_text(newest.entered_at)}"
 
 
 def _sequence(trigger: OnSequence, events: Sequence[Event]) -> str:

@@ -23,7 +23,7 @@ from orchestrator.core.propensity import BetaBernoulli
 from orchestrator.core.rulebook import EventPlan, Rulebook, RuleGroup, SequenceWatch, both
 from orchestrator.core.state import CustomerState
 from orchestrator.core.turn import Turn, forked
-from orchestrator.core.view import View, instance_key
+from orchestrator.core.view import View
 
 log = logging.getLogger(__name__)
 K = TypeVar("K")
@@ -216,7 +216,7 @@ def observed(rulebook: Rulebook, wanted: Collection[str], hear: Hear) -> Ruleboo
         return {name: group(member, _run_of_view) for name, member in one.items()}
 
     def sequence(watch: SequenceWatch) -> SequenceWatch:
-        return replace(watch, group=group(watch.group, lambda rule, view: _run_of_sequence(watch, rule, view)))
+        return replace(watch, group=group(watch.group, _run_of_view))
 
     def plan(one: EventPlan) -> EventPlan:
         return replace(one, group=group(one.group, _run_of_view), sequences=tuple(map(sequence, one.sequences)))
@@ -234,11 +234,4 @@ def observed(rulebook: Rulebook, wanted: Collection[str], hear: Hear) -> Ruleboo
 
 
 def _run_of_view(rule: Rule, view: View) -> str:
-    if view.pinned:
-        return f"{rule.journey}/{view.pinned.partition('/')[2]}"
     return view.run_key(rule.journey) or f"{rule.journey}/"
-
-
-def _run_of_sequence(watch: SequenceWatch, rule: Rule, view: View) -> str:
-    instance = "" if watch.tie is None else instance_key(view, watch.tie)
-    return f"{rule.journey}/{instance or ''}"

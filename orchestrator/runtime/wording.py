@@ -260,6 +260,47 @@ def _wait(detail: Detail) -> str:
     return "waiting for a moment" if until is None else f"waiting until {moment_text(until)}"
 
 
+def _not_open(detail: Detail) -> str:
+    if "started_at" in detail:
+        return f"the run began only at {moment_text(detail['started_at'])}"
+    if "ended_at" not in detail:
+        return "no run was open"
+    return f"no run was open: {ended_text(detail['ended_at'], detail.get('again_from'))}"
+
+
+def ended_text(ended_ms: int, again_ms: int | None) -> str:
+    """Return when a run ended, and from when it may start anew."""
+    anew = "never starts anew" if again_ms is None else f"may start anew from {moment_text(again_ms)}"
+    return f"the run ended at {moment_text(ended_ms)} and {anew}"
+
+
+_IF_PAST = {
+    "go": "it went on at once",
+    "skip": "the step that it was to wait for was left out",
+    "end": "the play ended",
+}
+
+
+def _past(detail: Detail) -> str:
+    if "until" not in detail:
+        return "the moment that it was to wait for had passed"
+    then = _IF_PAST.get(detail.get("then", ""), "the play ended")
+    return f"the moment that it was to wait for had passed at {moment_text(detail['until'])}, so {then}"
+
+
+_APART = {
+    "known": "the id is known by itself, and nobody who may vouched that they are one",
+    "too_large": "what is known under the id is too large to be handed over",
+    "too_many": "one customer has too many ids",
+    "erased": "the id was erased after it was named",
+}
+
+
+def _apart(detail: Detail) -> str:
+    other = detail.get("previous_id") or detail.get("into") or "another id"
+    return f"{other} stays a customer of its own: {_APART.get(str(detail.get('why')), 'it was refused')}"
+
+
 _REASONS: dict[Reason, Callable[[Detail], str]] = {
     Reason.TRIGGERED: lambda detail: "nothing stood in the way",
     Reason.RESUMED: lambda detail: "its wait was over",
@@ -274,9 +315,11 @@ _REASONS: dict[Reason, Callable[[Detail], str]] = {
     Reason.QUIET_HOURS: _quiet,
     Reason.ZONE_UNKNOWN: lambda detail: "nobody knows the customer's time zone",
     Reason.MOMENT_UNKNOWN: lambda detail: "nobody knows the moment that it was to wait for",
+    Reason.MOMENT_PASSED: _past,
     Reason.HOLDOUT: lambda detail: "the customer is in the experiment's holdout",
     Reason.ARBITRATION_LOST: _lost,
     Reason.ALREADY_IN_PLAY: lambda detail: "an earlier play of it was still open",
+    Reason.RUN_NOT_OPEN: _not_open,
     Reason.TOO_LATE: lambda detail: (
         f"the event came {shown_span(detail['late_ms'])} late and {shown_span(detail['lateness_ms'])} is tolerated"
         if {"late_ms", "lateness_ms"} <= detail.keys()
@@ -290,6 +333,7 @@ _REASONS: dict[Reason, Callable[[Detail], str]] = {
     Reason.EXITED: lambda detail: "its exit event happened",
     Reason.GOAL_REACHED: lambda detail: "the journey's goal was reached",
     Reason.RUN_ENDED: lambda detail: "the run ended",
+    Reason.RESTARTED: lambda detail: "a newer trigger took its place",
     Reason.COMPLETED: lambda detail: "its program came to its end",
     Reason.TRAIT_SET: lambda detail: f"it set the trait {detail.get('trait')}",
     Reason.CONSENT_SET: lambda detail: f"consent for {detail.get('purpose')} was {detail.get('consent')} by it",
@@ -303,6 +347,7 @@ _REASONS: dict[Reason, Callable[[Detail], str]] = {
     ),
     Reason.ARRIVED_LATE: lambda detail: "the action that it was to take the place of has arrived after all",
     Reason.MERGED: lambda detail: "two ids of the customer were united",
+    Reason.MERGE_REFUSED: _apart,
     Reason.ERASED: lambda detail: "the customer was erased",
 }
 

@@ -20,6 +20,8 @@ from orchestrator.core.event import Event
 from orchestrator.errors import EventRefused
 from orchestrator.rulebook.load import load_rulebook
 from orchestrator.runtime.intake import HttpIntake, Intake, Limits, RefusalCode
+from orchestrator.runtime.intake.admission import AROUND_BYTES
+from orchestrator.runtime.intake.limits import LENT_BYTES_MAX
 from orchestrator.runtime.ports import Record
 
 Effort = Callable[[int], settings]
@@ -134,7 +136,7 @@ def intake() -> Intake:
 def assert_refusal(refused: EventRefused) -> None:
     assert refused.code in list(RefusalCode)
     assert str(refused) and refused.remedy
-    assert len(str(refused)) <= MESSAGE_CHARS_MAX
+    assert max(map(len, (str(refused), refused.field, refused.remedy))) <= MESSAGE_CHARS_MAX
     f"{refused} {refused.remedy}".encode()  # What is said can be sent and kept.
 
 
@@ -199,9 +201,9 @@ def test_http_takes_or_refuses_each_spoilt_event_of_a_request(intake: Intake, ef
     def holds(bodies: list[bytes], media: bytes, listed: bool) -> None:
         body = b"[" + b",".join(bodies) + b"]" if listed else bodies[0]
         for take in (
-            lambda: http.events(body, (("content-type", media),), STAMP_MS),
-            lambda: http.batch(body, STAMP_MS),
-            lambda: http.call("track", body, STAMP_MS),
+            lambda: http.events(body, (("content-type", media),), STAMP_MS).admission(),
+            lambda: http.batch(body, STAMP_MS).admission(),
+            lambda: http.call("track", body, STAMP_MS).admission(),
         ):
             try:
                 admission = take()
@@ -217,6 +219,72 @@ def test_http_takes_or_refuses_each_spoilt_event_of_a_request(intake: Intake, ef
                 assert len(again) == 1, "what HTTP has admitted, the worker takes"
 
     holds()
+
+
+#: What one event may come to beside its text, as a record or as a dead letter with its reason.
+AROUND_BYTES_MAX = 2_500
+TINY = {"type": "page", "userId": "c1"}
+FILLINGS = [
+    lambda size: {"k": "x" * size},
+    lambda size: {"x" * size: 1},
+    lambda size: {"x" * (size // 2): [0] * (size // 6) + [2**70]},
+    lambda size: {f"{number}": {} for number in range(size // 8)},
+    lambda size: {"a": [[]] * (size // 4)},
+    lambda size: json.loads('{"k":' * min(size, 20) + "1" + "}" * min(size, 20)),
+    lambda size: {"\u00e9" * (size // 6): "\x7f" * (size // 2), "n": 1e22},
+    lambda size: {"library": {"name": "x" * size}},
+    lambda size: {"": None, "size": size},
+    lambda size: ["x" * size],
+]
+
+
+@st.composite
+def growing_requests(draw: st.DrawFn) -> bytes:
+    """Return a request that becomes more than it is: many calls that take much along, of their own or lent."""
+    size = st.sampled_from([0, 30, 400, 5_000, 15_000, 31_000])
+    filling = st.builds(lambda fill, size: fill(size), st.sampled_from(FILLINGS), size)
+    call = draw(st.sampled_from([TINY, {"type": "x"}, SEGMENT, ALIAS, NORMAL, CLOUD]))
+    own = draw(
+        st.dictionaries(st.sampled_from(["context", "properties", "traits", "data", "event"]), filling, max_size=1)
+    )
+    number = draw(st.sampled_from([0, 1, 30, 300, 600]))
+    calls = [{**call, **own}] * min(number, 1 + 200_000 // len(json.dumps(own)))
+    if draw(st.integers(0, 3)) == 0:
+        return json.dumps(calls).encode()
+    lent = draw(st.dictionaries(st.sampled_from(["context", "sentAt", "other"]), filling, max_size=2))
+    return json.dumps({"batch": calls, **lent}, separators=(",", ":")).encode()
+
+
+def test_what_a_request_becomes_is_bounded_by_what_it_is(intake: Intake, effort: Effort) -> None:
+    http = HttpIntake(intake)
+    lent = refused_whole = 0
+
+    @effort(150)
+    @given(body=growing_requests())
+    def holds(body: bytes) -> None:
+        nonlocal lent, refused_whole
+        for open_ in (lambda: http.batch(body, STAMP_MS), lambda: http.events(body, (), STAMP_MS)):
+            try:
+                parcel = open_()
+            except EventRefused as refused:
+                assert_refusal(refused)
+                refused_whole += refused.field in {"context", "sentAt"}
+                continue
+            assert parcel.size_bytes <= len(body) + 2 * LENT_BYTES_MAX + parcel.number * AROUND_BYTES
+            admission = parcel.admission()
+            for one in admission.refused:
+                assert_refusal(one.error)
+            made = [*admission.records, *admission.dead_letters(STAMP_MS)]
+            size = sum(len(record.value) for record in made)
+            assert size <= 2 * parcel.size_bytes + AROUND_BYTES_MAX * len(made)
+            lent += size > 2 * len(body)
+            for record in admission.records:
+                again = taken_or_refused(intake, Record(0, 0, STAMP_MS, record.key, record.value))
+                assert len(again) == 1, "what HTTP has admitted, the worker takes"
+        taken_or_refused(intake, Record(0, 0, STAMP_MS, b"c1", body))
+
+    holds()
+    assert lent > 0 and refused_whole > 0, "some requests grow, and some would without bound"
 
 
 BOMBS = {

@@ -38,6 +38,7 @@ HOSTILE: list[Any] = [
     *(None, True, False, 0, -1, 10**17, 1e308, -0.0, "", " ", "on", "NO", "21:00", "2026-03-02", "0x1F", "1_000", "~"),
     *("99999999w", "-5m", "event.", "event..x", "profile.a.b.c.d.e.f", "event.total", "../x", "{{", "{{ a | b }}"),
     *("{% for a in (1..1000000000) %}{{ a }}{% endfor %}", "(a|a)*b$", "a\x00b", "\ud800", "\u202e", "x" * 5_000),
+    *("anytime", "in_run", "go", "skip", "end"),
     *([], {}, [[]], {"": {}}, {"event": "x"}, {"all": []}, [None], {"a": {"b": {"c": []}}}),
 ]
 

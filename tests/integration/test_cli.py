@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -157,10 +158,38 @@ MISUSES = {
         "[('127.0.0.1', 9, <AddressFamily.AF_INET: 2>)]",
         (("JOURNEY_KAFKA_BOOTSTRAP", "127.0.0.1:9"),),
     ),
-    "a rules folder that is not there": Misuse(
-        ("dev", "--rules", "nowhere"), 1, "nowhere:1\n    there is no such folder; name the one with your journeys"
+    **{
+        f"a rules folder that is not there, for {arguments[0]}": Misuse(
+            arguments, 2, "nowhere: there is no such folder; name the one with your journeys"
+        )
+        for arguments in (
+            *(("lint", "nowhere"), ("test", "nowhere"), ("plan", "nowhere"), ("publish", "nowhere")),
+            *(("fmt", "nowhere"), ("render", "nowhere", "--rule", "r")),
+            ("backtest", "--events", "README.md", "--rules", "nowhere"),
+            *((role, "--rules", "nowhere") for role in ("dev", "gateway", "worker", "dispatcher")),
+        )
+    },
+    "a rules folder whose name is too long": Misuse(
+        ("lint", "x" * 300), 2, f"{'x' * 300}: this cannot be read (File name too long); mend or remove it"
+    ),
+    "a rules folder in the environment that is not there": Misuse(
+        ("dev",),
+        2,
+        "nowhere: there is no such folder; name the one with your journeys",
+        (("JOURNEY_RULES", "nowhere"),),
     ),
 }
+
+
+def test_a_folder_that_was_named_must_be_there_whatever_was_published_before(
+    engine: EmbeddedEngine, tmp_path: Path
+) -> None:
+    """The data folder of an engine that has published: it could run on with what that holds."""
+    data = tmp_path / "data"
+    shutil.copytree(engine.data, data)
+    done = journey("dev", "--rules", "nowhere", "--data", str(data), "--port", "0")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "nowhere: there is no such folder; name the one with your journeys\n"
 
 
 @pytest.mark.parametrize("misuse", MISUSES.values(), ids=MISUSES)
@@ -177,12 +206,22 @@ def test_a_wrong_use_ends_in_one_message_that_names_what_to_mend(misuse: Misuse)
 # ------------------------------------------------------------------------------------------------------ rules
 
 
-def test_lint_counts_good_rules_and_names_their_version(rules: Path) -> None:
+def test_lint_counts_good_rules_and_names_their_version() -> None:
+    done = journey("lint", str(RULES))
+    found = json.loads(journey("lint", str(RULES), "--json").stdout)
+    assert (done.returncode, done.stderr) == (0, "")
+    good = rf"{re.escape(str(RULES))}: \d+ rules in \d+ journeys are good; version {found['version']}\n"
+    assert re.fullmatch(good, done.stdout)
+    assert (found["ok"], found["problems"]) == (True, [])
+
+
+def test_lint_warns_of_what_a_pack_that_stands_alone_does_not_use_and_ends_with_0(rules: Path) -> None:
     done = journey("lint", str(rules))
     found = json.loads(journey("lint", str(rules), "--json").stdout)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"{rules}: 3 rules in 1 journeys are good; version {found['version']}\n"
-    assert (found["ok"], found["problems"]) == (True, [])
+    assert (done.returncode, done.stderr, found["ok"]) == (0, "", True)
+    assert {one["severity"] for one in found["problems"]} == {"warning"}
+    assert 'warning: nothing uses the limit set "in_the_moment": use it, or delete it\n' in done.stdout
+    assert done.stdout.endswith(f"{rules}: 3 rules in 1 journeys are good; version {found['version']}\n")
 
 
 def test_lint_lists_every_problem_with_its_line_and_ends_with_1(rules: Path) -> None:
@@ -529,15 +568,13 @@ def test_a_customer_may_have_any_id(engine: EmbeddedEngine, tmp_path: Path, cust
     assert json.loads(ask("forget", "--yes", "--json").stdout)["customer_id"] == customer_id
 
 
-def test_send_names_what_is_wrong_with_an_event_and_takes_nothing_of_its_batch(
-    engine: EmbeddedEngine, tmp_path: Path
-) -> None:
-    untaken, broken = lead("untaken", now_ms()), lead("broken", now_ms())
-    path = jsonl(tmp_path / "events.jsonl", untaken, {**broken, "type": "Lead Submitted"})
+def test_send_names_what_is_wrong_with_an_event_and_sends_the_others(engine: EmbeddedEngine, tmp_path: Path) -> None:
+    taken, broken = lead("taken", now_ms()), lead("broken", now_ms())
+    path = jsonl(tmp_path / "events.jsonl", taken, {**broken, "type": "Lead Submitted"})
     done = journey("send", str(path), "--url", engine.url)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == 'line 2: type: type "Lead Submitted" is not in snake_case. Send "lead_submitted".\n'
-    assert customer(engine, "untaken") is None
+    assert (done.returncode, done.stdout) == (1, f"1 events accepted by {engine.url}\n")
+    assert 'line 2: type: type "Lead Submitted" is not in snake_case. Send "lead_submitted".\n' in done.stderr
+    until(lambda: called(engine, "taken"), within_s=10, because="the other event was applied")
 
 
 @pytest.mark.parametrize(
@@ -547,16 +584,14 @@ def test_send_names_what_is_wrong_with_an_event_and_takes_nothing_of_its_batch(
         (b'{"id": "a\xff"}\n', "The event is not JSON: a string is not UTF-8."),
     ],
 )
-def test_send_names_the_line_that_cannot_be_read_and_sends_nothing(
+def test_send_names_the_line_that_cannot_be_read(
     engine: EmbeddedEngine, tmp_path: Path, broken: bytes, why: str
 ) -> None:
-    path = jsonl(tmp_path / "events.jsonl", lead("unsent", now_ms()))
+    path = jsonl(tmp_path / "events.jsonl", lead("before", now_ms()))
     path.write_bytes(path.read_bytes() + b"\n" + broken)
     done = journey("send", str(path), "--url", engine.url)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"line 3: {why} ")
-    assert done.stderr.endswith(" Nothing was sent.\n")
-    assert customer(engine, "unsent") is None
+    assert (done.returncode, done.stdout) == (1, f"1 events accepted by {engine.url}\n")
+    assert f"line 3: {why} " in done.stderr
 
 
 def test_dead_letters_are_listed_and_redriven(engine: EmbeddedEngine) -> None:

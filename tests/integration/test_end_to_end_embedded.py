@@ -221,8 +221,11 @@ def test_a_second_engine_on_the_same_data_folder_is_refused(engine: EmbeddedEngi
         assert second.wait(20) == 2
     finally:
         second.kill()
+    holder = (engine.data / "lock").read_text().strip()
+    assert "journey" in Path(f"/proc/{holder}/cmdline").read_text()
     assert second.said().splitlines()[-1] == (
-        f"Another engine runs on the data folder {engine.data}. Stop it, or choose another with --data."
+        f"Another engine (process {holder}) runs on the data folder {engine.data}. "
+        "Stop it, or choose another with --data."
     )
     post(engine, lead("asha", now_ms()))
     until(lambda: "asha" in called(engine), within_s=5, because="the first engine goes on")

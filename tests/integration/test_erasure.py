@@ -141,7 +141,7 @@ async def test_who_signs_in_keeps_what_they_did_before_and_is_forgotten_as_one(t
             return [run["journey"] for run in answer.json().get("runs", ())]
 
         await until(lambda: _any(runs()))
-        assert (await client.get("/v1/customers/anon")).status_code == 404
+        assert (await client.get("/v1/customers/anon")).json()["merged_into"] == "asha"
         assert {row.get("type") for row in rows(tmp_path, "anon")} >= {"cart_updated", "merge_requested"}
         live = (await client.get("/v1/customers/asha/export")).json()["state"]
         backtest = await run_backtest(Settings(rules=RULES, data=tmp_path), "topic", kafka=False, options=Options())

@@ -52,6 +52,17 @@ async def test_the_records_of_one_customer_are_found_behind_any_number_of_other_
     assert [record.value for record in found] == [b"2", b"1"]
 
 
+async def test_a_tail_goes_on_before_the_offsets_that_were_reached(kafka_bootstrap: str, log: KafkaEventLog) -> None:
+    for number in range(30):
+        await log.append([action(f"c{number % 5}", number)])
+    tail, ends, found = KafkaTail(kafka_bootstrap), dict[int, int](), list[bytes | None]()
+    while records := await tail.latest(ACTIONS, 7, ends):
+        found += [record.value for record in records]
+        ends |= {record.partition: record.offset for record in records}
+        await log.append([action("c1", 100)])
+    assert found == [b"%d" % number for number in reversed(range(30))]
+
+
 async def test_nobody_has_no_records(kafka_bootstrap: str, log: KafkaEventLog) -> None:
     tail = KafkaTail(kafka_bootstrap)
     assert await tail.latest(ACTIONS, 10) == []

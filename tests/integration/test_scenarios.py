@@ -124,6 +124,7 @@ FILES = {
           - id: news
             title: The newsletter
             on: {event: newsletter_wanted}
+            acts: anytime
             do: [{send: {connector: email, template: news}}]
             limits: {consent: [service]}
     """,

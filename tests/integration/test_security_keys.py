@@ -30,7 +30,8 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_key_is_shown_once_and_kept_as_a_hash_that_only_its_owner_reads(file: Path) -> None:
-    key = make(file, "shop", "--role", "write", "--events-per-s", "5", "--expires-at", "2099-01-01T00:00:00Z")
+    pages = ("--origin", "https://shop.example", "--origin", "http://localhost:3000")
+    key = make(file, "shop", "--role", "write", "--events-per-s", "5", "--expires-at", "2099-01-01T00:00:00Z", *pages)
     assert key not in file.read_text()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     listed = json.loads(journey("keys", "list", "--file", str(file), "--json").stdout)
@@ -41,6 +42,7 @@ def test_a_key_is_shown_once_and_kept_as_a_hash_that_only_its_owner_reads(file: 
             "workspace": None,
             "rate": {"events_per_s": 5.0, "burst": 10.0},
             "expires_at": "2099-01-01T00:00:00Z",
+            "origins": ["https://shop.example", "http://localhost:3000"],
         }
     ]
     again = journey("keys", "create", "--role", "write", "--name", "shop", "--file", str(file))
@@ -52,6 +54,11 @@ def test_a_key_is_shown_once_and_kept_as_a_hash_that_only_its_owner_reads(file: 
     [
         (("--role", "boss"), "--role: Input should be 'write', 'viewer', 'author', 'publisher' or 'operator'"),
         (("--role", "write", "--expires-at", "soon"), '--expires-at: "soon" is no moment; write 2027-01-31T00:00:00Z'),
+        (
+            ("--role", "write", "--origin", "shop.example"),
+            '--origin: Value error, "shop.example" is no origin of a page',
+        ),
+        (("--role", "viewer", "--origin", "https://shop.example"), "--origin: Value error, origins are of pages that"),
         (("--role", "write", "--burst", "5"), "--burst needs --events-per-s: how fast the burst comes back."),
     ],
 )

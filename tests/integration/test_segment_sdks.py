@@ -175,5 +175,5 @@ async def test_the_node_library_delivers_every_call(gateway: RunningGateway, nod
         ("group", "node-1", {"plan": "pro", "group_id": "acme"}),
         ("alias", "node-1", {"previous_id": "anon-7"}),
     ]
-    assert events[2].context == {"library": ANY, "anonymous_id": "anon-7"}
+    assert events[2].context == {"library": ANY, "user_id": "node-1", "anonymous_id": "anon-7"}
     assert_all_dated(events)

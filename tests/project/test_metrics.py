@@ -31,6 +31,7 @@ INFO_LABELS = {"PROCESS": frozenset({"role", "version", "workspace"}), "RULEBOOK
 # Metrics that no panel and no alert shows, each with its reason.
 NOT_SHOWN: dict[str, str] = {
     "KEY_REFUSALS": "Looked at when a caller complains: what is usual differs by who calls.",
+    "EVENTS_CROWDED": "Whether it matters depends on who sends what again; the README says when to look.",
     "RECORDS_FOREIGN": "As many as the other workspaces have; tells whether a topic is shared.",
 }
 

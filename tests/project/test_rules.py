@@ -88,6 +88,7 @@ def test_the_cases_meet_everything_that_can_hold_an_action_back(results: list[Ca
         Reason.LATE_EVENT,
         # Merges and erasures concern a customer, not a rule.
         Reason.MERGED,
+        Reason.MERGE_REFUSED,
         Reason.ERASED,
     }
     assert told - met == set()

@@ -78,6 +78,7 @@ RULES = """
       - id: help
         title: Help after three failures
         on: {event: payment_failed}
+        acts: anytime
         when: {count: payment_failed, within: 10m, op: gte, value: 3}
         do: [{send: {connector: sms, template: text}}]
         limits: {cooldown: 15m}

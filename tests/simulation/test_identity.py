@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.core.state import CustomerState
-from orchestrator.runtime.ports import ACTIONS, EVENTS, Record
+from orchestrator.core.state import CustomerState, encode_state
+from orchestrator.runtime.intake import Intake, Limits, decode_dead_letter
+from orchestrator.runtime.ports import ACTIONS, DEAD_LETTERS, EVENTS, Record
 from orchestrator.runtime.replay import replay
 from tests.simulation.partition_world import (
     HOUR,
@@ -19,6 +20,7 @@ from tests.simulation.partition_world import (
     Fault,
     Line,
     Logbook,
+    TakesAll,
     World,
     rulebook_of,
 )
@@ -105,3 +107,18 @@ async def test_a_crash_at_any_call_loses_no_step_and_doubles_none(when: str) -> 
         crashed = world()
         await finished(crashed, Fault(at, when, "crash"))
         check(await crashed.states())
+
+
+async def test_what_is_about_another_workspaces_id_becomes_a_dead_letter_and_never_its_record() -> None:
+    """An older release took in what names another workspace's customer; its state still says so."""
+    log = Logbook()
+    log.event(MINUTE, "customer_erased", "known")
+    erasing = World(rulebook_of(), log.records)
+    erasing.intake = Intake(TakesAll(), "default", Limits(), ("acme",))
+    old = CustomerState(first_seen_ms=START_MS, aliases=["acme:c1", "anon"])
+    erasing.store._of(0).states["known"] = encode_state(old)
+    await erasing.run(erasing.worker())
+    emitted = await erasing.out.read_range(EVENTS, 0, 0, 10)
+    (letter,) = await erasing.published(DEAD_LETTERS)
+    assert [one.key for one in emitted] == [b"anon"]
+    assert decode_dead_letter(letter).message.startswith('customer_id begins with "acme:"')

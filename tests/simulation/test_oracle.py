@@ -20,6 +20,7 @@ from load_tests.simulation.oracle import (
     absences_latest,
     distinct,
     sends,
+    sends_in_run,
     stages_walked,
 )
 from orchestrator.core.action import Action, action_id
@@ -169,7 +170,7 @@ def probed() -> tuple[Rulebook, dict[str, Condition]]:
     for name, (end, op, value, never) in SINCE.items():
         conditions[name] = Since("stamps", "a", end, op, value, never)
     rules = [
-        Rule(name, "j", OnEvent("probe"), send(), when=condition, lateness_ms=LATENESS_MS)
+        Rule(name, "j", OnEvent("probe"), send(), when=condition, lateness_ms=LATENESS_MS, anytime=True)
         for name, condition in conditions.items()
     ]
     return book(rules, list(aggregates.values())), conditions
@@ -216,7 +217,7 @@ def test_conditions_read_the_whole_history_as_of_the_newest_event(log: list[Arri
 
 def watching(rearm: Rearm, for_ms: int, *, of: str = "b") -> Rulebook:
     trigger = OnAbsence("watched", "a", of, for_ms, rearm)
-    return book([Rule("r", "j", trigger, send(), lateness_ms=LATENESS_MS)])
+    return book([Rule("r", "j", trigger, send(), lateness_ms=LATENESS_MS, anytime=True)])
 
 
 def absence_effects(done: Replayed, log: Sequence[Arrival]) -> list[tuple[int, str]]:
@@ -255,7 +256,7 @@ def test_order_of_arrival_within_the_span_does_not_matter_to_the_latest(log: lis
     happened = [one for one in distinct(log) if one.late_ms <= LATENESS_MS]
     last_ms = max((one.stamp_ms for one in happened), default=START_MS) + LATENESS_MS
     in_time = [Arrival(one.id, one.type, max(one.at_ms, last_ms), one.at_ms) for one in happened]
-    rulebook = book([Rule("r", "j", OnAbsence("w", "a", "b", for_ms), send(), lateness_ms=10_000)])
+    rulebook = book([Rule("r", "j", OnAbsence("w", "a", "b", for_ms), send(), lateness_ms=10_000, anytime=True)])
     outcomes = []
     for _ in range(3):
         chance.shuffle(in_time)
@@ -314,6 +315,20 @@ def test_a_run_only_moves_forward_stands_still_and_starts_anew(
         assert bool(kept.ended_at) == run.ended
 
 
+@EXAMPLES
+@given(logs("a", "c", "probe"), CUTS, st.sampled_from([None, 0, 30]), st.sampled_from(["probe", "a", "c"]))
+def test_a_rule_acts_while_its_run_is_open_and_the_end_takes_back_what_it_sent(
+    log: list[Arrival], cuts: Sequence[int], reentry_ms: int | None, trigger: str
+) -> None:
+    until_ms = log[-1].stamp_ms + 60
+    stages = walking(reentry_ms).journeys["j"].stages
+    rule = Rule("r", "j", OnEvent(trigger), send(), lateness_ms=LATENESS_MS)
+    done = engine(book([rule], stages=stages, reentry_after_ms=reentry_ms), events(log), cuts, until_ms)
+    expected = sends_in_run(distinct(log), WALKED, reentry_ms, trigger, LATENESS_MS, until_ms)
+    sent = [(one.decided_at, "withdraw" if one.cancel else "fire") for one in done.actions]
+    assert sorted(sent) == sorted((one.at_ms, one.what) for one in expected)
+
+
 # ----------------------------------------------------------------------------------------------- limits
 
 LIMITED = (
@@ -334,6 +349,7 @@ def limiting() -> Rulebook:
                 send(one.kind),
                 lateness_ms=LATENESS_MS,
                 limits=Limits(cooldown_ms=one.cooldown_ms, caps=tuple(_cap(one.id, *cap) for cap in one.caps)),
+                anytime=True,
             )
             for one in LIMITED
         ]

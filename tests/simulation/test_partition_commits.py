@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 
 from orchestrator.adapters import memory_state_store
 from orchestrator.core.rulebook import Rulebook, build_rulebook
-from orchestrator.core.seen import SEEN_MAX
+from orchestrator.core.seen import KEPT_ALWAYS
 from orchestrator.errors import Fenced, LogUnavailable, PositionLost, StoreUnavailable
 from orchestrator.rulebook.compile import compiled
 from orchestrator.runtime import partition as partition_module
@@ -262,7 +262,7 @@ async def test_a_crash_between_two_commits_of_a_batch_repeats_no_event(monkeypat
     for number in range(6):
         log.event(number, "cart_updated", f"c{number}", cart_id="k", total=20)
     log.raw(6, b"x", b"poison")
-    for number in range(SEEN_MAX + 20):
+    for number in range(KEPT_ALWAYS + 20):
         log.event(29 * MINUTE + number, "payment_failed", "d", amount=1)
     log.raw(30 * MINUTE, b"x", b"poison too")
     log.event(40 * MINUTE, "email_opened", "d")

@@ -49,3 +49,18 @@ async def test_an_idle_owner_of_a_store_that_holds_everything_goes_on() -> None:
         world.clock.at_ms = until_ms + seconds * SECOND
         await owner.advance(0, None)
     await check_against_replay(world, until_ms)
+
+
+async def test_an_owner_whose_clock_was_set_back_notices_at_once() -> None:
+    world, until_ms = world_of_one_basket(), START_MS + MINUTE
+    owner = world.worker()
+    await owner.assigned(0)
+    await owner.process(0, world.records[:1])
+    disk = copy.deepcopy(world.store._partitions)
+    world.clock.at_ms = until_ms
+    await owner.process(0, world.records[1:])
+    world.store._partitions = disk
+
+    world.clock.at_ms = until_ms - 120 * MINUTE
+    with pytest.raises(Fenced):
+        await owner.advance(0, None)

@@ -18,7 +18,7 @@ from load_tests.simulation import rules
 from load_tests.simulation.mutants import MUTANTS
 from load_tests.simulation.oracle import OraclePlay, OracleRule
 from load_tests.simulation.runs import WANTED, WANTED_SEEDS, Tally
-from orchestrator.core.definition import OnAbsence, OnEnter, Wait
+from orchestrator.core.definition import OnAbsence, OnEnter, OnEvent, Wait
 
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "2000"))
 
@@ -76,7 +76,10 @@ def test_the_oracle_knows_the_rules_as_they_are_written() -> None:
     stages = [(one.name, one.on.dwell_ms, one.final) for one in journeys["purchase"].stages]
     assert stages == [(one.name, one.dwell_ms, one.final) for one in rules.STAGES]
     assert journeys["purchase"].reentry_after_ms == rules.REENTRY_MS
-    (greet,) = journeys["purchase"].rules
+    greet, soothe = journeys["purchase"].rules
+    assert (soothe.trigger, soothe.lateness_ms) == (OnEvent("payment_failed"), rules.LATENESS_MS)
+    assert not (greet.anytime or soothe.anytime)
+    assert all(rule.anytime for rule in journeys["contact"].rules)
     assert isinstance(greet.trigger, OnEnter)
     wait = greet.program[0]
     assert isinstance(wait, Wait)

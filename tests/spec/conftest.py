@@ -38,7 +38,9 @@ COMPANIONS = {
           kyc_completed: {}
           email_opened: {}
           unsubscribed: {}
-        traits: {country: string, timezone: string, phone: string, churn: number, limit: number, plan: string}
+        traits:
+          {country: string, timezone: string, phone: string, churn: number, limit: number, plan: string,
+           renews_at: string}
         consents: {marketing: Offers, callback: Calls, service: Service messages}
     """,
     "connectors.yaml": """

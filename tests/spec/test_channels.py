@@ -328,7 +328,8 @@ def test_an_action_tells_the_dispatcher_whether_both_are_wanted(tell: Tell) -> N
 def test_each_alternative_is_in_doubt_by_those_before_it(tell: Tell) -> None:
     alternatives = (
         "fallback: [{connector: email, template: mail},"
-        " {connector: email, template: mail, fallback_on_unknown: true}, {connector: email, template: mail}]}"
+        " {connector: push, template: note, fallback_on_unknown: true},"
+        ' {connector: voice, params: {phone: "1", agent: a}}]}'
     )
     rules = REMINDER.replace("template: text}", f"template: text, {alternatives}")
     story = tell(rules, consents=SERVED)

@@ -25,6 +25,7 @@ RULES = """
       - id: silence
         title: Say no more
         on: {event: order_completed}
+        acts: anytime
         do:
           - set_consent: {service: false, marketing: true}
           - set_trait: {plan: quiet}

@@ -135,7 +135,7 @@ def test_the_failing_condition_is_named_with_its_value(tell):
             lambda story: (basket(story), story.happens("29m", "order_completed", cart_id="k1", total=80)),
             "1h",
             "cart-recovery was not triggered: cart_updated at 2026-03-02 04:30:10 UTC was followed by order_completed "
-            "at 2026-03-02 04:59:00 UTC.",
+            "at 2026-03-02 04:59:00 UTC; the run ended at 2026-03-02 04:59:00 UTC and never starts anew.",
         ),
         (
             "too little was seen",
@@ -536,8 +536,8 @@ TRIGGERS = """
 @pytest.mark.parametrize(
     ("reentry", "rest"),
     [
-        ("", "it never starts anew"),
-        ("\n    reentry: {after: 30d}", "it may start anew from 2026-04-01 04:30:10 UTC on"),
+        ("", "never starts anew"),
+        ("\n    reentry: {after: 30d}", "may start anew from 2026-04-01 04:30:10 UTC"),
     ],
 )
 def test_a_journey_that_rests_says_from_when_it_may_start_anew(tell, reentry, rest):
@@ -546,8 +546,8 @@ def test_a_journey_that_rests_says_from_when_it_may_start_anew(tell, reentry, re
     story.happens("1d", "kyc_started")
     found = asked(story, "2d", "welcome", now="2d")
     assert found.sentence == (
-        "welcome was not triggered: the run has been in stage done since 2026-03-02 04:30:10 UTC, "
-        f"which ended it; {rest}."
+        "welcome was not triggered: the run has been in stage done since 2026-03-02 04:30:10 UTC; "
+        f"the run ended at 2026-03-02 04:30:10 UTC and {rest}."
     )
 
 

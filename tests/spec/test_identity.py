@@ -25,6 +25,7 @@ RULES = """
       - id: offer
         title: At most one offer a week
         on: {event: product_viewed}
+        acts: anytime
         do:
           - send: {connector: email, template: mail}
         limits:
@@ -33,6 +34,7 @@ RULES = """
       - id: failures
         title: Help after three failures
         on: {event: payment_failed}
+        acts: anytime
         when:
           {count: payment_failed, within: 1h, op: gte, value: 3}
         do:
@@ -56,7 +58,7 @@ class Log:
     rulebook: object
     events: list[Event]
 
-    def add(self, at_s, customer, event_type, *, id="", occurred_s=None, context=None, **properties):
+    def add(self, at_s, customer, event_type, *, id="", occurred_s=None, context=None, granted="", **properties):
         self.events.append(
             Event(
                 id=id or f"e{len(self.events)}",
@@ -66,8 +68,13 @@ class Log:
                 received_at_ms=START_MS + 1000 * at_s,
                 properties=properties,
                 context=context or {},
+                granted=granted,
             )
         )
+
+    def visits(self, at_s, *, customer="anon", context=None, **traits):
+        """Traits of who is only known as a visitor, as Segment's ``identify`` without a ``userId`` gives them."""
+        self.add(at_s, customer, "identify", context={**(context or {}), "anonymous_id": customer}, **traits)
 
     def joins(self, at_s, known="known", previous="anon", **event):
         self.add(at_s, known, "alias", previous_id=previous, **event)
@@ -91,7 +98,7 @@ def sent(done):
 
 
 def test_the_known_customer_takes_over_all_and_the_anonymous_one_is_a_tombstone(log):
-    log.add(0, "anon", "identify", context=GIVEN, country="IN")
+    log.visits(0, context=GIVEN, country="IN")
     log.add(1, "anon", "cart_updated", cart_id="k1", total=80)
     log.joins(2)
     done = log.done(3)
@@ -108,7 +115,7 @@ def test_the_known_customer_takes_over_all_and_the_anonymous_one_is_a_tombstone(
 
 
 def test_an_identify_that_names_an_anonymous_id_merges_it(log):
-    log.add(0, "anon", "identify", country="IN")
+    log.visits(0, country="IN")
     log.add(1, "known", "identify", context={"anonymous_id": "anon"}, plan="pro")
     log.add(2, "known", "identify", context={"anonymous_id": "anon"}, plan="pro")
     done = log.done()
@@ -282,7 +289,7 @@ def test_a_receipt_for_the_old_id_finds_its_action(log):
 def test_a_chain_of_ids_ends_in_the_last_one(log):
     log.add(0, "anon", "payment_failed", amount=1)
     log.joins(1, known="a", previous="anon")
-    log.joins(2, known="b", previous="a")
+    log.joins(2, known="b", previous="a", granted="ops")
     log.add(3, "anon", "payment_failed", amount=1)
     known = log.known(customer="b")
     (stamps,) = known.aggregates.values()
@@ -290,11 +297,17 @@ def test_a_chain_of_ids_ends_in_the_last_one(log):
 
 
 def test_an_id_is_taken_once_by_whoever_asked_first(log):
-    log.add(0, "anon", "identify", country="IN")
+    log.visits(0, country="IN")
     log.joins(1, known="a")
     log.joins(2, known="b")
     done = log.done()
     assert (done.states["a"].traits["country"][0], done.states["b"].traits) == ("IN", {})
+    assert refusals(done) == [("a", {"into": "b", "why": "known"}), ("b", {"previous_id": "anon", "why": "known"})]
+    assert (done.states["a"].merged_into, done.states["b"].asked, done.states["b"].aliases) == ("", [], [])
+
+
+def refusals(done):
+    return [(one.customer_id, one.detail) for one in done.records if one.reason is Reason.MERGE_REFUSED]
 
 
 @pytest.mark.parametrize("first", ["a", "b"])
@@ -302,11 +315,119 @@ def test_two_that_name_each_other_become_one(log, first):
     second = "b" if first == "a" else "a"
     log.add(0, "a", "identify", country="IN")
     log.add(0, "b", "identify", plan="pro")
-    log.joins(1, known=first, previous=second)
-    log.joins(2, known=second, previous=first)
+    log.joins(1, known=first, previous=second, granted="ops")
+    log.joins(2, known=second, previous=first, granted="ops")
     states = log.done().states
     assert (states[first].merged_into, states[second].merged_into) == ("", first)
     assert states[first].traits.keys() == {"country", "plan"}
+
+
+# ------------------------------------------------------------------------------------- who is known by themselves
+
+#: What makes an id known by itself, as (type, context, properties) of an event of "other".
+STANDINGS = {
+    "a visitor's page": (("payment_failed", {}, {"amount": 1}), False),
+    "a visitor's traits": (("identify", {"anonymous_id": "other"}, {"country": "IN"}), False),
+    "a visitor's page beside their id": (("payment_failed", {"anonymous_id": "other"}, {"amount": 1}), False),
+    "traits of somebody": (("identify", {}, {"country": "IN"}), True),
+    "an alias to them": (("alias", {}, {"previous_id": "old"}), True),
+    "a page of theirs, beside an anonymous id": (("payment_failed", {"anonymous_id": "x"}, {"amount": 1}), True),
+    "a page of a userId": (("payment_failed", {"user_id": "other"}, {"amount": 1}), True),
+    "a page beside another's userId": (("payment_failed", {"user_id": "x"}, {"amount": 1}), False),
+}
+
+
+@pytest.mark.parametrize(("event", "known"), STANDINGS.values(), ids=STANDINGS)
+@pytest.mark.parametrize("naming", ["alias", "identify"])
+@pytest.mark.parametrize("granted", ["", "ops"])
+def test_who_is_known_by_themselves_joins_nobody_unless_somebody_vouches(log, event, known, naming, granted):
+    event_type, context, properties = event
+    log.add(0, "other", event_type, context=context, **properties)
+    if naming == "alias":
+        log.joins(1, previous="other", granted=granted)
+    else:
+        log.add(1, "known", "identify", context={"anonymous_id": "other"}, granted=granted)
+    done = log.done()
+    joined = not known or (naming == "alias" and granted)
+    assert done.states["other"].merged_into == ("known" if joined else "")
+    assert ("known", {"previous_id": "other", "why": "known"}) in refusals(done) or joined
+    assert ("other" in done.states["known"].aliases) is bool(joined)
+    said = {one.detail.get("granted") for one in done.records if one.detail.get("into") == "known"}
+    assert said == ({None} if not known or not joined else {"ops"}), "who vouched stands in the ledger"
+
+
+def test_who_was_identified_before_this_was_noted_is_known(log):
+    """A state that an older release has stored says nothing of it; whoever has traits or other ids counts as known."""
+    for state in (
+        CustomerState(first_seen_ms=1, traits={"plan": ("pro", 1)}),
+        CustomerState(first_seen_ms=1, aliases=["x"]),
+    ):
+        log.events.clear()
+        log.joins(1, previous="other")
+        done = replay(log.rulebook, log.events, states={"other": state})
+        assert (done.states["other"].merged_into, done.states["other"].known) == ("", True)
+
+
+def test_an_identify_never_takes_somebody_over_through_their_visitor(log):
+    """``anon`` is one with ``alice``, so whoever names it names her."""
+    log.add(0, "alice", "identify", context={"anonymous_id": "anon"}, country="IN")
+    log.add(1, "mallory", "identify", context={"anonymous_id": "anon"})
+    log.joins(2, known="mallory", previous="alice")
+    log.add(3, "mallory", "customer_erased")
+    done = log.done()
+    assert (done.states["alice"].merged_into, done.states["alice"].traits.keys()) == ("", {"country"})
+    assert [one.detail["why"] for one in done.records if one.reason is Reason.MERGE_REFUSED] == ["known"] * 4
+
+
+def test_a_request_that_was_refused_may_be_made_again_by_who_may(log):
+    log.add(0, "alice", "identify", country="IN")
+    log.joins(1, known="alicia", previous="alice")
+    log.joins(2, known="alicia", previous="alice", granted="ops")
+    states = log.done().states
+    assert (states["alice"].merged_into, states["alicia"].traits.keys()) == ("alicia", {"country"})
+
+
+def test_who_is_erased_while_asked_can_be_asked_again(log):
+    log.visits(0, country="IN")
+    asked = Event(
+        id="asked",
+        type="merge_requested",
+        customer_id="anon",
+        occurred_at_ms=START_MS + 1_000,
+        received_at_ms=START_MS + 3_000,
+        properties={"into": "known", "asked": "anon", "known": True, "named_at": START_MS + 1_000},
+    )
+    log.add(1, "known", "identify")
+    log.add(2, "anon", "customer_erased")
+    log.events.append(asked)
+    log.add(4, "known", "identify", context={"anonymous_id": "anon"})
+    done = log.done()
+    assert refusals(done)[0] == ("anon", {"into": "known", "why": "erased"})
+    assert done.states["anon"].merged_into == "known"
+
+
+def test_a_state_that_is_too_large_to_travel_stays_where_it_is(log):
+    log.add(0, "anon", "payment_failed", amount=1)
+    large = CustomerState(first_seen_ms=START_MS, traits={f"t{n}": ("x" * 7_000, 1) for n in range(100)}, known=False)
+    log.joins(1)
+    done = replay(log.rulebook, log.events, states={"anon": large})
+    assert done.states["anon"].traits.keys() == large.traits.keys()
+    assert refusals(done) == [
+        ("anon", {"into": "known", "why": "too_large"}),
+        ("known", {"previous_id": "anon", "why": "too_large"}),
+    ]
+
+
+def test_of_too_many_ids_the_next_is_refused_and_none_is_forgotten(log, monkeypatch):
+    monkeypatch.setattr("orchestrator.core.identity.ALIASES_MAX", 2)
+    for number in range(4):
+        log.joins(number, previous=f"anon-{number}")
+    done = log.done()
+    assert done.states["known"].aliases == ["anon-0", "anon-1"]
+    assert refusals(done) == [
+        ("known", {"previous_id": "anon-2", "why": "too_many"}),
+        ("known", {"previous_id": "anon-3", "why": "too_many"}),
+    ]
 
 
 def test_an_id_cannot_be_merged_into_itself(log):
@@ -315,11 +436,9 @@ def test_an_id_cannot_be_merged_into_itself(log):
     assert (log.known().merged_into, log.known().aliases) == ("", [])
 
 
-def test_a_profile_that_nobody_asked_for_is_not_taken(log):
-    log.add(0, "known", "profile_merged", previous_id="anon", state="x")
+def test_a_request_that_names_nobody_changes_nothing(log):
     log.add(1, "anon", "merge_requested", into="")
-    done = log.done()
-    assert (done.states["known"].traits, done.states["anon"].merged_into) == ({}, "")
+    assert log.done().states["anon"].merged_into == ""
 
 
 # ------------------------------------------------------------------------------------------------- erasure
@@ -327,7 +446,7 @@ def test_a_profile_that_nobody_asked_for_is_not_taken(log):
 
 @pytest.mark.parametrize("forgotten", ["known", "anon"])
 def test_whichever_id_is_erased_the_whole_customer_is(log, forgotten):
-    log.add(0, "anon", "identify", country="IN")
+    log.visits(0, country="IN")
     log.joins(1)
     log.add(2, forgotten, "customer_erased")
     states = log.done().states
@@ -339,7 +458,7 @@ def test_whichever_id_is_erased_the_whole_customer_is(log, forgotten):
 def test_every_id_of_a_chain_is_erased_once(log):
     log.add(0, "anon", "payment_failed", amount=1)
     log.joins(1, known="a", previous="anon")
-    log.joins(2, known="b", previous="a")
+    log.joins(2, known="b", previous="a", granted="ops")
     log.add(3, "b", "customer_erased")
     done = log.done()
     erased = [one.customer_id for one in done.records if one.reason is Reason.ERASED]
@@ -347,7 +466,7 @@ def test_every_id_of_a_chain_is_erased_once(log):
 
 
 def test_a_profile_that_was_under_way_during_the_erasure_does_not_come_back(log):
-    log.add(0, "anon", "identify", country="IN")
+    log.visits(0, country="IN")
     log.joins(1)
     asked, merged = emitted(log)
     erasure = Event(
@@ -362,10 +481,10 @@ def test_a_profile_that_was_under_way_during_the_erasure_does_not_come_back(log)
 
 
 def test_after_an_erasure_the_old_id_is_a_customer_of_its_own_until_it_is_named_again(log):
-    log.add(0, "anon", "identify", country="IN")
+    log.visits(0, country="IN")
     log.joins(1)
     log.add(2, "known", "customer_erased")
-    log.add(3, "anon", "identify", plan="pro")
+    log.visits(3, plan="pro")
     states = log.done().states
     assert (states["known"].traits, states["anon"].traits.keys()) == ({}, {"plan"})
     log.joins(4)

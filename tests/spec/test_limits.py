@@ -225,3 +225,33 @@ def test_three_failures_within_ten_minutes_of_event_time(tell, case, events, sen
     for after, arrives in events:
         story.happens(after, "payment_failed", arrives=arrives, amount=1)
     assert story.told("1h").sent() == sent, case
+
+
+@pytest.mark.parametrize(
+    ("traits", "event", "text"),
+    [
+        ({"timezone": "Asia/Kolkata"}, {"phone": "+447911123456"}, "Asia/Kolkata"),
+        ({"phone": "+919812345678"}, {}, "Asia/Calcutta"),
+        ({}, {"phone": "+919812345678"}, "Asia/Calcutta"),
+        ({"phone": "+18005550100"}, {}, "nobody knows"),
+        ({}, {}, "nobody knows"),
+    ],
+)
+def test_a_template_reads_the_zone_that_quiet_hours_go_by(tell, traits, event, text):
+    """Also when the play has waited, and only the event told the number."""
+    story = tell(
+        """
+        journey: lead
+        title: Lead
+        stages: {submitted: {on: {event: lead_submitted}}}
+        rules:
+          - id: later
+            on: {event: lead_submitted}
+            do:
+              - wait: 1h
+              - send: {connector: sms, params: {text: "{{ customer.timezone | default: 'nobody knows' }}"}}
+        """,
+        traits=traits,
+    )
+    story.happens("0s", "lead_submitted", lead_id="l1", **event)
+    assert [one.params["text"] for one in story.told("2h").actions] == [text]

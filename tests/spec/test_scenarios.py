@@ -158,7 +158,7 @@ class _InForce:
 
 async def test_a_backtest_is_the_live_decision_to_the_byte(tell):
     """The commit protocol over real records, cut into odd batches, and one replay of the same log."""
-    story = tell(KYC, consents={})
+    story = tell(KYC.replace("rules:", "reentry: {after: 0s}\n    rules:"), consents={})
     granted = {"consent": {"categoryPreferences": {"service": True}}}
     for number in range(60):
         story.customer_id = f"c{number % 7}"

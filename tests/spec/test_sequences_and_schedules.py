@@ -97,7 +97,7 @@ SERVICE = {"service": True}
     ],
 )
 def test_a_sequence_of_events(tell, case, events, sent):
-    story = tell(SEQUENCE, consents=SERVICE)
+    story = tell(SEQUENCE.replace("do: [", "acts: anytime\n        do: ["), consents=SERVICE)
     for after, event_type, arrives in events:
         story.happens(after, event_type, arrives=arrives, cart_id="k1")
     assert [when for when, _ in story.told("2h").sent()] == sent, case
@@ -163,3 +163,11 @@ def test_a_schedule_waits_for_a_zone_and_says_so(tell):
     story.happens("1h", "identify", timezone="Asia/Kolkata")
     told = story.told("1d")
     assert told.table() == [("+0s", "blocked morning", "zone_unknown"), (f"+{21 * 3600}s", "sent morning", "triggered")]
+
+
+def test_a_schedule_comes_once_in_the_night_that_has_its_minute_twice(tell):
+    """Half past two in Berlin, from the Saturday before the clocks go back to the Monday after."""
+    rules = SCHEDULE.replace('{at: "09:00", days: [mon, tue, wed, thu, fri]}', '{at: "02:30"}')
+    story = tell(rules, at="2026-10-24T12:00:00+02:00", traits={"timezone": "Europe/Berlin"}, consents=SERVICE)
+    story.happens("0s", "kyc_started")
+    assert [when for when, _ in story.told("40h").sent()] == ["+52200s", f"+{52200 + 25 * 3600}s"]

@@ -146,7 +146,8 @@ A_DAY_BEFORE = "{until: event.starts_at, offset: -1d}"
     ("wait", "starts_at", "rows"),
     [
         (A_DAY_BEFORE, "2026-03-10T10:00:00+05:30", [("+604800s", "sent remind", "resumed")]),
-        (A_DAY_BEFORE, "2026-03-02T11:00:00+05:30", [("+0s", "sent remind", "triggered")]),
+        (A_DAY_BEFORE, "2026-03-03T10:00:00+05:30", [("+0s", "sent remind", "triggered")]),
+        (A_DAY_BEFORE, "2026-03-02T11:00:00+05:30", [("+0s", "ended remind", "moment_passed")]),
         (A_DAY_BEFORE, "2026-03-10T10:00:00", [("+0s", "ended remind", "moment_unknown")]),
         (A_DAY_BEFORE, "tomorrow", [("+0s", "ended remind", "moment_unknown")]),
         (A_DAY_BEFORE, 2**63, [("+0s", "ended remind", "moment_unknown")]),
@@ -240,6 +241,7 @@ KEYED = """
       - id: failed
         title: A payment failed
         on: {event: payment_failed}
+        acts: anytime
         when: {not: {in_stage: [ordered]}}
         do: [{send: {connector: sms, template: text}}]
         limits: {consent: [service]}

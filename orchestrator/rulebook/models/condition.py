@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, ValidationInfo, WithJsonSchema
 
+from orchestrator.rulebook.meant import meant_condition
 from orchestrator.rulebook.models.part import ByKey, Part, expected
 from orchestrator.rulebook.models.scalars import FieldPath, Name, Number, PropertyPath, Span, SpanOrZero
 
@@ -198,6 +199,7 @@ Condition = Annotated[
     | ScoreCondition,
     ByKey(
         "a condition",
+        meant_condition,
         all=AllCondition,
         any=AnyCondition,
         not_=NotCondition,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PlainValidator, WithJsonSchema
 
+from orchestrator.rulebook.meant_value import meant_span, named
 from orchestrator.rulebook.models.condition import Condition
 from orchestrator.rulebook.models.limit import ArbitratePart, LimitsPart
 from orchestrator.rulebook.models.part import ByKey, Part, expected
 from orchestrator.rulebook.models.play import StepPart
 from orchestrator.rulebook.models.scalars import NAME_PATTERN, Name, PropertyPath, Span, SpanOrZero
 from orchestrator.rulebook.models.trigger import EventTrigger, Exits, Trigger
+from orchestrator.rulebook.span import parsed_span_ms
 
 
 class StageDwell(Part):
@@ -20,11 +22,15 @@ class StageDwell(Part):
     dwell: Span = Field(description="How long the run has not moved.")
 
 
-StageEntry = Annotated[EventTrigger | StageDwell, ByKey("the entry of a stage", event=EventTrigger, dwell=StageDwell)]
+StageEntry = Annotated[
+    EventTrigger | StageDwell, ByKey("the entry of a stage", named("{event: …}"), event=EventTrigger, dwell=StageDwell)
+]
 
 
 class StagePart(Part):
     """One stage of a journey."""
+
+    short_form: ClassVar[str] = "{on: {event: …}}"
 
     on: StageEntry = Field(description="What moves a run here: an event, or not having moved for a span.")
     goal: bool = Field(False, description="Reaching this stage is success.")
@@ -41,6 +47,12 @@ class Reentry(Part):
     """When an ended run may start anew."""
 
     after: SpanOrZero = Field(description="The span after the end.")
+
+    @classmethod
+    def meant(cls, value: Any) -> str:
+        """Return a span under ``after``."""
+        span = value if parsed_span_ms(value) is not None else meant_span(value)
+        return f"{{after: {span}}}" if span else "{after: 0s}" if value is True or value == "always" else ""
 
 
 _EDIT_WORDS = ("pin", "follow")
@@ -86,6 +98,20 @@ class RulePart(Part):
     id: Name = Field(description="Unique in the rulebook; it names the rule in every report.")
     title: str = Field("", description="For people.")
     on: Trigger = Field(description="What sets the rule off; exactly one trigger.")
+    acts: Literal["in_run", "anytime"] = Field(
+        "in_run",
+        description=(
+            "When the rule acts: while its run is open, the event that opens or closes it included (in_run), or whether"
+            " a run is open or not, and beyond its end (anytime)."
+        ),
+    )
+    restart: bool = Field(
+        False,
+        description=(
+            "true lets the newest trigger replace the open play of the same run: its wait ends, and what it sent and"
+            " was not delivered is taken back. Otherwise the open play goes on and the trigger is dropped."
+        ),
+    )
     when: Condition | None = Field(None, description="What must be true then.")
     do: list[StepPart] = Field(min_length=1, description="The steps of the play.")
     exit_when: Exits = Field(default_factory=list, description="Events that end the play at once, even in a wait.")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PlainValidator, ValidationInfo, WithJsonSchema
 
+from orchestrator.rulebook.meant_value import meant_hours, meant_number, meant_period, named
 from orchestrator.rulebook.models.condition import Condition
 from orchestrator.rulebook.models.part import OneOrMore, Part, expected
 from orchestrator.rulebook.models.scalars import ClockTime, Factor, Lever, Name, Span, SpanOrZero
@@ -19,7 +20,7 @@ def _per(value: Any) -> Any:
         return value
     span_ms = parsed_span_ms(value)
     if not span_ms:
-        raise expected("a span such as 7d (rolling) or one of day, week, month (calendar)", value)
+        raise expected("a span such as 7d (rolling) or one of day, week, month (calendar)", value, meant_period(value))
     return span_ms
 
 
@@ -39,6 +40,12 @@ class CapPart(Part):
         "rule", description="What is counted: rule, kind:KIND, connector:NAME, or group:NAME (rules that share it)."
     )
 
+    @classmethod
+    def meant(cls, value: Any) -> str:
+        """Return a number as a cap of a week."""
+        number = value if isinstance(value, int) else meant_number(value)
+        return f"{{max: {number}, per: 7d}}" if number else ""
+
 
 class QuietPart(Part):
     """Hours in which nothing is sent. The window may pass midnight."""
@@ -53,6 +60,11 @@ class QuietPart(Part):
         default_factory=list, description="The kinds of action that keep these hours; all of them when left out."
     )
 
+    @classmethod
+    def meant(cls, value: Any) -> str:
+        """Return hours in one text as a begin and an end."""
+        return meant_hours(value)
+
 
 class LimitsPart(Part):
     """What may hold an action back."""
@@ -64,6 +76,12 @@ class LimitsPart(Part):
     cooldown: Span | None = Field(None, description="The rule acts for a customer at most once in this span.")
     cap: Annotated[list[CapPart], OneOrMore()] = Field(default_factory=list, description="One cap or a list of them.")
     quiet_hours: QuietPart | None = Field(None, description="Hours in which nothing is sent.")
+
+    @classmethod
+    def meant(cls, value: Any) -> str:
+        """Return the names of shared sets under ``use``."""
+        names = value if isinstance(value, list) else [value]
+        return f"{{use: [{', '.join(names)}]}}" if names and all(named("…")(name) for name in names) else ""
 
 
 class LearnPart(Part):
@@ -79,11 +97,18 @@ class LearnPart(Part):
     )
 
 
+def _meant_propensity(value: Any) -> str:
+    """Return a percentage as the number that it is."""
+    number = float(meant_number(value) or "nan") if isinstance(value, str) else value
+    percent = isinstance(number, (int, float)) and 1 < number <= 100
+    return f"{number / 100:g}" if percent else named("{learn: …}")(value)
+
+
 def _propensity(value: Any, info: ValidationInfo) -> Any:
     if isinstance(value, dict):
         return LearnPart.model_validate(value, context=info.context)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise expected("a number from 0 to 1, or {learn: NAME}", value)
+        raise expected("a number from 0 to 1, or {learn: NAME}", value, _meant_propensity(value))
     return float(value)
 
 
@@ -128,6 +153,8 @@ class ContextPart(Part):
 
 class ArbitratePart(Part):
     """How the rule competes for a slot: score = propensity x context x value x weight."""
+
+    short_form: ClassVar[str] = "{slot: …}"
 
     slot: Name = Field(description="Rules with the same slot compete; one of them acts.")
     value: Factor = Field(1.0, description="What success is worth, in any one currency.")

@@ -6,6 +6,7 @@ same pass. A union of parts is resolved by the keys that are present, before pyd
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from typing import Any, ClassVar, Self, cast
 
 from pydantic import (
@@ -19,6 +20,8 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from orchestrator.rulebook.meant import meant_key
+from orchestrator.rulebook.meant_value import hint, named
 from orchestrator.rulebook.problem import Report, did_you_mean
 from orchestrator.rulebook.source import Map
 
@@ -31,6 +34,8 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=False, serialize_by_alias=True)
 
     _keys: ClassVar[frozenset[str]]
+    #: How to write a part of which only a name is given, with … for the name: ``{event: …}``.
+    short_form: ClassVar[str] = ""
 
     @property
     def origin(self) -> Map:
@@ -44,6 +49,11 @@ class Part(BaseModel):
         return cls._keys
 
     @classmethod
+    def meant(cls, value: Any) -> str:
+        """Return how to write what is no mapping as this part, or nothing where nobody can tell."""
+        return named(cls.short_form)(value) if cls.short_form else ""
+
+    @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         """Settle the allowed keys once."""
         cls._keys = frozenset(field.alias or name for name, field in cls.model_fields.items())
@@ -55,7 +65,8 @@ class Part(BaseModel):
             if isinstance(value, cls):
                 return value
             if not isinstance(value, dict):
-                raise expected(f"a mapping with the keys {', '.join(sorted(cls.allowed()))}", value)
+                keys = ", ".join(sorted(cls.allowed()))
+                raise expected(f"a mapping with the keys {keys}", value, cls.meant(value))
             value = plain_map(value)
         known = value
         if not value.keys() <= cls.allowed() and isinstance(info.context, Report):
@@ -67,13 +78,21 @@ class Part(BaseModel):
 
 def _without_unknown(cls: type[Part], value: Map, report: Report) -> Any:
     for key in value.keys() - cls.allowed():
-        report.error(value, key, unknown_key(key, cls.allowed()))
+        report.error(value, key, unknown_key(key, cls.allowed(), value))
     return {key: item for key, item in value.items() if key in cls.allowed()}
 
 
-def unknown_key(key: str, allowed: frozenset[str]) -> str:
-    """Return the message for a key that a part does not have."""
-    return f'unknown key "{key}". Allowed: {", ".join(sorted(allowed))}.{did_you_mean(key, allowed)}'
+def unknown_key(key: str, allowed: frozenset[str], given: Collection[str] = ()) -> str:
+    """Return the message for a key that a part does not have; what is ``given`` already can hardly be meant."""
+    meant = meant_instead(key, allowed.difference(given)) or did_you_mean(key, allowed)
+    return f'unknown key "{key}". Allowed: {", ".join(sorted(allowed))}.{meant}'
+
+
+def meant_instead(key: str, allowed: Collection[str]) -> str:
+    """Return `` Did you mean "…"?`` for a key: what another system's word stands for, or one that is spelt alike."""
+    return (
+        hint(f'"{meant}"?', lead=" Did you mean ") if (meant := meant_key(key, allowed)) else did_you_mean(key, allowed)
+    )
 
 
 def plain_map(value: dict[str, Any]) -> Map:
@@ -85,14 +104,14 @@ def plain_map(value: dict[str, Any]) -> Map:
     return located
 
 
-def expected(what: str, got: Any) -> PydanticCustomError:
-    """Return the error that says what was expected and what was found."""
-    return told(f"expected {what}, got {shown(got)}")
+def expected(what: str, got: Any, meant: str = "") -> PydanticCustomError:
+    """Return the error that says what was expected, what was found and, where it is known, what to write instead."""
+    return told(f"expected {what}, got {shown(got)}{hint(meant)}")
 
 
-def told(message: str) -> PydanticCustomError:
-    """Return an error with a message of ours."""
-    return PydanticCustomError("told", "{message}", {"message": message})
+def told(message: str, *, at: str | None = None) -> PydanticCustomError:
+    """Return an error with a message of ours; ``at`` is the key of the mapping at hand that is wrong."""
+    return PydanticCustomError("told", "{message}", {"message": message, "at": at})
 
 
 def shown(value: Any) -> str:
@@ -116,14 +135,20 @@ def shown(value: Any) -> str:
 TAG_MARK = "<union>"
 
 
+def _unknown_meaning(value: object) -> str:
+    return ""
+
+
 class ByKey:
     """Annotates a union of parts that are told apart by one key each, given as ``key=Part``.
 
-    A trailing underscore of an argument is dropped, for keys that are words of Python.
+    A trailing underscore of an argument is dropped, for keys that are words of Python. ``meant`` returns how to write
+    what is no mapping.
     """
 
-    def __init__(self, noun: str, **members: type[Part]) -> None:
+    def __init__(self, noun: str, meant: Callable[[object], str] = _unknown_meaning, /, **members: type[Part]) -> None:
         self._noun = noun
+        self._meant = meant
         self._members = {key.rstrip("_"): kind for key, kind in members.items()}
 
     @property
@@ -156,13 +181,14 @@ class ByKey:
             return value
         keys = ", ".join(self._members)
         if not isinstance(value, (dict, Part)):
-            raise expected(f"{self._noun} with one of the keys {keys}", value)
+            raise expected(f"{self._noun} with one of the keys {keys}", value, self._meant(value))
         if present:
             both = " and ".join(present)
             raise told(f"{self._noun} has one of the keys {keys}; this one has {both}: write them apart")
         found = list(value) if isinstance(value, dict) else []
-        hint = next((meant for key in found if (meant := did_you_mean(key, self._members))), "")
-        raise told(f"{self._noun} needs one of the keys {keys}; this one has {', '.join(found) or 'none'}.{hint}")
+        wrong = next(((key, meant) for key in found if (meant := meant_instead(key, self._members))), None)
+        message = f"{self._noun} needs one of the keys {keys}; this one has {', '.join(found) or 'none'}."
+        raise told(message) if wrong is None else told(message + wrong[1], at=wrong[0])
 
 
 class OneOrMore:
@@ -177,7 +203,7 @@ class OneOrMore:
 
     @staticmethod
     def _as_list(value: Any) -> Any:
-        return [value] if isinstance(value, (dict, str)) else value
+        return [value] if isinstance(value, (dict, str, int, float)) else value
 
 
 class ShortForm:

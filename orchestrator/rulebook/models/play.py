@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import re
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PlainValidator, ValidationInfo, WithJsonSchema
 
+from orchestrator.rulebook.meant_value import hint, meant_clock, meant_number, meant_span
 from orchestrator.rulebook.models.condition import Condition
-from orchestrator.rulebook.models.part import Part, expected, told
-from orchestrator.rulebook.models.scalars import NAME_PATTERN, Name, Scalar, SignedSpan, Span, checked_name
-from orchestrator.rulebook.span import parsed_span_ms
+from orchestrator.rulebook.models.part import Part, expected, shown, told
+from orchestrator.rulebook.models.scalars import NAME_PATTERN, Name, Scalar, SignedSpan, Span, checked_name, is_path
+from orchestrator.rulebook.span import parsed_clock_min, parsed_span_ms
 
 
 class SendPart(Part):
     """One action for a connector."""
+
+    short_form: ClassVar[str] = "{connector: …, template: TEMPLATE}"
 
     connector: Name = Field(description="A connector of connectors.yaml.")
     template: Name | None = Field(None, description="A template of templates.yaml; without it, params say it all.")
@@ -40,12 +44,50 @@ class SendPart(Part):
     )
 
 
+def _until(value: Any) -> str:
+    if not isinstance(value, str):
+        raise expected('a time of day such as "09:00", or a field', value, meant_clock(value))
+    return value
+
+
+Until = Annotated[str, PlainValidator(_until), WithJsonSchema({"type": "string"})]
+
+
 class WaitUntil(Part):
     """A moment to wait for."""
 
-    until: str = Field(description='A time of day such as "09:00", or a field that holds a moment.')
+    until: Until = Field(description='A time of day such as "09:00", or a field that holds a moment.')
     offset: SignedSpan = Field(0, description="Added to the moment of the field, for example -2h.")
     zone: str = Field("profile", description="profile for the customer's own zone, or an IANA name.")
+    if_past: Literal["go", "skip", "end"] | None = Field(
+        None,
+        description=(
+            "What happens when the moment of the field has passed already: go on at once (go), leave out the step that"
+            " follows the wait (skip), or end the play (end); end by default."
+        ),
+    )
+
+
+def _meant_wait(value: Any) -> str:
+    """Return how to write a wait: a span, or a moment in its mapping."""
+    if (span := meant_span(value)) or not isinstance(value, str):
+        return span
+    moment = meant_until(value)
+    return f"{{until: {moment}}}" if moment else ""
+
+
+def meant_until(text: str) -> str:
+    """Return how to write a moment to wait for: a time of day in its quotes, or a field."""
+    braced = re.fullmatch(r"\s*\{\{\s*([\w.]+)\s*\}\}\s*", text)
+    if parsed_clock_min(text) is not None or (is_path(text) and not braced):
+        return f'"{text}"' if ":" in text else text
+    path = braced[1] if braced else text
+    if braced and is_path(path):
+        return path
+    if re.match(r"tomorrow\b|next\b", text.strip().lower()):
+        clock = meant_clock(re.sub(r"^\s*(?:tomorrow|next \w+)\s*(?:at)?\s*", "", text.lower()))
+        return clock or '"09:00"'
+    return meant_clock(text)
 
 
 def _wait(value: Any, info: ValidationInfo) -> Any:
@@ -53,7 +95,7 @@ def _wait(value: Any, info: ValidationInfo) -> Any:
         return WaitUntil.model_validate(value, context=info.context)
     span_ms = parsed_span_ms(value)
     if not span_ms:
-        raise expected('a span such as 2h, or {until: "09:00"}', value)
+        raise expected('a span such as 2h, or {until: "09:00"}', value, _meant_wait(value))
     return span_ms
 
 
@@ -70,6 +112,7 @@ Waiting = Annotated[
                         "until": {"type": "string"},
                         "offset": {"type": "string"},
                         "zone": {"type": "string"},
+                        "if_past": {"enum": ["go", "skip", "end"]},
                     },
                     "required": ["until"],
                     "additionalProperties": False,
@@ -82,6 +125,8 @@ Waiting = Annotated[
 
 class WaitForPart(Part):
     """Wait for an event; go on when it comes."""
+
+    short_form: ClassVar[str] = "{event: …, within: 1d}"
 
     event: Name = Field(description="The event type.")
     within: Span = Field(description="How long to wait.")
@@ -98,7 +143,7 @@ def _split(value: Any) -> dict[str, Any]:
         checked_name(name)
     for arm, percent in value.items():
         if arm != "id" and (isinstance(percent, bool) or not isinstance(percent, (int, float)) or percent <= 0):
-            raise told(f"the arm {arm} needs a percentage above 0")
+            raise told(f"the arm {arm} needs a percentage above 0, got {shown(percent)}{hint(meant_number(percent))}")
     return value
 
 
@@ -131,7 +176,10 @@ class StepPart(Part):
     )
     do: list[StepPart] = Field(default_factory=list, description="Several steps under one `case`.")
     split: SplitPart | None = Field(None, description="Assign the customer to an arm, for good; percentages make 100.")
-    set_trait: dict[str, Scalar] = Field(default_factory=dict, description="Set traits of the profile.")
+    set_trait: dict[str, Scalar] = Field(
+        default_factory=dict,
+        description="Set traits of the profile; {{ fields }} of a text are filled in, in the type of the trait.",
+    )
     set_consent: dict[Name, bool] = Field(
         default_factory=dict,
         description="Give or refuse consent, by purposes; what is pending and needs one that is refused is taken back.",

@@ -12,6 +12,8 @@ from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
 from orchestrator.core.action import Kind
 from orchestrator.core.condition import Path, Root
 from orchestrator.core.event_name import TYPE_PATTERN, is_type_name, offered_type_name
+from orchestrator.rulebook.meant import meant_root
+from orchestrator.rulebook.meant_value import hint, meant_clock, meant_number, meant_span
 from orchestrator.rulebook.models.part import expected, shown, told
 from orchestrator.rulebook.problem import did_you_mean
 from orchestrator.rulebook.span import (
@@ -33,13 +35,14 @@ _NAME = re.compile(NAME_PATTERN)
 _CONSENT = re.compile(CONSENT_PATTERN)
 _PATH = re.compile(PATH_PATTERN)
 _PERCENT = re.compile(PERCENT_PATTERN)
+_BRACED = re.compile(r"\s*\{\{-?\s*([\w.$-]+)\s*-?\}\}\s*")
 _ROOTS = tuple(root.value for root in Root)
 
 
 def _span(value: Any) -> int:
     span_ms = parsed_span_ms(value)
     if span_ms is None:
-        raise expected("a span such as 30m, 7d or 1d12h", value)
+        raise expected("a span such as 30m, 7d or 1d12h", value, meant_span(value))
     return span_ms
 
 
@@ -53,15 +56,31 @@ def _positive_span(value: Any) -> int:
 def _signed_span(value: Any) -> int:
     span_ms = parsed_signed_span_ms(value)
     if span_ms is None:
-        raise expected("a span such as 30m or -2h", value)
+        raise expected("a span such as 30m or -2h", value, _meant_signed_span(value))
     return span_ms
+
+
+def _meant_signed_span(value: Any) -> str:
+    """Return how to write a span before or after a moment: "2 hours before" is ``-2h``."""
+    if isinstance(value, int) and not isinstance(value, bool) and value < 0:
+        return f"{value}d, {value}h or {value}m"
+    if not isinstance(value, str):
+        return meant_span(value)
+    text = value.strip().lower()
+    span = meant_span(re.sub(r"^[+-]\s*|\s+(?:before|earlier|after|later)$", "", text))
+    return f"-{span}" if span and (text.startswith("-") or text.endswith(("before", "earlier"))) else span
 
 
 def _clock(value: Any) -> int:
     minute = parsed_clock_min(value)
     if minute is None:
-        raise expected('a time of day such as "21:00"', value)
+        raise expected('a time of day such as "21:00"', value, meant_clock(value))
     return minute
+
+
+def is_name(text: str) -> bool:
+    """Return whether a text may be the name of a thing."""
+    return _NAME.fullmatch(text) is not None
 
 
 def checked_name(value: Any) -> str:
@@ -85,7 +104,7 @@ def _event_name(value: Any) -> str:
 
 def _number(value: Any) -> int | float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise expected("a number", value)
+        raise expected("a number", value, meant_number(value))
     return value
 
 
@@ -128,10 +147,21 @@ def _path(value: Any) -> str:
         return value
     if not isinstance(value, str):
         raise expected("a field such as event.total or profile.country", value)
-    root = value.partition(".")[0]
-    meant = did_you_mean(root, _ROOTS)
-    hint = meant if "." in value else f' Did you mean "event.{value}" or "profile.{value}"?'
-    raise told(f"{shown(value)} is not a field; a field begins with event., profile., context. or run..{hint}")
+    if (braced := _BRACED.fullmatch(value)) and _PATH.fullmatch(braced[1]):
+        raise told(f"{shown(value)} is not a field: braces belong into templates{hint(braced[1])}")
+    return _refused_path(value)
+
+
+def _refused_path(value: str) -> str:
+    root, dot, rest = value.partition(".")
+    likely = f"{meant_root(root)}.{rest}" if meant_root(root) else ""
+    if _PATH.fullmatch(likely):
+        remedy = f' Did you mean "{likely}"?'
+    elif dot:
+        remedy = did_you_mean(root, _ROOTS)
+    else:
+        remedy = f' Did you mean "event.{value}" or "profile.{value}"?'
+    raise told(f"{shown(value)} is not a field; a field begins with event., profile., context. or run..{remedy}")
 
 
 def _property(value: Any) -> str:

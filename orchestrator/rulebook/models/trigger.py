@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PlainValidator, WithJsonSchema
 
+from orchestrator.rulebook.meant_value import meant_clock, named
 from orchestrator.rulebook.models.condition import Condition
 from orchestrator.rulebook.models.part import ByKey, OneOrMore, Part, expected
 from orchestrator.rulebook.models.scalars import ClockTime, Name, PropertyPath, Span
-
-WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+from orchestrator.rulebook.span import parsed_clock_min
 
 
 class EventTrigger(Part):
@@ -35,6 +35,8 @@ class LeaveTrigger(Part):
 class Dwell(Part):
     """A stage and how long a run has stayed in it."""
 
+    short_form: ClassVar[str] = "{stage: …, for: 1d}"
+
     stage: Name = Field(description="A stage of this journey.")
     for_: Span = Field(alias="for", description="How long the run has stayed there.")
 
@@ -47,6 +49,8 @@ class DwellTrigger(Part):
 
 class Absence(Part):
     """An event that was expected and did not come."""
+
+    short_form: ClassVar[str] = "{after: EVENT, of: …, for: 30m}"
 
     after: Name = Field(description="The event that starts the clock.")
     of: Name = Field(description="The event that would stop it.")
@@ -92,7 +96,8 @@ class SequenceGap(Part):
 
 
 SequencePart = Annotated[
-    SequenceEvent | SequenceGap, ByKey("a step of a sequence", event=SequenceEvent, not_=SequenceGap)
+    SequenceEvent | SequenceGap,
+    ByKey("a step of a sequence", named("{event: …}"), event=SequenceEvent, not_=SequenceGap),
 ]
 
 
@@ -121,6 +126,12 @@ class Schedule(Part):
     )
     zone: str = Field("profile", description="profile for the customer's own zone, or an IANA name.")
 
+    @classmethod
+    def meant(cls, value: Any) -> str:
+        """Return a time of day under ``at``."""
+        clock = f'"{value}"' if parsed_clock_min(value) is not None else meant_clock(value)
+        return f"{{at: {clock}}}" if clock else ""
+
 
 class ScheduleTrigger(Part):
     """Fires at a local time while a run is open."""
@@ -130,6 +141,8 @@ class ScheduleTrigger(Part):
 
 class Friction(Part):
     """The friction score of a stage, from 0 to 100."""
+
+    short_form: ClassVar[str] = "{stage: …, over: 70}"
 
     stage: Name = Field(description="A stage of this journey.")
     over: int = Field(ge=1, le=100, description="Fires when the customer's score reaches this from below.")
@@ -152,6 +165,7 @@ Trigger = Annotated[
     | FrictionTrigger,
     ByKey(
         "a trigger",
+        named("{event: …}"),
         event=EventTrigger,
         enter=EnterTrigger,
         leave=LeaveTrigger,
@@ -166,6 +180,8 @@ Trigger = Annotated[
 
 class ExitEvent(Part):
     """An event that ends a play at once."""
+
+    short_form: ClassVar[str] = "{event: …}"
 
     event: Name = Field(description="The event type.")
     where: Condition | None = Field(None, description="Only events for which this holds.")

@@ -29,6 +29,9 @@ _NO_MORE: Mapping[str, Any] = MappingProxyType({})
 #: ``origin`` of dead letters and ``source`` of receipts.
 DISPATCHER = "dispatcher"
 
+#: As much of what the other side said as goes into an event.
+SAID_CHARS_MAX = 1_000
+
 _EVENT_TYPES = {
     Outcome.DELIVERED.value: ACTION_DELIVERED,
     Outcome.FAILED.value: ACTION_FAILED,
@@ -61,7 +64,7 @@ def receipt_event(
         "type": event_type,
         "customer_id": action.customer_id,
         "occurred_at": at_ms,
-        "properties": receipt_properties(action, detail) | dict(more),
+        "properties": receipt_properties(action, _said(detail)) | dict(more),
         "source": DISPATCHER,
     }
     return _event(action, event)
@@ -90,6 +93,11 @@ def scheduled_event(action: Action, *, slot_at_ms: int, at_ms: int) -> Outgoing:
     return _event(action, event)
 
 
+def _said(text: str) -> str:
+    """Return what the other side said, so that it makes a receipt that is taken in whatever it was."""
+    return text[:SAID_CHARS_MAX].encode("utf-8", "replace").decode()
+
+
 def _event(action: Action, event: dict[str, Any]) -> Outgoing:
     key = record_key(action.workspace, action.customer_id)
     return Outgoing(topic=EVENTS, key=key, value=_encoder.encode(event), producer=ENGINE)
@@ -100,7 +108,7 @@ def settled_event(action: Action, queued: Queued, word: Settle, at_ms: int) -> O
 
     ``certain`` of one that was not delivered says whether that is certain, or an attempt may have arrived.
     """
-    more: dict[str, Any] = {"reference": word.reference, "attempts": queued.attempts}
+    more: dict[str, Any] = {"reference": _said(word.reference), "attempts": queued.attempts}
     if word.outcome is not Outcome.DELIVERED:
         more["certain"] = not in_doubt(queued.history)
     if gives_way(action, queued.history, word):

@@ -1,6 +1,6 @@
 """The intake: producers' records and request bodies in, events out, or a refusal that says what to mend."""
 
-from orchestrator.runtime.intake.admission import Admission, HttpIntake, Refusal
+from orchestrator.runtime.intake.admission import Admission, HttpIntake, Parcel, Refusal
 from orchestrator.runtime.intake.dead_letter import DeadLetter, decode_dead_letter, encode_dead_letter
 from orchestrator.runtime.intake.intake import UNDECODABLE, Intake, TrackingPlanCheck, decode_json
 from orchestrator.runtime.intake.limits import Limits
@@ -14,6 +14,7 @@ __all__ = [
     "HttpIntake",
     "Intake",
     "Limits",
+    "Parcel",
     "Refusal",
     "RefusalCode",
     "TrackingPlanCheck",

@@ -6,28 +6,54 @@ of the Segment spec. The gateway writes normal form only, so the worker decodes 
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 from msgspec import UNSET
 
-from orchestrator.core.event import ACTION_SCHEDULED, PROFILE_MERGED, RECEIPTS, Event
+from orchestrator.core.event import (
+    ACTION_SCHEDULED,
+    ALIAS,
+    CUSTOMER_ERASED,
+    IDENTIFY,
+    MERGE_REFUSED,
+    MERGE_REQUESTED,
+    PROFILE_MERGED,
+    RECEIPTS,
+    Event,
+)
 from orchestrator.core.moment import format_moment
-from orchestrator.errors import EventRefused
+from orchestrator.core.state import decode_state
+from orchestrator.errors import EventRefused, StateUnreadable
 from orchestrator.runtime.intake import cloudevents, limits, normal_form, refusal, segment
 from orchestrator.runtime.intake.limits import ID_CHARS_MAX, Limits
 from orchestrator.runtime.intake.moment import moment_ms
-from orchestrator.runtime.intake.normal_form import NormalForm, normal_decoder
+from orchestrator.runtime.intake.normal_form import FORWARDED, NormalForm, normal_decoder
 from orchestrator.runtime.intake.refusal import RefusalCode
 from orchestrator.runtime.ports import Record
 from orchestrator.runtime.workspace import KeySpace
 
-#: A customer's state, as it travels when two ids become one, may be larger than what producers send.
+#: A customer's state, as it travels when two ids become one, may be larger than what producers send, and so may what is
+#: forwarded to another id: written in normal form, an event can be four times as long as it was sent.
 PROFILE_BYTES_MAX = 900_000
 _PROFILE = f'{{"id":"{PROFILE_MERGED}:'.encode()
 #: What dispatchers report, dated by their own clocks: true whatever these say, and nobody would send it again.
 _REPORTED = RECEIPTS | {ACTION_SCHEDULED}
+#: Where an event names further ids of its customer, or other customers: what each can become the customer of an event.
+_NAMED_IDS: Mapping[str, Sequence[tuple[str, str]]] = {
+    ALIAS: (("properties", "previous_id"),),
+    IDENTIFY: (("context", "anonymous_id"),),
+    MERGE_REQUESTED: (("properties", "into"), ("properties", "asked")),
+    PROFILE_MERGED: (("properties", "previous_id"),),
+    MERGE_REFUSED: (("properties", "previous_id"),),
+    CUSTOMER_ERASED: (("properties", "by"),),
+}
+#: Events that say nothing without the other id.
+_NAMING_SOMEBODY = frozenset({ALIAS, PROFILE_MERGED})
+#: The engine's own events are about whoever it knows, also by an id that would not be taken from a producer today.
+_OWN = _REPORTED | {CUSTOMER_ERASED, MERGE_REQUESTED, PROFILE_MERGED, MERGE_REFUSED}
 #: Type names are checked once; beyond this many, each time.
 TYPES_LEARNT_MAX = 4_096
 #: What decoding hostile bytes can raise.
@@ -93,21 +119,14 @@ class Intake:
             normals = self._batch(value, received_at_ms)
             if normals is None:
                 raise
-            if not normals:
-                raise EventRefused(
-                    RefusalCode.UNKNOWN_FORM,
-                    "",
-                    "The batch holds no event.",
-                    "Publish a record only when there is one.",
-                ) from None
             return normals
 
     def _batch(self, value: bytes, received_at_ms: int) -> list[NormalForm[Any]] | None:
         if value.lstrip()[:1] == b"[":
             return [self.decode(piece, received_at_ms) for piece in split(value)]
-        if (batch := segment.decode_batch(value)) is None:
+        if (batch := segment.open_batch(value, self.limits)) is None:
             return None
-        calls = (batch.completed(self.json_object(call)) for call in batch.calls())
+        calls = (batch.completed(self.json_object(call)) for call in batch.calls)
         return [segment.from_object(call, received_at_ms) for call in calls]
 
     def _event_of(self, record: Record, normal: NormalForm[Any]) -> Event:
@@ -123,9 +142,12 @@ class Intake:
 
         ``check`` judges what it says.
         """
-        if len(value) > self.limits.event_bytes_max and not _carries_profile(value):
+        if len(value) > self.limits.event_bytes_max and not is_own(value):
             raise refusal.too_large(len(value), self.limits.event_bytes_max)
         if headers and (attributes := cloudevents.attributes(headers)):
+            size_bytes = len(value) + sum(len(f"{name}{text}".encode()) for name, text in attributes.items())
+            if size_bytes > self.limits.event_bytes_max:
+                raise refusal.too_large(size_bytes, self.limits.event_bytes_max)
             return self._binary(value, attributes, received_at_ms)
         try:
             return self._decode_normal(value)
@@ -138,10 +160,11 @@ class Intake:
         # isprintable is stricter than the rule and much cheaper; what fails it is looked at closely.
         if not (0 < len(event_id) <= ID_CHARS_MAX and event_id.isprintable()):
             limits.check_id("id", event_id)
-        if not (0 < len(customer_id) <= ID_CHARS_MAX and customer_id.isprintable()):
-            limits.check_id("customer_id", customer_id)
-        if self.keys.shared and (owner := self.keys.encroaching(customer_id)):
-            raise _encroaching(owner)
+        self.check_customer("customer_id", customer_id)
+        if event_type in _NAMED_IDS:
+            self._check_named_ids(event_type, normal)
+        if event_type not in _OWN:
+            limits.refuse_nobody("customer_id", customer_id, self.limits.nobody)
         if event_type not in self._types:
             self._learn_type(event_type)
         occurred_at_ms = moment_ms("occurred_at", normal.occurred_at)
@@ -160,7 +183,34 @@ class Intake:
             properties=normal.properties,
             context=normal.context,
             source=normal.source,
+            via=normal.via,
+            granted=normal.granted,
         )
+
+    def check_customer(self, field: str, customer_id: str) -> str:
+        """Return an id that a customer of this workspace can have; refuse any other, naming ``field``."""
+        # isprintable is stricter than the rule and much cheaper; what fails it is looked at closely.
+        if not (0 < len(customer_id) <= ID_CHARS_MAX and customer_id.isprintable()):
+            limits.check_id(field, customer_id)
+        if self.keys.shared and (owner := self.keys.encroaching(customer_id)):
+            raise _encroaching(field, owner)
+        return customer_id
+
+    def _check_named_ids(self, event_type: str, normal: NormalForm[Any]) -> None:
+        """Refuse what an event names as a customer and cannot be one; left out, null and empty name nobody."""
+        for where, name in _NAMED_IDS[event_type]:
+            value, field = getattr(normal, where).get(name), f"{where}.{name}"
+            if value is None or value == "":
+                if event_type in _NAMING_SOMEBODY:
+                    raise refusal.missing(field, "Send the other id of the customer.")
+                continue
+            if not isinstance(value, str):
+                raise refusal.wrong_type(field, "a string", value)
+            self.check_customer(field, value)
+            if event_type not in _OWN:
+                limits.refuse_nobody(field, value, self.limits.nobody)
+        if event_type == PROFILE_MERGED:
+            _check_state(normal.properties.get("state"))
 
     def recognise(self, received: dict[str, Any], received_at_ms: int) -> NormalForm[Any]:
         """Return the event in a decoded JSON object, whichever form it has."""
@@ -233,18 +283,30 @@ class Intake:
         )
 
 
-def _encroaching(owner: str) -> EventRefused:
+def _encroaching(field: str, owner: str) -> EventRefused:
     return EventRefused(
         RefusalCode.INVALID_VALUE,
-        "customer_id",
-        f'customer_id begins with "{owner}:", which marks the customers of another workspace.',
+        field,
+        f'{field} begins with "{owner}:", which marks the customers of another workspace.',
         "Send to the gateway of that workspace, or give the customer another id.",
     )
 
 
-def _carries_profile(value: bytes) -> bool:
-    """Return whether a record is the engine's own handing over of a customer's state, as ``encode_event`` writes it."""
-    return value.startswith(_PROFILE) and len(value) <= PROFILE_BYTES_MAX
+def _check_state(carried: Any) -> None:
+    """Refuse a profile that is none: what hands one over is the engine, and this is not what it writes."""
+    try:
+        decode_state(b64decode(carried, validate=True))
+    except (TypeError, ValueError, StateUnreadable):
+        raise refusal.invalid(
+            "properties.state",
+            "properties.state is not the state of a customer.",
+            "Leave profile_merged to the engine; send alias to unite two ids.",
+        ) from None
+
+
+def is_own(value: bytes) -> bool:
+    """Return whether the engine has written a record: a customer's state that is handed over, or what is forwarded."""
+    return value.startswith((_PROFILE, FORWARDED)) and len(value) <= PROFILE_BYTES_MAX
 
 
 def _value(record: Record) -> bytes:
@@ -266,12 +328,15 @@ def decode_json(value: bytes, depth_max: int) -> Any:
 
 
 def split(value: bytes) -> list[bytes]:
-    """Return the texts of the members of a JSON list, undecoded, or refuse what is not a list."""
+    """Return the texts of the members of a JSON list, undecoded; refuse what is no list, or one of a wrong number."""
     try:
-        return [bytes(piece) for piece in _decode_pieces(value)]
+        pieces = _decode_pieces(value)
     except RecursionError:
         raise EventRefused(
             RefusalCode.TOO_DEEP, "", "The list nests too deeply to be read.", "Flatten the events' properties."
         ) from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as why:
         raise refusal.not_json(value, why) from None
+    if not 0 < len(pieces) <= limits.EVENTS_MAX:
+        raise refusal.wrong_number(len(pieces), limits.EVENTS_MAX)
+    return [bytes(piece) for piece in pieces]

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.core.customer_id import NOBODY
 from orchestrator.core.event_name import is_type_name, offered_type_name
 from orchestrator.runtime.intake import refusal
 
 ID_CHARS_MAX = 200
+#: Events of one request, or of one record that is a batch.
+EVENTS_MAX = 10_000
+#: What a batch may lend to its calls, over all of them: each takes a copy of it into the log.
+LENT_BYTES_MAX = 4_000_000
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -19,12 +25,14 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 class Limits:
     """How large, how deep and how far ahead of the log an event may be.
 
-    ``depth_max`` counts the event itself as 1, its properties as 2, an object in them as 3.
+    ``depth_max`` counts the event itself as 1, its properties as 2, an object in them as 3. ``nobody`` are ids, in
+    lower case, that no customer has.
     """
 
     event_bytes_max: int = 32_000
     depth_max: int = 16
     future_tolerance_ms: int = 300_000
+    nobody: frozenset[str] = frozenset(NOBODY)
 
 
 def check_value(field: str, value: Any, depth_max: int, depth: int) -> None:
@@ -32,27 +40,42 @@ def check_value(field: str, value: Any, depth_max: int, depth: int) -> None:
 
     ``field`` is the path of ``value``, "" for the event itself.
     """
-    level: list[tuple[str, Any]] = [(field, value)]
+    level, deepest = [value], depth
     while level:
-        if depth > depth_max and any(isinstance(each, dict | list) for _, each in level):
+        if deepest > depth_max and any(isinstance(each, dict | list) for each in level):
             raise refusal.too_deep(depth_max)
-        for path, each in level:
-            if type(each) is int and not INT_MIN <= each <= INT_MAX:
-                raise refusal.invalid(
-                    path,
-                    f"{path} is an integer beyond 64 bits.",
-                    "Send it as a string, or as a number with a fraction.",
-                )
-        level = [child for path, each in level for child in _children(path, each)]
-        depth += 1
+        if any(type(each) is int and not INT_MIN <= each <= INT_MAX for each in level):
+            path = _path_to_large_integer(field, value, deepest - depth)
+            raise refusal.invalid(
+                path,
+                f"{path} is an integer beyond 64 bits.",
+                "Send it as a string, or as a number with a fraction.",
+            )
+        level = [child for each in level for child in _members(each)]
+        deepest += 1
 
 
-def _children(path: str, value: Any) -> list[tuple[str, Any]]:
+def _members(value: Any) -> Iterable[Any]:
     if isinstance(value, dict):
-        return [(f"{path}.{name}" if path else name, each) for name, each in value.items()]
-    if isinstance(value, list):
-        return [(f"{path}[{index}]", each) for index, each in enumerate(value)]
-    return []
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _path_to_large_integer(path: str, value: Any, levels: int) -> str:
+    """Return the path of the first integer beyond 64 bits that lies ``levels`` below ``value``; '' without one.
+
+    Only what is refused is given a path: paths of everything would grow with the square of an event.
+    """
+    if levels == 0:
+        return path if type(value) is int and not INT_MIN <= value <= INT_MAX else ""
+    steps: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, dict):
+        steps = (
+            (f".{refusal.shortened(name)}" if path else refusal.shortened(name), each) for name, each in value.items()
+        )
+    elif isinstance(value, list):
+        steps = ((f"[{index}]", each) for index, each in enumerate(value))
+    return next((found for step, each in steps if (found := _path_to_large_integer(path + step, each, levels - 1))), "")
 
 
 def check_id(field: str, value: Any) -> str:
@@ -71,6 +94,18 @@ def check_id(field: str, value: Any) -> str:
         # NUL ends strings in other systems, and the unit separator parts the members of an action's identity.
         raise refusal.invalid(field, f"{field} contains a control character.", "Remove control characters from the id.")
     return value
+
+
+def refuse_nobody(field: str, value: str, nobody: Collection[str]) -> None:
+    """Refuse an id that is blank or stands for nobody: all whose id is unknown would become one customer."""
+    meant = value.strip().casefold()
+    if not meant or meant in nobody:
+        raise refusal.invalid(
+            field,
+            f"{field} {refusal.shown(value)} stands for nobody.",
+            "Send the id that the person has, or leave the event out while there is none; JOURNEY_NOBODY_IDS lists "
+            "the ids that are refused.",
+        )
 
 
 def check_type(field: str, value: Any) -> str:

@@ -18,12 +18,16 @@ from orchestrator.runtime.intake.moment import moment_ms
 Value = TypeVar("Value")
 
 
-class NormalForm(msgspec.Struct, Generic[Value], frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
+class NormalForm(
+    msgspec.Struct, Generic[Value], frozen=True, gc=False, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """One event as sent. ``id`` is unset when the producer gave none, which only the gateway may mend.
 
-    ``Value`` is what a property may be; it matters to decoders only.
+    ``via`` and ``granted`` are the engine's own (see ``Event``). ``via`` is written first, so that what the engine has
+    forwarded is known by its first bytes. ``Value`` is what a property may be; it matters to decoders only.
     """
 
+    via: str = ""
     id: str | UnsetType
     type: str
     customer_id: str
@@ -31,8 +35,14 @@ class NormalForm(msgspec.Struct, Generic[Value], frozen=True, gc=False, forbid_u
     properties: dict[str, Value] = {}
     context: dict[str, Value] = {}
     source: str = ""
+    granted: str = ""
 
 
+#: How the record of an event that was forwarded begins, as ``encode_event`` writes it.
+FORWARDED = b'{"via":"'
+
+#: Unknown fields that are compared with ours; whoever sends more has not misspelt one.
+COMPARED_MAX = 8
 #: How deep the decoder follows by itself: its type doubles with each level, and events are rarely deeper.
 DECODED_DEPTH_MAX = 6
 
@@ -71,11 +81,15 @@ def encode_event(event: Event) -> bytes:
             properties=event.properties,
             context=event.context,
             source=event.source,
+            via=event.via,
+            granted=event.granted,
         )
     )
 
 
 FIELDS = NormalForm.__struct_fields__
+#: Fields that producers fill in; the others are taken from trusted records only.
+PRODUCERS_FIELDS = tuple(field for field in FIELDS if field not in {"via", "granted"})
 
 
 def from_object(received: dict[str, Any]) -> NormalForm[Any]:
@@ -84,8 +98,10 @@ def from_object(received: dict[str, Any]) -> NormalForm[Any]:
     A field that looks like one of ours is refused rather than lost; any other unknown field is ignored, so that
     producers may be newer than we are.
     """
-    for name in received.keys() - set(FIELDS):
-        if (refused := refusal.misspelt(name, [field for field in FIELDS if field not in received])) is not None:
+    unknown = received.keys() - set(FIELDS)
+    for name in unknown if len(unknown) <= COMPARED_MAX else ():
+        missing = [field for field in PRODUCERS_FIELDS if field not in received]
+        if (refused := refusal.misspelt(name, missing)) is not None:
             raise refused
     event_id = received.get("id")
     if received.get("occurred_at") is None:
@@ -98,6 +114,8 @@ def from_object(received: dict[str, Any]) -> NormalForm[Any]:
         properties=object_at(received, "properties"),
         context=object_at(received, "context"),
         source=string_at(received, "source"),
+        via=string_at(received, "via"),
+        granted=string_at(received, "granted"),
     )
 
 

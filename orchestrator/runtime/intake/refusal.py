@@ -30,6 +30,7 @@ class RefusalCode(StrEnum):
     UNKNOWN_TYPE = "unknown_type"  # the tracking plan does not declare the event type
     UNKNOWN_PROPERTY = "unknown_property"  # the tracking plan does not declare the property
     WRONG_PROPERTY = "wrong_property"  # the property is not what the tracking plan declares
+    RAGGED = "ragged"  # a row of a table with more cells than there are columns
     CUSTOMER_UNKNOWN = "customer_unknown"  # a provider's report that concerns nobody we know
 
 
@@ -43,7 +44,11 @@ def json_type(value: Any) -> str:
 
 def shown(value: Any) -> str:
     """Return a value as JSON text, short enough for a message."""
-    text = msgspec.json.encode(value).decode()
+    return shortened(msgspec.json.encode(value).decode())
+
+
+def shortened(text: str) -> str:
+    """Return what somebody sent, short enough to stand in a message or a path."""
     return text if len(text) <= SHOWN_CHARS_MAX else text[: SHOWN_CHARS_MAX - 1] + "…"
 
 
@@ -63,13 +68,36 @@ def invalid(field: str, message: str, remedy: str) -> EventRefused:
     return EventRefused(RefusalCode.INVALID_VALUE, field, message, remedy)
 
 
-def too_large(size_bytes: int, bytes_max: int) -> EventRefused:
-    """Return the refusal of an event of too many bytes."""
+def too_large(size_bytes: int, bytes_max: int, field: str = "") -> EventRefused:
+    """Return the refusal of an event of too many bytes, or of a ``field`` that would make every event one."""
+    return EventRefused(
+        RefusalCode.TOO_LARGE,
+        field,
+        f"{field or 'The event'} has {size_bytes} bytes; at most {bytes_max} are allowed.",
+        "Send only the properties that rules read, and references instead of documents.",
+    )
+
+
+def wrong_number(number: int, number_max: int) -> EventRefused:
+    """Return the refusal of a request, or of a record that is a batch, of no events or of too many."""
+    if number == 0:
+        return EventRefused(RefusalCode.UNKNOWN_FORM, "", "The list has no events.", "Send at least one event.")
     return EventRefused(
         RefusalCode.TOO_LARGE,
         "",
-        f"The event has {size_bytes} bytes; at most {bytes_max} are allowed.",
-        "Send only the properties that rules read, and references instead of documents.",
+        f"The request has {number} events; at most {number_max} are allowed.",
+        "Send them in several requests.",
+    )
+
+
+def lends_too_much(field: str, size_bytes: int, number: int, bytes_max: int) -> EventRefused:
+    """Return the refusal of a batch whose ``field`` would be repeated in too many bytes over its calls."""
+    return EventRefused(
+        RefusalCode.TOO_LARGE,
+        field,
+        f"{field} has {size_bytes} bytes, which each of the {number} calls would take along; together at most "
+        f"{bytes_max} bytes are allowed.",
+        f"Send fewer calls at once, or leave out of {field} what the rules do not read.",
     )
 
 
@@ -103,7 +131,7 @@ def _reason(why: Exception) -> str:
 
 def misspelt(field: str, allowed: Iterable[str]) -> EventRefused | None:
     """Return the refusal of an unknown field that looks like an allowed one, or None when it looks like none."""
-    match = get_close_matches(field, allowed, n=1, cutoff=0.8)
+    match = get_close_matches(field, allowed, n=1, cutoff=0.8) if len(field) <= SHOWN_CHARS_MAX else []
     if not match:
         return None
     return EventRefused(

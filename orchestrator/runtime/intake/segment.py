@@ -1,14 +1,16 @@
 """Calls of the Segment spec, brought into the normal form.
 
 Source: the Segment spec (common fields; track, identify, page, screen, group, alias; the HTTP batch). ``messageId``
-is the event id; ``userId``, else ``anonymousId``, the customer. When a call names both, the context keeps
-``anonymous_id``, so that the two profiles can be merged. A track call's ``event`` becomes the type in snake_case;
+is the event id; ``userId``, else ``anonymousId``, the customer. The context keeps both as ``user_id`` and
+``anonymous_id``: which of them the customer is says whether they are known by themselves, and an ``identify`` with both
+makes the two one. A track call's ``event`` becomes the type in snake_case;
 every other call is a type of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -49,7 +51,9 @@ def from_object(received: dict[str, Any], received_at_ms: int) -> NormalForm[Any
         raise refusal.missing("userId", "Send the id that the customer is known by from now on.")
     if not customer_id:
         raise refusal.missing("userId", "Send userId, or anonymousId as long as the customer is not known.")
-    if user_id and anonymous_id and user_id != anonymous_id:
+    if user_id:
+        context = {**context, "user_id": user_id}
+    if anonymous_id and user_id != anonymous_id:
         context = {**context, "anonymous_id": anonymous_id}
     return NormalForm(
         id=UNSET if message_id is None else limits.check_id("messageId", message_id),
@@ -106,7 +110,7 @@ def track_type(event: Any) -> str:
         raise refusal.invalid(
             "event",
             f"event {refusal.shown(event)} would be taken for the call {name}.",
-            f'Call {name}, or name the event otherwise, such as "{event} Done".',
+            f'Call {name}, or name the event otherwise, such as "{refusal.shortened(event)} Done".',
         )
     return name
 
@@ -137,16 +141,25 @@ def _library(context: Mapping[str, Any]) -> str:
     return name if isinstance(name, str) and name else "segment"
 
 
-class Batch(msgspec.Struct, frozen=True):
-    """A Segment batch: calls as undecoded JSON texts, and what holds for all of them."""
+class _BatchText(msgspec.Struct, frozen=True):
+    """A Segment batch as its texts: none of them is decoded before it is known how much they come to."""
 
     batch: list[msgspec.Raw]
-    sent_at: Any = msgspec.field(name="sentAt", default=None)
-    context: Any = None
+    sent_at: msgspec.Raw = msgspec.field(name="sentAt", default=msgspec.Raw(b"null"))
+    context: msgspec.Raw = msgspec.field(default=msgspec.Raw(b"null"))
 
-    def calls(self) -> list[bytes]:
-        """Return the texts of the calls."""
-        return [bytes(call) for call in self.batch]
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A Segment batch: its calls as undecoded texts, and what holds for all of them, decoded once and shared.
+
+    ``lent_bytes`` is what each call takes along of that.
+    """
+
+    calls: list[bytes]
+    sent_at: Any
+    context: dict[str, Any]
+    lent_bytes: int
 
     def completed(self, call: dict[str, Any]) -> dict[str, Any]:
         """Return a call with what it leaves to its batch; raise ``EventRefused`` when it is of no known type."""
@@ -165,20 +178,51 @@ class Batch(msgspec.Struct, frozen=True):
     def _lent(self, call: dict[str, Any]) -> dict[str, Any]:
         if self.sent_at is not None:
             call = {"sentAt": self.sent_at, **call}
-        if isinstance(self.context, dict) and self.context:
-            call = {**call, "context": {**self.context, **object_at(call, "context")}}
+        if self.context:
+            own = object_at(call, "context")
+            call = {**call, "context": {**self.context, **own} if own else self.context}
         return call
 
 
-_decode_batch = msgspec.json.Decoder(Batch).decode
+_decode_batch = msgspec.json.Decoder(_BatchText).decode
 
 
-def decode_batch(body: bytes) -> Batch | None:
-    """Return the batch in ``body``, or None when it is none."""
+def open_batch(body: bytes, bounds: limits.Limits) -> Batch | None:
+    """Return the batch in ``body``, or None when it is none.
+
+    Raise ``EventRefused`` for one whose number of calls, or what it lends them, cannot be taken as a whole.
+    """
     try:
-        return _decode_batch(body)
+        text = _decode_batch(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
+    number = len(text.batch)
+    if not 0 < number <= limits.EVENTS_MAX:
+        raise refusal.wrong_number(number, limits.EVENTS_MAX)
+    for field, lent in (("sentAt", text.sent_at), ("context", text.context)):
+        size = len(bytes(lent))
+        if size > bounds.event_bytes_max:
+            raise refusal.too_large(size, bounds.event_bytes_max, field)
+        if size * number > limits.LENT_BYTES_MAX:
+            raise refusal.lends_too_much(field, size, number, limits.LENT_BYTES_MAX)
+    return Batch(
+        calls=[bytes(call) for call in text.batch],
+        sent_at=_shared("sentAt", text.sent_at, bounds),
+        context=object_at({"context": _shared("context", text.context, bounds)}, "context"),
+        lent_bytes=sum(len(bytes(lent)) for lent in (text.sent_at, text.context)),
+    )
+
+
+def _shared(field: str, text: msgspec.Raw, bounds: limits.Limits) -> Any:
+    """Return what holds for all calls, decoded once and within the bounds that each of them has."""
+    try:
+        value = msgspec.json.decode(text)
+    except RecursionError:
+        raise refusal.too_deep(bounds.depth_max) from None
+    except (msgspec.MsgspecError, UnicodeDecodeError) as why:
+        raise refusal.not_json(bytes(text), why) from None
+    limits.check_value(field, value, bounds.depth_max, depth=2)
+    return value
 
 
 def unknown_call(value: Any) -> EventRefused:

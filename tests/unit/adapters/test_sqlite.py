@@ -235,9 +235,9 @@ async def test_a_file_that_is_no_database_is_told_at_opening(tmp_path: Path) -> 
     path = tmp_path / "notes.txt"
     path.write_text("these are no pages of a database\n" * 100)
     database = SqliteDatabase(path, SCHEMA)
-    with pytest.raises(StoreUnavailable) as failure:
+    with pytest.raises(ConfigurationError) as failure:
         await database.open()
-    assert str(failure.value) == f"{path}: file is not a database"
+    assert str(failure.value).startswith(f"{path}: file is not a database. ")
     with pytest.raises(StoreUnavailable, match="is not open"):
         await database.read(words)
 

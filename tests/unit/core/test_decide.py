@@ -13,7 +13,7 @@ import pytest
 from orchestrator.core.decide import TimerDue, decide, due_timers
 from orchestrator.core.event import Event
 from orchestrator.core.rulebook import Rulebook
-from orchestrator.core.seen import MARK_BYTES, SEEN_MAX
+from orchestrator.core.seen import KEPT_ALWAYS, KEPT_MS, MARK_BYTES
 from orchestrator.core.state import CustomerState, decode_state, encode_state
 from orchestrator.rulebook.load import load_rulebook
 from orchestrator.runtime.rulebooks import compile_loaded
@@ -104,12 +104,16 @@ def test_an_event_that_was_applied_before_changes_nothing() -> None:
     assert (twice.state, twice.actions, twice.records) == (once, [], [])
 
 
-def test_the_latest_ids_are_remembered_and_no_more() -> None:
+def test_ids_are_remembered_for_a_day_and_the_latest_for_ever() -> None:
+    """``event(number)`` is one event under one id, whenever it comes."""
     state = CustomerState()
-    for number in range(SEEN_MAX + 1):
+    for number in range(2 * KEPT_ALWAYS):
         state = decide(rulebook(), state, event(number), START_MS).state
-    assert len(state.seen) == SEEN_MAX * MARK_BYTES
-    assert decide(rulebook(), state, event(1), START_MS).duplicate
+    assert all(decide(rulebook(), state, event(number), START_MS).duplicate for number in range(2 * KEPT_ALWAYS))
+    for days in (1, 2):
+        state = decide(rulebook(), state, event(1_000 + days), START_MS + days * KEPT_MS).state
+    assert len(state.seen) == KEPT_ALWAYS * MARK_BYTES
+    assert decide(rulebook(), state, event(2 * KEPT_ALWAYS - 1), START_MS).duplicate
     assert not decide(rulebook(), state, event(0), START_MS).duplicate
 
 

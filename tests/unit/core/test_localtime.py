@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 from orchestrator.core.localtime import (
     in_window,
+    local_date,
     minute_of_day,
     next_local_minute,
     next_local_time,
     period_start_ms,
     quiet_until,
+    shared_zone,
     weekday,
     zone_named,
     zones_of_phone,
@@ -147,6 +149,28 @@ def test_a_number_that_tells_nothing_has_no_zone(phone):
     assert zones_of_phone(phone) == ()
 
 
+@pytest.mark.parametrize(
+    ("phone", "zone"),
+    [
+        ("+919812345678", "Asia/Calcutta"),
+        ("+447911123456", "Europe/Guernsey"),  # as in London
+        ("+18005550100", None),
+        ("+79161234567", None),
+        ("+999123456", None),
+    ],
+)
+@pytest.mark.parametrize("at", ["2026-01-10T12:00:00Z", "2026-07-10T12:00:00Z"])
+def test_the_zone_of_a_number_is_one_whose_clock_all_of_its_zones_share(phone, zone, at):
+    shared = shared_zone([ZoneInfo(name) for name in zones_of_phone(phone)], ms(at))
+    assert (None if shared is None else shared.key) == zone
+
+
+def test_zones_that_share_a_clock_only_in_winter_share_none():
+    """Phoenix has no summer time, Denver has."""
+    zones = [ZoneInfo("America/Phoenix"), ZoneInfo("America/Denver")]
+    assert shared_zone(zones, ms("2026-01-10T12:00:00Z")) is None
+
+
 @pytest.mark.parametrize("name", ["", "Mars/Phobos", "../etc/passwd", "Europe", "Etc/Unknown"])
 def test_a_zone_that_does_not_exist_is_none(name):
     assert zone_named(name) is None
@@ -183,3 +207,50 @@ def test_the_next_local_time_falls_on_one_of_the_weekdays(now, days, then):
     then_ms = next_local_time(ms(now), minute("09:00"), days, KOLKATA)
     assert then_ms == ms(then)
     assert weekday(then_ms, KOLKATA) in days
+
+
+ZONES_OF_SCHEDULES = [
+    "Europe/Berlin",
+    "Europe/London",
+    "America/New_York",
+    "America/Los_Angeles",
+    "America/Havana",
+    "America/Santiago",
+    "Asia/Kolkata",
+    "Asia/Beirut",
+    "Africa/Cairo",
+    "Australia/Lord_Howe",
+]
+
+
+@pytest.mark.parametrize("zone", ZONES_OF_SCHEDULES)
+@pytest.mark.parametrize("wall", ["00:00", "00:30", "01:30", "02:00", "02:30", "09:00", "23:59"])
+def test_a_schedule_comes_once_on_every_local_day_of_a_year(zone, wall):
+    place, came = ZoneInfo(zone), []
+    moment_ms = round(datetime(2026, 1, 1, tzinfo=place).timestamp() * 1000) - 1
+    while local_date(moment_ms := next_local_time(moment_ms, minute(wall), tuple(range(7)), place), place).year == 2026:
+        came.append(local_date(moment_ms, place))
+    assert came == [date(2026, 1, 1) + timedelta(days=day) for day in range(365)]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.integers(ms("2024-01-01T00:00:00Z"), ms("2029-01-01T00:00:00Z")),
+    st.integers(0, 1439),
+    st.sets(st.integers(0, 6), min_size=1),
+    st.sampled_from(ZONES_OF_SCHEDULES),
+)
+def test_the_next_time_of_a_schedule_is_the_same_whenever_it_is_asked_for_before(now_ms, wall, days, zone):
+    place = ZoneInfo(zone)
+    then_ms = next_local_time(now_ms, wall, tuple(days), place)
+    assert then_ms > now_ms
+    assert weekday(then_ms, place) in days
+    assert next_local_time(then_ms - 1, wall, tuple(days), place) == then_ms
+    after_ms = next_local_time(then_ms, wall, tuple(days), place)
+    assert local_date(after_ms, place) > local_date(then_ms, place)
+
+
+def test_a_schedule_leaves_out_the_day_that_samoa_left_out():
+    samoa = ZoneInfo("Pacific/Apia")
+    first_ms = next_local_time(ms("2011-12-29T12:00:00-10:00"), minute("09:00"), tuple(range(7)), samoa)
+    assert first_ms == ms("2011-12-31T09:00:00+14:00")

@@ -29,10 +29,10 @@ FULL = CustomerState(
     seen=bytes(range(16)),
     traits={"plan": ("pro", 1), "tags": (["a", {"b": None}], 2)},
     consents={"sms": (True, 1)},
-    runs={"j/k": Run("open", 1, 2, 3, ["open"])},
+    runs={"j/k": Run("open", 1, 2, 3, ["open"], 1, True)},
     aggregates={"n": [1, 2], "s": [[1, 2.5]], "t": [1, 2, 3], "q|": [0, [[1, 2, 0]]]},
     arms={"w|k": Arm(1, "e1", 2, 3, {"total": 4.5}, ["a1"], "j/k", "t@3", [Firing(1, "t@2", ["a0"])])},
-    plays={"r|j/k": Play("r", "v", "j/k", 2, "e1", 1, {"x": [1]}, "nudge", True, 4)},
+    plays={"r|j/k": Play("r", "v", "j/k", 2, "e1", 1, {"x": [1]}, "nudge", True, 4, "2", 1)},
     timers={"play||r|j/k": 9, "absence|w|k": 7},
     sent={"kind:sms/7d": [1, 2]},
     pending={
@@ -46,18 +46,22 @@ FULL = CustomerState(
     merged_into="c2",
     aliases=["c0"],
     edition=7,
+    known=True,
+    named_at_ms=4,
+    seen_days=[5, 70, 3],
+    asked=["c3"],
 )
 
 #: The field names of every release so far, in order. Fields are only ever appended: what is stored is read by place.
 LAYOUT = {
     CustomerState: (
         "clock_ms frontier_ms first_seen_ms seen traits consents runs aggregates arms plays timers sent pending "
-        "trials bids erased_at_ms merged_into aliases"
+        "trials bids erased_at_ms merged_into aliases edition known named_at_ms asked"
     ),
-    Run: "stage started_at entered_at ended_at visited",
+    Run: "stage started_at entered_at ended_at visited since placed",
     Arm: "armed_at cause prevented_at due_at facts actions run fired_by earlier",
     Firing: "armed_at timer actions",
-    Play: "rule version run pc cause started_at facts variant deferred visits",
+    Play: "rule version run pc cause started_at facts variant deferred visits step triggered_at",
     Pending: "rule run decided_at until counted consent delivered withdrawn kind standbys",
     Standby: "id kind counted consent withdrawn",
     Trial: "rule run action segment",

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from orchestrator.adapters.memory_log import MemoryEventLog
 from orchestrator.core.definition import Journey, Stage, StageOn
@@ -16,7 +16,9 @@ from orchestrator.core.state import CustomerState
 from orchestrator.errors import EventRefused, LogUnavailable, StoreUnavailable
 from orchestrator.gateway.app import create_app
 from orchestrator.gateway.backend import Backend
+from orchestrator.gateway.customer_path import CustomerId
 from orchestrator.gateway.in_flight import InFlight
+from orchestrator.gateway.page import Page
 from orchestrator.gateway.views import ActionView, DeadLetterView, RulebookVersion
 from orchestrator.runtime.intake import Intake, Limits
 from orchestrator.runtime.ports import Outgoing
@@ -34,7 +36,11 @@ class StandingClock:
 
 
 class AnyEvent:
+    def __init__(self, looked_at: list[str]) -> None:
+        self._looked_at = looked_at
+
     def check(self, event_type: str, properties: Mapping[str, Any]) -> EventRefused | None:
+        self._looked_at.append(event_type)
         return None
 
 
@@ -85,17 +91,16 @@ class KnownActions:
     def __init__(self, known: Known) -> None:
         self._known = known
 
-    async def recent(self, limit: int, customer_id: str | None) -> Sequence[ActionView]:
-        actions = [each for each in self._known.settled if customer_id in {None, each.customer_id}]
-        return actions[:limit]
+    async def recent(self, limit: int, customer_id: str | None, before: str | None = None) -> Page[ActionView]:
+        return Page([each for each in self._known.settled if customer_id in {None, each.customer_id}][:limit])
 
 
 class KnownDeadLetters:
     def __init__(self, known: Known) -> None:
         self._known = known
 
-    async def recent(self, limit: int) -> Sequence[DeadLetterView]:
-        return self._known.letters[:limit]
+    async def recent(self, limit: int, before: str | None = None) -> Page[DeadLetterView]:
+        return Page(self._known.letters[:limit])
 
     async def redrive(self, ids: Sequence[str] | None) -> int:
         self._known.redriven.append(ids)
@@ -123,7 +128,20 @@ def in_flight() -> InFlight:
 
 
 @pytest.fixture
-def app(log: Log, known: Known, settings: Settings, in_flight: InFlight) -> FastAPI:
+def limits() -> Limits:
+    return Limits(event_bytes_max=4_000)
+
+
+@pytest.fixture
+def looked_at() -> list[str]:
+    """The types of the events that were looked at."""
+    return []
+
+
+@pytest.fixture
+def app(
+    log: Log, known: Known, settings: Settings, in_flight: InFlight, limits: Limits, looked_at: list[str]
+) -> FastAPI:
     backend = Backend(
         log=log,
         customers=known,
@@ -133,8 +151,19 @@ def app(log: Log, known: Known, settings: Settings, in_flight: InFlight) -> Fast
         rulebooks=known,
         readiness=known,
     )
-    intake = Intake(AnyEvent(), "default", Limits(event_bytes_max=4_000))
-    return create_app(backend, intake, settings, StandingClock(), in_flight=in_flight)
+    intake = Intake(AnyEvent(looked_at), "default", limits, settings.neighbours)
+    return create_app(backend, intake, settings, StandingClock(), in_flight=in_flight, routers=[echo()])
+
+
+def echo() -> APIRouter:
+    """Return a route of a customer's past, such as the roles add them."""
+    router = APIRouter(prefix="/v1/customers/{customer_id}")
+
+    @router.get("/timeline", include_in_schema=False)
+    async def timeline(customer_id: CustomerId) -> str:
+        return customer_id
+
+    return router
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -452,11 +451,6 @@ class TestNamesOfAGatewayWithKeys:
         host = {"host": "journey.example"}
         assert (await client.post("/v1/events", json=EVENT, headers=host, auth=("spring", ""))).status_code == 202
         assert (await client.post("/v1/events", json=EVENT, headers=host)).status_code == 401
-
-
-async def test_a_shop_may_send_events_from_its_own_pages(client: httpx.AsyncClient) -> None:
-    headers = {"origin": "https://shop.example", "sec-fetch-site": "cross-site", "content-type": "text/plain"}
-    assert (await client.post("/v1/events", content=json.dumps(EVENT), headers=headers)).status_code == 202
 
 
 # ----------------------------------------------------------------------------------------------------- exposure

@@ -9,6 +9,7 @@ from orchestrator.core.action import Action
 from orchestrator.core.event import RECEIPTS
 from orchestrator.core.state import CustomerState
 from orchestrator.gateway.customers import UnforgottenActions
+from orchestrator.gateway.page import Page
 from orchestrator.gateway.views import action_view
 from orchestrator.runtime.ports import EVENTS
 
@@ -108,20 +109,23 @@ async def test_an_erased_customer_is_unknown(client: httpx.AsyncClient, known) -
 
 
 class Found:
-    async def recent(self, limit: int, customer_id: str | None):
+    async def recent(self, limit: int, customer_id: str | None, before: str | None = None):
         actions = [("a1", "c1", 4), ("a2", "c1", 6), ("a3", "c2", 4), ("a4", "nobody", 1)]
-        return [action_view(Action(id=one, customer_id=who, decided_at=at)) for one, who, at in actions]
+        views = [action_view(Action(id=one, customer_id=who, decided_at=at)) for one, who, at in actions]
+        return Page(views, "0-7")
 
 
 async def test_actions_that_an_erasure_has_forgotten_are_not_shown(known) -> None:
     known.states["c1"] = CustomerState(erased_at_ms=5)
     known.states["c2"] = CustomerState()
     shown = await UnforgottenActions(Found(), known).recent(10, None)
-    assert [one.id for one in shown] == ["a2", "a3", "a4"]
+    assert [one.id for one in shown.items] == ["a2", "a3", "a4"]
+    assert shown.next == "0-7"
 
 
 @pytest.mark.parametrize(
-    "event_type", ["merge_requested", "profile_merged", "customer_erased", "action_scheduled", *sorted(RECEIPTS)]
+    "event_type",
+    ["merge_requested", "merge_refused", "profile_merged", "customer_erased", "action_scheduled", *sorted(RECEIPTS)],
 )
 async def test_producers_cannot_send_what_is_the_engines_own(client, log, event_type) -> None:
     event = {"id": "e1", "type": event_type, "customer_id": "c1", "occurred_at": 1_772_425_800_000}
@@ -132,3 +136,32 @@ async def test_producers_cannot_send_what_is_the_engines_own(client, log, event_
     answer = await client.post("/v1/track", json=call)
     assert (answer.status_code, answer.json()["detail"]) == (400, said)
     assert await log.values(EVENTS) == []
+
+
+@pytest.mark.parametrize(
+    ("states", "shown"),
+    [
+        ({"alice": CustomerState(merged_into="a2", aliases=["anon"]), "a2": CustomerState(first_seen_ms=1)}, "a2"),
+        (
+            {
+                "alice": CustomerState(merged_into="a2"),
+                "a2": CustomerState(merged_into="a3"),
+                "a3": CustomerState(first_seen_ms=1),
+            },
+            "a3",
+        ),
+        ({"alice": CustomerState(merged_into="a2")}, "a2"),
+        ({"alice": CustomerState(merged_into="a2"), "a2": CustomerState(merged_into="alice")}, "a2"),
+    ],
+    ids=["to another id", "and on to a third", "whose partition has not read of it", "while an erasure is under way"],
+)
+async def test_who_was_merged_is_shown_with_where_they_went(client, known, states, shown) -> None:
+    known.states.update(states)
+    answer = (await client.get("/v1/customers/alice")).json()
+    assert (answer["customer_id"], answer["merged_into"], answer["first_seen_at"]) == ("alice", shown, None)
+
+
+async def test_who_is_still_there_is_shown_with_their_other_ids(client, known) -> None:
+    known.states["alice"] = CustomerState(first_seen_ms=1, aliases=["anon"])
+    answer = (await client.get("/v1/customers/alice")).json()
+    assert (answer["merged_into"], answer["aliases"]) == ("", ["anon"])

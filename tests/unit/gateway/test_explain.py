@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
 
@@ -16,7 +16,8 @@ from orchestrator.core.state import CustomerState
 from orchestrator.errors import StoreUnavailable
 from orchestrator.gateway.app import create_app
 from orchestrator.gateway.backend import Backend
-from orchestrator.gateway.explain import explain_router
+from orchestrator.gateway.explain import RULES_EXPLAINED_MAX, explain_router
+from orchestrator.gateway.page import PAGE_BYTES_MAX, Page
 from orchestrator.gateway.past_views import TriggerView
 from orchestrator.gateway.views import ActionView, action_view
 from orchestrator.rulebook.load import load_rulebook_files
@@ -69,8 +70,8 @@ class Known:
         loaded = load_rulebook_files({name: textwrap.dedent(text).encode() for name, text in FILES.items()})
         assert loaded.ok, loaded.problems
         self._rulebook = compile_loaded(loaded, "default")
-        self._events = [_basket("e1", 0, 80), _basket("e2", 60_000, 20)]
-        self._done = replay(self._rulebook, self._events)
+        self.events = [_basket("e1", 0, 80), _basket("e2", 60_000, 20)]
+        self._done = replay(self._rulebook, self.events)
         self.customer_id = "c1"
 
     def rulebooks(self) -> Known:
@@ -86,14 +87,14 @@ class Known:
         if not self.available:
             raise StoreUnavailable("Redis does not answer.")
         known = customer_id == self.customer_id
-        events, decisions = (self._events, self._done.records) if known else ([], [])
+        events, decisions = (self.events, self._done.records) if known else ([], [])
         return History(customer_id, events, decisions, [], bounded=False)
 
     async def state(self, customer_id: str) -> CustomerState | None:
         return self._done.states["c1"] if customer_id == self.customer_id else None
 
-    async def recent(self, limit: int, customer_id: str | None) -> Sequence[ActionView]:
-        return [action_view(action) for action in self._done.actions]
+    async def recent(self, limit: int, customer_id: str | None, before: str | None = None) -> Page[ActionView]:
+        return Page([action_view(action) for action in self._done.actions])
 
 
 def _basket(event_id: str, after_ms: int, total: int) -> Event:
@@ -147,6 +148,33 @@ async def test_the_timeline_has_events_and_decisions_newest_first(client: httpx.
 async def test_a_timeline_may_be_cut_to_the_newest(client: httpx.AsyncClient) -> None:
     answer = (await client.get("/v1/customers/c1/timeline", params={"limit": 1})).json()
     assert [entry["text"] for entry in answer["entries"]] == ["cart_updated: total 20"]
+
+
+@pytest.mark.parametrize("limit", [1, 3, 400])
+async def test_pages_of_a_timeline_are_bounded_and_together_the_whole(
+    client: httpx.AsyncClient, known: Known, limit: int
+) -> None:
+    known.events = [_basket(f"e{number}", number // 7 * 1_000, total=number) for number in range(100)]
+    for event in known.events[::9]:
+        event.properties["note"] = "x" * 300_000
+    whole = (await client.get("/v1/customers/c1/export")).json()["timeline"]["entries"]
+    shown: list[Any] = []
+    following = f"/v1/customers/c1/timeline?limit={limit}"
+    while following:
+        response = await client.get(following)
+        entries = response.json()["entries"]
+        assert 0 < len(entries) <= limit
+        assert len(entries) == 1 or len(response.content) < PAGE_BYTES_MAX + 1_000
+        shown += entries
+        following = response.links.get("next", {}).get("url", "")
+    assert shown == whole
+    assert len(shown) > 100
+
+
+@pytest.mark.parametrize("before", ["", "x", "1", "1-", "-1", "1-x"])
+async def test_a_timeline_begins_where_a_page_led_to(client: httpx.AsyncClient, before: str) -> None:
+    response = await client.get("/v1/customers/c1/timeline", params={"before": before})
+    assert (response.status_code, response.json()["field"]) == (400, "before")
 
 
 async def test_an_explanation_has_the_sentence_the_conditions_and_the_moment(client: httpx.AsyncClient) -> None:
@@ -260,3 +288,38 @@ async def test_the_openapi_document_describes_the_routes(client: httpx.AsyncClie
         assert "get" in document["paths"][f"/v1/customers/{{customer_id}}/{path}"]
     schema = document["components"]["schemas"]["ExplanationView"]
     assert all("description" in field for field in schema["properties"].values())
+
+
+class TestManyRules:
+    @pytest.fixture
+    def known(self) -> Known:
+        known, files = Known(), {name: textwrap.dedent(text) for name, text in FILES.items()}
+        (journey,) = (name for name, text in files.items() if "big-basket" in text)
+        head, _, rule = files[journey].partition("  - id: big-basket")
+        rules = [f"  - id: basket-{number:03}{rule}" for number in range(RULES_EXPLAINED_MAX + 50)]
+        files[journey] = head + "".join(rules)
+        loaded = load_rulebook_files({name: text.encode() for name, text in files.items()})
+        assert loaded.ok, loaded.problems
+        known._rulebook = compile_loaded(loaded, "default")
+        return known
+
+    async def test_explanations_of_all_rules_come_in_pages_and_together_are_whole(
+        self, client: httpx.AsyncClient, known: Known
+    ) -> None:
+        shown, numbers, following = [], [], "/v1/customers/c1/explain"
+        while following:
+            response = await client.get(following)
+            found = response.json()["explanations"]
+            shown += [one["rule"] for one in found]
+            numbers.append(len(found))
+            assert len(response.content) < PAGE_BYTES_MAX + 2_000
+            following = response.links.get("next", {}).get("url", "")
+        assert shown == list(known.in_force_at(NOW_MS).rules)
+        assert len(numbers) > 1
+        refused = await client.get("/v1/customers/c1/explain", params={"before": "nothing"})
+        assert (refused.status_code, refused.json()["field"]) == (400, "before")
+
+    async def test_a_refusal_does_not_name_all_the_rules_there_are(self, client: httpx.AsyncClient) -> None:
+        refused = await client.get("/v1/customers/c1/explain", params={"rule": "nothing"})
+        assert refused.status_code == 404
+        assert refused.json()["remedy"].endswith("basket-048, basket-049 and 200 more.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,8 +10,10 @@ import httpx
 import pytest
 
 from orchestrator.core.action import Action
+from orchestrator.core.definition import Journey
 from orchestrator.core.state import CustomerState, Pending, Play, Run
 from orchestrator.errors import EventRefused
+from orchestrator.gateway.page import PAGE_BYTES_MAX
 from orchestrator.gateway.views import (
     RulebookVersion,
     action_view,
@@ -39,6 +42,8 @@ async def test_a_customer_is_shown_with_all_that_is_known(client: httpx.AsyncCli
     response = await client.get("/v1/customers/c1")
     assert response.json() == {
         "customer_id": "c1",
+        "merged_into": "",
+        "aliases": [],
         "first_seen_at": AT,
         "last_event_at": AT,
         "traits": {"country": "IN"},
@@ -99,6 +104,57 @@ async def test_rulebooks_are_listed(client: httpx.AsyncClient, known: Any) -> No
     assert (await client.get("/v1/rulebooks")).json() == [
         {"version": "v1", "active": True, "published_at": AT, "journeys": ["purchase"], "author": "", "note": ""}
     ]
+
+
+async def pages(client: httpx.AsyncClient, path: str, between: Callable[[], None] = lambda: None) -> list[list[Any]]:
+    found, following = [], path
+    while following:
+        response = await client.get(following)
+        assert len(response.json()) <= 1 or len(response.content) <= PAGE_BYTES_MAX
+        found.append(response.json())
+        following = response.links.get("next", {}).get("url", "")
+        between()
+    return found
+
+
+async def test_pages_of_versions_are_bounded_whatever_comes_into_force_meanwhile(
+    client: httpx.AsyncClient, known: Any
+) -> None:
+    def put(active: int) -> None:
+        versions = [
+            RulebookVersion(
+                version=f"v{number}",
+                active=number == active,
+                published_at=datetime(2026, 3, 2, 4, number, tzinfo=UTC),
+                journeys=["j" * 300_000],
+            )
+            for number in reversed(range(12))
+        ]
+        known.published = sorted(versions, key=lambda one: not one.active)
+
+    for meanwhile in (5, 11, 0):
+        put(active=5)
+        found = await pages(client, "/v1/rulebooks", lambda active=meanwhile: put(active))
+        assert [len(page) for page in found] == [3, 3, 3, 3]
+        assert [one["version"] for page in found for one in page] == [
+            "v5",
+            *(f"v{number}" for number in reversed(range(12)) if number != 5),
+        ]
+    refused = await client.get("/v1/rulebooks", params={"before": "v1.nothing"})
+    assert (refused.status_code, refused.json()["field"]) == (400, "before")
+
+
+async def test_pages_of_journeys_are_bounded_and_in_the_order_of_their_ids(
+    client: httpx.AsyncClient, known: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journeys = [Journey(id=f"j{number}", title="x" * 400_000, stages=()) for number in (3, 1, 2, 5, 4)]
+
+    async def active() -> list[Journey]:
+        return journeys
+
+    monkeypatch.setattr(known, "active", active)
+    found = await pages(client, "/v1/journeys")
+    assert [[one["id"] for one in page] for page in found] == [["j1", "j2"], ["j3", "j4"], ["j5"]]
 
 
 @pytest.mark.parametrize(

@@ -261,7 +261,7 @@ def test_a_rule_that_asks_for_local_time_captures_what_tells_the_zone() -> None:
 def test_a_text_that_shows_a_moment_captures_what_tells_the_zone(shown: str) -> None:
     """After a wait the moment is shown by the same clock as before it."""
     send = f'{{connector: sms, params: {{text: "{shown}"}}}}'
-    for do in (f"[{{send: {send}}}]", f"[{{send: {{connector: sms, params: {{text: Hi}}, fallback: [{send}]}}}}]"):
+    for do in (f"[{{send: {send}}}]", f"[{{send: {{connector: email, params: {{subject: Hi}}, fallback: [{send}]}}}}]"):
         built = rule(f"on: {{event: signed_up}}\ndo: {do}")
         assert built.captures == ("account_id", "phone", "plan", "timezone")
 

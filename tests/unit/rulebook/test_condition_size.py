@@ -14,20 +14,20 @@ from orchestrator.rulebook.problem import rendered
 from orchestrator.runtime.rulebooks import compile_loaded
 
 ARROW = "\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK}"
-BASE = folder_files(Path(__file__).parent / "broken" / "base")
+BASE = {"tracking_plan.yaml": folder_files(Path(__file__).parent / "broken" / "base")["tracking_plan.yaml"]}
 HEAD = "journey: a\nstages: {new: {on: {event: signed_up}}}\nrules:\n"
 LEAF = "{field: profile.age, op: gte, value: 18}"
 
 
 def load(segments: dict[str, str], *whens: str, rules: str = "") -> Loaded:
     """Load segments by name, and a rule for each of the conditions."""
-    written = "".join(f"  {name}: {{when: {when}}}\n" for name, when in segments.items()) or "  x: {when: " + LEAF + "}"
+    written = "".join(f"  {name}: {{when: {when}}}\n" for name, when in segments.items())
     ruled = "".join(
         f"  - {{id: r{number}, on: {{event: signed_up}}, when: {when}, do: [{{wait: 1d}}]}}\n"
         for number, when in enumerate(whens)
     )
-    files = {**BASE, "segments.yaml": f"segments:\n{written}".encode(), "a.yaml": f"{HEAD}{ruled}{rules}".encode()}
-    return load_rulebook_files(files, shown_as="rules")
+    asked = {"segments.yaml": f"segments:\n{written}".encode()} if segments else {}
+    return load_rulebook_files({**BASE, **asked, "a.yaml": f"{HEAD}{ruled}{rules}".encode()}, shown_as="rules")
 
 
 def doubling(levels: int) -> dict[str, str]:

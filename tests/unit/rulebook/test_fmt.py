@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
+from orchestrator.errors import ConfigurationError
 from orchestrator.rulebook.fmt import format_files, formatted
 from orchestrator.rulebook.gather import plain
 from orchestrator.rulebook.grammar import OfPart, Shape, file_part, item_shape, part_at, shape_at
@@ -278,7 +279,9 @@ def test_a_file_with_a_fault_is_named_and_left_while_the_others_are_written(fold
 
 
 def test_a_path_that_is_not_there_is_wrong_use(tmp_path: Path) -> None:
-    assert CliRunner().invoke(app, ["fmt", str(tmp_path / "nowhere")]).exit_code == 2
+    done = CliRunner().invoke(app, ["fmt", str(tmp_path / "nowhere")])
+    assert isinstance(done.exception, ConfigurationError), "which ends the command with 2"
+    assert str(done.exception) == f"{tmp_path / 'nowhere'}: there is no such folder; name the one with your journeys"
 
 
 def test_a_file_that_is_no_rule_file_says_so(tmp_path: Path) -> None:

@@ -11,7 +11,11 @@ from orchestrator.rulebook.gather import gathered
 from orchestrator.rulebook.load import folder_files, load_rulebook_files
 from orchestrator.rulebook.problem import Report, rendered
 
-BASE = folder_files(Path(__file__).parent / "broken" / "base")
+BASE = {
+    **folder_files(Path(__file__).parent / "broken" / "base"),
+    "segments.yaml": b"segments: {}",
+    "templates.yaml": b"templates: {welcome: {params: {text: Hi}}}",
+}
 RULE = """journey: a
 stages: {new: {on: {event: signed_up}}}
 rules:

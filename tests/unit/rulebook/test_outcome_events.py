@@ -25,6 +25,9 @@ RULES = """
 """
 
 
+TEMPLATES = 'templates: {text: {kind: sms, params: {to: "{{ profile.phone }}", text: hello}}}'
+
+
 @pytest.mark.parametrize(
     ("field", "value", "problem"),
     [
@@ -46,7 +49,11 @@ RULES = """
     ],
 )
 def test_a_rule_reads_what_an_outcome_has(field: str, value: str, problem: str | None) -> None:
-    texts = {**COMPANIONS, "rules.yaml": RULES.replace("FIELD", field).replace("VALUE", value)}
+    texts = {
+        **COMPANIONS,
+        "templates.yaml": TEMPLATES,
+        "rules.yaml": RULES.replace("FIELD", field).replace("VALUE", value),
+    }
     loaded = load_rulebook_files({name: textwrap.dedent(text).encode() for name, text in texts.items()})
     assert [one.message for one in loaded.problems] == ([] if problem is None else [problem])
 

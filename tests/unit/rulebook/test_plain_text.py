@@ -23,23 +23,23 @@ def rendered(render: Any, facts: dict[str, Any]) -> tuple[str, str]:
 @pytest.mark.parametrize("value", VALUES, ids=repr)
 @pytest.mark.parametrize("text", ["Hi {{ event.a }}!", "{{event.a}}{{ profile.deep.b }}", "a\n{{ event.a }} }} b"])
 def test_a_plain_text_says_what_liquid_says(text: str, value: Any) -> None:
-    compiled = dialect.TEXT.from_string(text)
+    compiled = dialect.compiled(text, html=False)
     pieces = pieces_of(text)
     assert pieces is not None
     facts = {"event": {"a": value}, "profile": {"deep": {"b": value}}}
     expected = rendered(lambda seen: compiled.render(**seen), facts)
-    assert rendered(PlainText(pieces, compiled).render, facts) == expected
+    assert rendered(PlainText(pieces, compiled).render, dialect.Facts(facts)) == expected
 
 
 def test_what_is_missing_is_named_as_liquid_names_it() -> None:
     text = "Hi {{ event.name }}, {{ profile.city.zip }}"
-    compiled = dialect.TEXT.from_string(text)
+    compiled = dialect.compiled(text, html=False)
     pieces = pieces_of(text)
     assert pieces == ("Hi ", ("event", "name"), ", ", ("profile", "city", "zip"))
     for facts in ({"event": {}}, {"event": {"name": "A"}, "profile": {"city": "B"}}):
         expected = rendered(lambda seen: compiled.render(**seen), facts)
         assert expected[0] == "fault"
-        assert rendered(PlainText(pieces, compiled).render, facts) == expected
+        assert rendered(PlainText(pieces, compiled).render, dialect.Facts(facts)) == expected
 
 
 @pytest.mark.parametrize(

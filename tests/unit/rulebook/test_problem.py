@@ -22,7 +22,14 @@ from orchestrator.rulebook.problem import (
 from orchestrator.runtime.rulebooks import checked
 
 ARROW = "\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK}"
-BASE = folder_files(Path(__file__).parent / "broken" / "base")
+BASE = {
+    **folder_files(Path(__file__).parent / "broken" / "base"),
+    "limits.yaml": b"limits: {}",
+    "segments.yaml": b"segments: {}",
+    "templates.yaml": b"templates: {welcome: {params: {text: Hi}}}",
+}
+#: What is said of an unknown event beside what was meant.
+DECLARE = " If it is new, declare it in {}tracking_plan.yaml."
 
 
 def rulebook(*, careless: int, mistaken: int) -> dict[str, bytes]:
@@ -66,7 +73,7 @@ def test_an_error_behind_more_warnings_than_are_shown_is_shown_and_the_rulebook_
     assert len(loaded.problems) == PROBLEMS_MAX + 1
     assert str(loaded.problems[-2]) == (
         f'rules/j.yaml:4  journey "j" {ARROW} rule "mistaken-0"\n'
-        '    unknown event type "nope". Known: invited, signed_up, subscribed.'
+        '    unknown event type "nope". Known: invited, signed_up, subscribed.' + DECLARE.format("rules/")
     )
     assert str(loaded.problems[-1]) == "rules/b.yaml:503\n    warning: … and 2 more warnings: mend these first"
     with pytest.raises(RulebookRefused, match='unknown event type "nope"'):
@@ -121,9 +128,9 @@ def test_a_loading_compares_so_many_names_and_no_more(monkeypatch: pytest.Monkey
     messages = [one.message for one in load_rulebook_files(files).problems]
     assert compared == COMPARED_MAX
     assert len(messages) == 300
-    assert messages[0].endswith(' and 388 more. Did you mean "event_number_0"?')
+    assert messages[0].endswith(' and 388 more. Did you mean "event_number_0"?' + DECLARE.format(""))
     assert messages[COMPARED_MAX // 400 :] == [
-        f'unknown event type "event_numbr_{number}".' for number in range(COMPARED_MAX // 400, 300)
+        f'unknown event type "event_numbr_{number}".{DECLARE.format("")}' for number in range(COMPARED_MAX // 400, 300)
     ]
     assert 'Did you mean "event_number_0"?' in load_rulebook_files(files).problems[0].message, "of the next anew"
 

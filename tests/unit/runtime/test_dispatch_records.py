@@ -23,6 +23,7 @@ from orchestrator.runtime.dispatch.receipt import (
 )
 from orchestrator.runtime.dispatch.settlement import successor
 from orchestrator.runtime.dispatch.step import Cause, Outcome, Settle
+from orchestrator.runtime.intake import Intake, Limits
 from orchestrator.runtime.ports import DEAD_LETTERS, ENGINE, EVENTS, LedgerEntry, Record
 
 NOW = 1_772_000_000_000
@@ -280,3 +281,17 @@ def test_fallbacks_stand_behind_one_another() -> None:
     assert successor(action(fallback=(first, second, third))) == action(id="first", fallback=(second, third))
     with_its_own = action(id="first", fallback=(own,))
     assert successor(action(fallback=(with_its_own, second))) == with_its_own
+
+
+class TakesAll:
+    def check(self, event_type: str, properties: Any, /) -> None:
+        return None
+
+
+def test_whatever_the_other_side_said_makes_a_receipt_that_is_taken() -> None:
+    word = Settle(Outcome.FAILED, Cause.REFUSED, detail="\ud800" + "x" * 100_000, reference="\U0001f600" * 50_000)
+    customer = "\U0001f600" * 200
+    receipt = settled_event(action(customer_id=customer), queued_of(action()), word, NOW)
+    intake = Intake(TakesAll(), "default", Limits(event_bytes_max=16_000))
+    event = intake.from_record(Record(0, 0, NOW, receipt.key, receipt.value))
+    assert (event.customer_id, len(event.properties["reference"])) == (customer, 1_000)

@@ -12,7 +12,10 @@ import pytest
 
 from orchestrator.core.event import Event
 from orchestrator.errors import ConfigurationError
-from orchestrator.runtime.eventfile import RefusedLine, read_events, read_lines
+from orchestrator.rulebook.tracking_plan import EventType, Property, TrackingPlan
+from orchestrator.runtime import eventfile
+from orchestrator.runtime.event_table import cell
+from orchestrator.runtime.eventfile import EventFile, Line, RefusedLine, read_events
 from orchestrator.runtime.intake import Intake, Limits
 
 AT_MS = 1_772_425_800_000
@@ -97,11 +100,139 @@ def test_a_cell_that_nests_too_deeply_is_refused_with_its_line(table: Path, cell
     assert event.properties == {"a": "["}
 
 
-def test_what_is_not_utf_8_says_what_to_do(table: Path) -> None:
+def test_what_is_no_text_says_what_to_do(table: Path) -> None:
     with pytest.raises(ConfigurationError) as refused:
-        read(table, f"{HEAD},name\n{ROW},Zo\xeb\n".encode("latin-1"))
-    assert str(refused.value).startswith(f"Cannot read {table}: 'utf-8' codec can't decode byte 0xeb in position ")
-    assert str(refused.value).endswith(". Save it as UTF-8.")
+        read(table, f"{HEAD},name\n{ROW},Zo\x81\n".encode("latin-1"))
+    assert str(refused.value) == (f"Cannot read {table}: it is neither UTF-8 nor Windows-1252. Save it as UTF-8.")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "note"),
+    [
+        ("utf-8", None),
+        ("utf-8-sig", None),
+        ("utf-16", None),
+        ("cp1252", "it is not UTF-8 and is read as Windows-1252; look at its accents, or save it as UTF-8"),
+    ],
+)
+def test_a_table_is_read_in_the_encodings_of_spreadsheets(table: Path, encoding: str, note: str | None) -> None:
+    heard: list[str] = []
+    table.write_bytes(f"{HEAD},name\n{ROW},Zo\xeb \u20ac\n".encode(encoding))
+    (event,) = read_events(table, Intake(AnyEvent(), "default", Limits()), PLAN, heard.append)
+    assert isinstance(event, Event)
+    assert event.properties == {"name": "Zo\xeb \u20ac"}
+    assert heard == ([] if note is None else [f"{table}: {note}."])
+
+
+def test_lines_of_json_may_be_utf_16(lines: Path) -> None:
+    (event,) = read(lines, (json.dumps(EVENT) + "\r\n").encode("utf-16"))
+    assert isinstance(event, Event)
+
+
+PLAN = TrackingPlan(
+    {
+        "cart_updated": EventType(
+            "cart_updated",
+            {
+                "code": Property("string"),
+                "firstName": Property("string"),
+                "total": Property("number"),
+                "count": Property("integer"),
+                "gift": Property("boolean"),
+                "items": Property("array"),
+            },
+        )
+    },
+    {"email": Property("string")},
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "written", "meant"),
+    [
+        ("string", "1001", "1001"),
+        ("string", "12E4", "12E4"),
+        ("string", "12345678901234567890", "12345678901234567890"),
+        ("string", "true", "true"),
+        ("string", " x ", " x "),
+        ("string", '["a"]', '["a"]'),
+        ("number", "1001", 1001),
+        ("number", "79.90", 79.9),
+        ("number", "1e3", 1000.0),
+        ("number", " 007 ", 7),
+        ("number", "1e999", "1e999"),
+        ("number", "79,90", "79,90"),
+        ("number", "9" * 19, "9" * 19),
+        ("integer", "5", 5),
+        ("boolean", "TRUE", True),
+        ("boolean", "yes", "yes"),
+        ("array", "[1]", [1]),
+        ("array", "[1", "[1"),
+        ("", "1001", 1001),
+        ("", "-0.50", -0.5),
+        ("", "0123", "0123"),
+        ("", "12E4", "12E4"),
+        ("", "919812345678", 919812345678),
+        ("", "12345678901234567890", "12345678901234567890"),
+        ("", "false", False),
+        ("", "True", "True"),
+        ("", "{", "{"),
+    ],
+)
+def test_a_cell_is_what_the_plan_says_and_else_what_it_plainly_is(kind: str, written: str, meant: Any) -> None:
+    found = cell(kind, written)
+    assert (found, type(found)) == (meant, type(meant))
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_columns_are_known_however_they_are_separated_and_spelt(table: Path, separator: str) -> None:
+    header = ["ID", "Type", "Customer ID", "occurred-at", "First Name", "Code", "Other"]
+    row = ["e1", "cart_updated", "c1", str(AT_MS), "Zo\xeb", "1001", "1001"]
+    table.write_text(f"{separator.join(header)}\n{separator.join(row)}\n")
+    heard: list[str] = []
+    (event,) = read_events(table, Intake(AnyEvent(), "default", Limits()), PLAN, heard.append)
+    assert isinstance(event, Event)
+    assert (event.id, event.customer_id) == ("e1", "c1")
+    assert event.properties == {"firstName": "Zo\xeb", "code": "1001", "Other": 1001}
+    assert heard[-1].endswith(
+        ": of the columns, ID is id, Type is type, Customer ID is customer_id, occurred-at is occurred_at, "
+        "First Name is firstName, Code is code."
+    )
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("id,type,occurred_at,name", "There is no column customer_id; the columns are: id, type, occurred_at, name."),
+        (f"{HEAD},Customer ID", "There are two columns customer_id: rename or remove one of them."),
+        ("", "There is no column type; the columns are: ."),
+    ],
+)
+def test_a_table_whose_columns_cannot_be_told_is_not_read(table: Path, header: str, message: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        read(table, f"{header}\n{ROW},c2\n")
+    assert str(refused.value) == f"Cannot read {table}: {message}"
+
+
+def test_a_row_with_surplus_cells_is_refused_and_no_other(table: Path) -> None:
+    ragged, short, padded = read(table, f"{HEAD},name,\n{ROW},x,,y,z\n{ROW}\n{ROW},x,,,\n")
+    assert refusals([ragged]) == [
+        (
+            2,
+            "The row has more cells than the 6 columns: y, z.",
+            "Put what has a separator in it into quotation marks, or name its column.",
+        )
+    ]
+    assert isinstance(short, Event) and isinstance(padded, Event)
+
+
+def test_a_line_too_long_to_be_an_event_is_refused_and_no_other(lines: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eventfile, "LINE_BYTES_MAX", 200)
+    refused, event = read(lines, "x" * 950 + "\n" + json.dumps(EVENT) + "\n")
+    assert refusals([refused]) == [
+        (1, "The line is longer than 200 bytes.", "Send one JSON object an event, a line each.")
+    ]
+    assert isinstance(event, Event)
 
 
 # -------------------------------------------------------------------------------------------------- JSON lines
@@ -154,7 +285,9 @@ def test_a_stamp_that_is_no_moment_refuses_its_line_and_no_other(lines: Path, wr
 
 def test_the_rest_of_a_line_with_a_stamp_stays_as_it_is_written(lines: Path) -> None:
     lines.write_text('{"n": 123456789012345678901234567890, "x": 1.50, "received_at": 5, "p": {"received_at": 6}}\n')
-    (line,) = read_lines(lines)
+    with EventFile(lines) as file:
+        (line,) = file.lines()
+    assert isinstance(line, Line)
     assert line.value == b'{"n":123456789012345678901234567890,"x":1.50,"p":{"received_at": 6}}'
     assert (line.number, line.received_at) == (1, 5)
 

@@ -35,9 +35,9 @@ RULEBOOK = build_rulebook(
             "",
             (Stage("open", 0, StageOn("never")),),
             rules=(
-                Rule("gone", "j", OnAbsence("n", "a", "b", 100), (SMS,), captures=("bad",)),
-                Rule("seen", "j", OnEvent("b"), (SMS,), captures=("bad",)),
-                Rule("later", "j", OnEvent("w"), (Wait("0", for_ms=50), SMS), captures=("bad",)),
+                Rule("gone", "j", OnAbsence("n", "a", "b", 100), (SMS,), captures=("bad",), anytime=True),
+                Rule("seen", "j", OnEvent("b"), (SMS,), captures=("bad",), anytime=True),
+                Rule("later", "j", OnEvent("w"), (Wait("0", for_ms=50), SMS), captures=("bad",), anytime=True),
             ),
         )
     ],

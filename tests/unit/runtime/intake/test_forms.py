@@ -141,12 +141,17 @@ SEGMENT_CALLS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "alias": ({"type": "alias", "previousId": "anon-7"}, {"type": "alias", "properties": {"previous_id": "anon-7"}}),
     "an anonymous customer": (
         {"type": "track", "event": "Lead Submitted", "userId": None, "anonymousId": "c1"},
-        {},
+        {"context": {"anonymous_id": "c1"}},
+    ),
+    "traits of an anonymous customer": (
+        {"type": "identify", "userId": "", "anonymousId": "c1", "traits": {"country": "IN"}},
+        {"type": "identify", "properties": {"country": "IN"}, "context": {"anonymous_id": "c1"}},
     ),
     "both ids": (
         {"type": "track", "event": "Lead Submitted", "anonymousId": "a7"},
-        {"context": {"anonymous_id": "a7"}},
+        {"context": {"user_id": "c1", "anonymous_id": "a7"}},
     ),
+    "one id as both": ({"type": "track", "event": "Lead Submitted", "anonymousId": "c1"}, {}),
     "a library and consent": (
         {
             "type": "track",
@@ -155,7 +160,11 @@ SEGMENT_CALLS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         },
         {
             "source": "analytics-node",
-            "context": {"library": {"name": "analytics-node"}, "consent": {"categoryPreferences": {"marketing": True}}},
+            "context": {
+                "library": {"name": "analytics-node"},
+                "consent": {"categoryPreferences": {"marketing": True}},
+                "user_id": "c1",
+            },
         },
     ),
 }
@@ -165,7 +174,9 @@ SEGMENT_CALLS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def test_a_segment_call_becomes_an_event(intake: Intake, name: str) -> None:
     call, expected = SEGMENT_CALLS[name]
     common = {"messageId": "e1", "userId": "c1", "timestamp": "2026-03-02T04:30:00Z"}
-    assert intake.from_record(record({**common, **call})) == event(**{"source": "segment", **expected})
+    assert intake.from_record(record({**common, **call})) == event(
+        **{"source": "segment", "context": {"user_id": "c1"}, **expected}
+    )
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,10 @@ def test_any_record_is_an_event_or_refused(intake: Intake, value: bytes, headers
 def test_what_http_admits_the_topic_admits_and_reads_alike(
     intake: Intake, http_intake: HttpIntake, body: bytes, headers: Any
 ) -> None:
-    for take in (lambda: http_intake.events(body, headers, STAMP_MS), lambda: http_intake.batch(body, STAMP_MS)):
+    for take in (
+        lambda: http_intake.events(body, headers, STAMP_MS).admission(),
+        lambda: http_intake.batch(body, STAMP_MS).admission(),
+    ):
         try:
             admission = take()
         except EventRefused as refused:
