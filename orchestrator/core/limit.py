@@ -179,6 +179,14 @@ def zones_of(state: CustomerState, zone: str, facts: Properties) -> tuple[ZoneIn
     return zones_told(_fact(state, facts, ZONE_TRAIT), _fact(state, facts, PHONE))
 
 
+def zone_gap(state: CustomerState, zone: str, facts: Properties) -> dict[str, Any]:
+    """Return why ``zones_of`` knows no zone: what the customer's ``timezone`` says, if anything, and the remedy."""
+    told = _fact(state, facts, ZONE_TRAIT) if zone == "profile" else None
+    if told is None:
+        return {"remedy": "Send a timezone trait or a phone number."}
+    return {"timezone": told, "remedy": "Send the trait timezone as an IANA name, such as Asia/Kolkata."}
+
+
 def customer_facts(state: CustomerState, facts: Properties, now_ms: int) -> dict[str, Any]:
     """Return what templates read as ``customer.``: the ``timezone`` of the customer's clock, where that is known."""
     zone = shared_zone(zones_of(state, "profile", facts), now_ms)
@@ -193,7 +201,7 @@ def _fact(state: CustomerState, facts: Properties, name: str) -> Any:
 def _judge_quiet(turn: Turn, quiet: QuietHours, facts: Properties) -> Verdict:
     zones = zones_of(turn.state, quiet.zone, facts)
     if not zones:
-        return Verdict(Reason.ZONE_UNKNOWN, detail={"remedy": "Send a timezone trait or a phone number."})
+        return Verdict(Reason.ZONE_UNKNOWN, detail=zone_gap(turn.state, quiet.zone, facts))
     until = quiet_until(turn.now_ms, quiet.start_min, quiet.end_min, zones)
     if until is None:
         return _PASS

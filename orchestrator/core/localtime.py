@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from phonenumbers import NumberParseException, parse
 from phonenumbers.timezone import time_zones_for_number
@@ -30,6 +30,24 @@ def zone_named(name: str) -> ZoneInfo | None:
         return None
 
 
+@lru_cache(maxsize=1024)
+def zone_understood(text: str) -> ZoneInfo | None:
+    """Return the zone that other systems mean: an IANA name in any case and with blanks, or one of Windows (CLDR)."""
+    return zone_named(text) or zone_named(_zone_names().get(_folded(text), ""))
+
+
+def _folded(name: str) -> str:
+    return "_".join(name.split()).casefold()
+
+
+@lru_cache(maxsize=1)
+def _zone_names() -> dict[str, str]:
+    from babel.core import get_global  # noqa: PLC0415 - most customers have a zone as IANA writes it.
+
+    windows = {_folded(name): zone for name, zone in get_global("windows_zone_mapping").items()}
+    return {**windows, **{_folded(name): name for name in available_timezones()}}
+
+
 @lru_cache(maxsize=4096)
 def zones_of_phone(phone: str) -> tuple[str, ...]:
     """Return the zones in which an E.164 number may ring; empty when the prefix tells nothing."""
@@ -42,7 +60,7 @@ def zones_of_phone(phone: str) -> tuple[str, ...]:
 
 def zones_told(timezone: Any, phone: Any) -> tuple[ZoneInfo, ...]:
     """Return the zones of somebody with these values of ``timezone`` and ``phone``; empty when they tell nothing."""
-    named = zone_named(timezone) if isinstance(timezone, str) and timezone else None
+    named = zone_understood(timezone) if isinstance(timezone, str) and timezone else None
     if named is not None:
         return (named,)
     if not isinstance(phone, str):

@@ -22,6 +22,9 @@ def learn(state: CustomerState, event: Event, at_ms: int) -> list[str]:
         for name, value in event.properties.items():
             if set_trait(state, name, value, at_ms) and name in channel.ADDRESSES:
                 _readdress(state, name, at_ms)
+        if "timezone" in event.context and "timezone" not in state.traits:
+            # The libraries send the zone of the device; a zone that is known of the customer counts before it.
+            set_trait(state, "timezone", event.context["timezone"], at_ms)
     elif not event.context and event.type != CONSENT_CHANGED and event.type not in OUTCOMES:
         return []
     withdrawn: list[str] = []

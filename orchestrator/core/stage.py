@@ -25,7 +25,7 @@ import msgspec
 
 from orchestrator.core.definition import Journey, OnDwell, OnSchedule, Rule, Stage
 from orchestrator.core.ending import STANDSTILL, drop_timers, end_plays, end_run
-from orchestrator.core.limit import zones_of
+from orchestrator.core.limit import zone_gap, zones_of
 from orchestrator.core.localtime import next_local_time
 from orchestrator.core.reason import Outcome, Reason
 from orchestrator.core.receipt import withdraw
@@ -234,7 +234,8 @@ def set_schedule(turn: Turn, rule: Rule, key: str) -> None:
     assert isinstance(trigger, OnSchedule)
     zones = zones_of(turn.state, trigger.zone, turn.event)
     if not zones:
-        turn.record(rule, key, Outcome.BLOCKED, Reason.ZONE_UNKNOWN)
+        gap = zone_gap(turn.state, trigger.zone, turn.event)
+        turn.record(rule, key, Outcome.BLOCKED, Reason.ZONE_UNKNOWN, **gap)
         return
     due_ms = next_local_time(turn.now_ms, trigger.at_min, trigger.days, zones[0])
     turn.state.timers[timer_id("schedule", rule.id, key)] = due_ms

@@ -313,7 +313,11 @@ _REASONS: dict[Reason, Callable[[Detail], str]] = {
         f"the cap of {detail.get('max')} for {detail.get('cap')} is used up ({detail.get('used')} used)"
     ),
     Reason.QUIET_HOURS: _quiet,
-    Reason.ZONE_UNKNOWN: lambda detail: "nobody knows the customer's time zone",
+    Reason.ZONE_UNKNOWN: lambda detail: (
+        f"the timezone {value_text(detail['timezone'])} is no time zone; an IANA name such as Asia/Kolkata is"
+        if "timezone" in detail
+        else "nobody knows the customer's time zone"
+    ),
     Reason.MOMENT_UNKNOWN: lambda detail: "nobody knows the moment that it was to wait for",
     Reason.MOMENT_PASSED: _past,
     Reason.HOLDOUT: lambda detail: "the customer is in the experiment's holdout",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.runtime.wording import reason_text
+
 LEAD = """
     journey: lead
     title: From lead to deal
@@ -255,3 +257,48 @@ def test_a_template_reads_the_zone_that_quiet_hours_go_by(tell, traits, event, t
     )
     story.happens("0s", "lead_submitted", lead_id="l1", **event)
     assert [one.params["text"] for one in story.told("2h").actions] == [text]
+
+
+@pytest.mark.parametrize(
+    ("traits", "context", "hour"),
+    [
+        # The libraries send the zone of the device with every call.
+        ({}, {"timezone": "Asia/Kolkata"}, "+0s"),
+        ({}, {"timezone": "India Standard Time"}, "+0s"),
+        ({"timezone": "America/New_York"}, {"timezone": "Asia/Kolkata"}, None),
+        ({}, {"timezone": "nowhere"}, None),
+        ({}, {}, None),
+    ],
+)
+def test_the_zone_of_the_device_counts_where_none_is_known_of_the_customer(tell, traits, context, hour):
+    story = tell(QUIET_CALL, consents={"callback": True}, traits=traits)
+    story.happens("0s", "identify", context=context)
+    story.happens("0s", "lead_submitted", lead_id="l1", phone="12345")
+    assert story.told("1s").sent() == ([] if hour is None else [(hour, "voice")])
+
+
+def test_a_zone_that_is_none_is_named_with_what_to_send(tell):
+    story = tell(QUIET_CALL, consents={"callback": True}, traits={"timezone": "Mumbai"})
+    story.happens("0s", "lead_submitted", lead_id="l1", phone="12345")
+    (line,) = story.told("1s").records
+    assert line.detail == {
+        "timezone": "Mumbai",
+        "remedy": "Send the trait timezone as an IANA name, such as Asia/Kolkata.",
+    }
+    assert reason_text(line.reason, line.detail) == (
+        "the timezone Mumbai is no time zone; an IANA name such as Asia/Kolkata is"
+    )
+
+
+QUIET_CALL = """
+    journey: enquiry
+    title: Enquiry
+    key: event.lead_id
+    stages: {enquired: {on: {event: lead_submitted}}}
+    rules:
+      - id: callback
+        title: Call
+        on: {event: lead_submitted}
+        do: [{send: {connector: voice, template: call}}]
+        limits: {consent: [callback], quiet_hours: {from: "20:00", to: "08:00", zone: profile, then: drop}}
+"""

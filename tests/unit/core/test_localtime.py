@@ -21,6 +21,7 @@ from orchestrator.core.localtime import (
     weekday,
     zone_named,
     zones_of_phone,
+    zones_told,
 )
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -254,3 +255,21 @@ def test_a_schedule_leaves_out_the_day_that_samoa_left_out():
     samoa = ZoneInfo("Pacific/Apia")
     first_ms = next_local_time(ms("2011-12-29T12:00:00-10:00"), minute("09:00"), tuple(range(7)), samoa)
     assert first_ms == ms("2011-12-31T09:00:00+14:00")
+
+
+@pytest.mark.parametrize(
+    ("told", "zone"),
+    [
+        ("Asia/Kolkata", "Asia/Kolkata"),
+        ("asia/kolkata ", "Asia/Kolkata"),
+        ("AMERICA/NEW_YORK", "America/New_York"),
+        ("America/New York", "America/New_York"),
+        ("India Standard Time", "Asia/Calcutta"),
+        ("w. europe standard time", "Europe/Berlin"),
+        ("Atlantis/Harbour", None),
+        ("", None),
+    ],
+)
+def test_zones_are_understood_as_other_systems_write_them(told, zone):
+    found = zones_told(told, None)
+    assert [one.key for one in found] == ([] if zone is None else [zone])
