@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.errors import EventRefused
@@ -27,7 +26,7 @@ class HandoverPlan:
         self._clock = clock
         self._until_ms = clock.now_ms() + SWITCH_WITHIN_MS
 
-    def check(self, event_type: str, properties: Mapping[str, Any]) -> EventRefused | None:
+    def check(self, event_type: str, properties: dict[str, Any]) -> EventRefused | None:
         """Return why the event is refused, or None."""
         refused = self._after.check(event_type, properties)
         if refused is None and self._clock.now_ms() < self._until_ms:

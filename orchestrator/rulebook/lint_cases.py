@@ -23,7 +23,7 @@ class _CaseLint:
 
     def check(self) -> None:
         for event in self._case.events:
-            refused = self._names.plan.check(event.type, event.properties)
+            refused = self._names.plan.check(event.type, dict(event.properties))
             if refused is not None and "event type" not in self._names.broken:
                 self._error(event.line, f"{refused}. {refused.remedy}")
         self._customer()

@@ -10,6 +10,7 @@ from typing import Any
 from orchestrator.core.event import OUTCOMES, SYSTEM_TYPES
 from orchestrator.errors import EventRefused
 from orchestrator.rulebook import outcome_events
+from orchestrator.rulebook.lossless import lossless
 from orchestrator.rulebook.problem import did_you_mean, listed
 
 #: An event that the engine itself reports when the friction of a customer in a stage changes.
@@ -106,20 +107,24 @@ class TrackingPlan:
             return False
         return self.property_of(event_type, parts) is None
 
-    def check(self, event_type: str, properties: Mapping[str, Any]) -> EventRefused | None:
+    def check(self, event_type: str, properties: dict[str, Any]) -> EventRefused | None:
         """Return why an event does not keep to the plan, or None. Properties that are not declared are allowed.
 
-        Null counts as missing. Codes are ``unknown_type`` and ``wrong_property``.
+        Null counts as missing. A text that says the same as the number or truth value that is declared is replaced by
+        it in ``properties``. Codes are ``unknown_type`` and ``wrong_property``.
         """
         rows = self._rows.get(event_type)
         if rows is None:
             return None if event_type in _KNOWN_ALWAYS else self._unknown(event_type)
-        for name, classes, required, allowed, _ in rows:
+        for name, classes, required, allowed, declared_type in rows:
             value = properties.get(name)
             if value is None:
                 if required:
                     return self._wrong(event_type, name, properties)
-            elif value.__class__ not in classes or (allowed is not None and value not in allowed):
+                continue
+            if value.__class__ not in classes and (meant := lossless(value, declared_type)) is not None:
+                value = properties[name] = meant
+            if value.__class__ not in classes or (allowed is not None and value not in allowed):
                 return self._wrong(event_type, name, properties)
         declared = self.events[event_type]
         if declared.closed and event_type not in OUTCOMES and not properties.keys() <= declared.properties.keys():

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.core.compare import is_number
 from orchestrator.core.definition import MissingTemplateValue
+from orchestrator.rulebook.lossless import lossless
 from orchestrator.rulebook.models.part import shown
 from orchestrator.rulebook.template import LiquidTemplate
 from orchestrator.rulebook.tracking_plan import CLASSES, Property
 from orchestrator.rulebook.value_fault import TYPE_WORDS
-
-_INTEGER = re.compile(r"[+-]?\d{1,18}")
-_NUMBER = re.compile(r"[+-]?\d{1,18}(?:\.\d{1,18})?")
-_TRUTH = {"true": True, "false": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +45,6 @@ def typed(value: Any, declared: str) -> Any:
     """Return a value as one of the declared type where it says the same, or None."""
     if value.__class__ in CLASSES.get(declared, ()):
         return value
-    match declared:
-        case "string" if is_number(value) or isinstance(value, bool):
-            return shown(value)
-        case "integer" if isinstance(value, float) and value.is_integer():
-            return int(value)
-        case "integer" if isinstance(value, str) and _INTEGER.fullmatch(value.strip()):
-            return int(value)
-        case "number" if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
-            return float(value) if "." in value else int(value)
-        case "boolean" if isinstance(value, str):
-            return _TRUTH.get(value.strip().lower())
-        case _:
-            return None
+    if declared == "string" and (is_number(value) or isinstance(value, bool)):
+        return shown(value)
+    return lossless(value, declared)

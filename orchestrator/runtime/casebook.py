@@ -14,7 +14,7 @@ from orchestrator.core.limit import zones_of
 from orchestrator.core.reason import Reason
 from orchestrator.core.rulebook import Rulebook
 from orchestrator.core.state import CustomerState
-from orchestrator.rulebook.cases import CaseDefinition, CaseFile, ExpectedDecision
+from orchestrator.rulebook.cases import CaseDefinition, CaseEvent, CaseFile, ExpectedDecision
 from orchestrator.rulebook.tracking_plan import TrackingPlan
 from orchestrator.runtime.case_text import (
     CameAction,
@@ -80,7 +80,8 @@ def run_cases(rulebook: Rulebook, plan: TrackingPlan, files: Iterable[CaseFile])
 
 def run_case(rulebook: Rulebook, plan: TrackingPlan, case: CaseDefinition) -> CaseResult:
     """Run one case on a virtual clock."""
-    refused = tuple(_refusals(plan, case))
+    events = [_event(case.customer.id, one) for one in case.events]
+    refused = tuple(_refusals(plan, case, events))
     if refused:
         return CaseResult(case, refused, ())
     start_ms = case.events[0].received_at_ms
@@ -89,7 +90,7 @@ def run_case(rulebook: Rulebook, plan: TrackingPlan, case: CaseDefinition) -> Ca
         traits={name: (value, 0) for name, value in case.customer.traits.items()},
         consents={purpose: (given, 0) for purpose, given in case.customer.consents.items()},
     )
-    log = sorted(_events(case), key=lambda event: event.received_at_ms)
+    log = sorted(events, key=lambda event: event.received_at_ms)
     done = replay(rulebook, log, until_ms=case.until_ms, states={case.customer.id: state}, told=receipts_in(log))
     differences = (
         *_failures(case, done),
@@ -100,23 +101,22 @@ def run_case(rulebook: Rulebook, plan: TrackingPlan, case: CaseDefinition) -> Ca
     return CaseResult(case, differences, tuple(done.records))
 
 
-def _events(case: CaseDefinition) -> Iterator[Event]:
-    for one in case.events:
-        yield Event(
-            id=one.id,
-            type=one.type,
-            customer_id=case.customer.id,
-            occurred_at_ms=one.at_ms,
-            received_at_ms=one.received_at_ms,
-            properties=dict(one.properties),
-            context=dict(one.context),
-            source="case",
-        )
+def _event(customer_id: str, one: CaseEvent) -> Event:
+    return Event(
+        id=one.id,
+        type=one.type,
+        customer_id=customer_id,
+        occurred_at_ms=one.at_ms,
+        received_at_ms=one.received_at_ms,
+        properties=dict(one.properties),
+        context=dict(one.context),
+        source="case",
+    )
 
 
-def _refusals(plan: TrackingPlan, case: CaseDefinition) -> Iterator[Difference]:
-    for one in case.events:
-        refused = plan.check(one.type, one.properties)
+def _refusals(plan: TrackingPlan, case: CaseDefinition, events: Sequence[Event]) -> Iterator[Difference]:
+    for one, event in zip(case.events, events, strict=True):
+        refused = plan.check(event.type, event.properties)
         if refused is not None:
             yield Difference(one.line, f"an acceptable {one.type}", f"{refused} {refused.remedy}")
 

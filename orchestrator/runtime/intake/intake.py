@@ -69,8 +69,8 @@ Headers = Sequence[tuple[str, bytes]]
 class TrackingPlanCheck(Protocol):
     """Says whether an event is one that the rulebook declares."""
 
-    def check(self, event_type: str, properties: Mapping[str, Any], /) -> EventRefused | None:
-        """Return why the event is refused, or None."""
+    def check(self, event_type: str, properties: dict[str, Any], /) -> EventRefused | None:
+        """Return why the event is refused, or None; what says the same in a declared type may be replaced by it."""
         ...
 
 

@@ -68,7 +68,7 @@ def test_an_event_that_keeps_to_the_plan_is_accepted(event_type: str, properties
         ),
         (
             "cart_updated",
-            {"cart_id": "k1", "total": "80"},
+            {"cart_id": "k1", "total": "80 EUR"},
             (
                 "wrong_property",
                 "properties.total",
@@ -168,3 +168,29 @@ def test_an_outcome_may_always_bring_more_than_a_plan_closes_it_for():
     assert ADDED.check("call_missed", {"agent": "sales", "connector": "voice", "sip_response_code": "486"}) is None
     refused = ADDED.check("call_missed", {"agent": 7})
     assert refused is not None and str(refused) == '"agent" of call_missed is a number, not text'
+
+
+@pytest.mark.parametrize(
+    ("name", "sent", "taken"),
+    [
+        # What says the same is taken as what the plan declares, and nothing is guessed of the rest.
+        ("total", "80.00", 80.0),
+        ("total", " 80 ", 80),
+        ("total", "-1", -1),
+        ("items", "3", 3),
+        ("items", 3.0, 3),
+        ("total", "1,000.00", None),
+        ("total", "1e3", None),
+        ("total", "0x10", None),
+        ("total", "\u0661\u0662", None),
+        ("total", "1234567890123456", None),
+        ("items", "3.5", None),
+        ("cart_id", 7, None),
+    ],
+)
+def test_text_that_says_the_same_as_a_declared_number_is_that_number(name: str, sent: object, taken: object) -> None:
+    properties = {"cart_id": "k1", name: sent}
+    refused = PLAN.check("cart_updated", properties)
+    assert (refused is None) is (taken is not None)
+    if taken is not None:
+        assert (properties[name], type(properties[name])) == (taken, type(taken))
