@@ -14,11 +14,13 @@ from orchestrator.commands.interruption import Interrupted
 from orchestrator.commands.terminal import (
     GATEWAY,
     PROBLEMS,
+    WRONG_USE,
     Json,
     Key,
     Rules,
     Url,
     err,
+    fail,
     out,
     print_json,
     settings_with,
@@ -34,20 +36,58 @@ if TYPE_CHECKING:
 _EVERY_S = 5.0
 
 
-def send(
-    file: Annotated[Path, typer.Argument(help="JSONL or CSV of events; - reads standard input.")],
+def send(  # noqa: PLR0913, PLR0917 - the command's options.
+    file: Annotated[Path | None, typer.Argument(help="JSONL or CSV of events; - reads standard input.")] = None,
     url: Url = GATEWAY,
     write_key: Key = "",
     rules: Rules = None,
     restart: Annotated[
         bool, typer.Option("--restart", help="Send from the beginning, whatever was sent before an interruption.")
     ] = False,
+    example: Annotated[
+        str, typer.Option(help="Send an example for the shipped rules, dated now: lead, lead-at-night or basket.")
+    ] = "",
     json: Json = False,
 ) -> None:
     """Send the events of a file to a gateway; what is refused is kept beside it, and the rest is sent.
 
     When it is interrupted, the same command goes on where it was.
     """
+    if (file is None) is not bool(example):
+        fail("name a file of events, or an --example.", WRONG_USE)
+    if file is None:
+        _send_example(example, url, write_key)
+        return
+    _send_file(file, url, write_key, rules, restart=restart, json=json)
+
+
+def _send_example(name: str, url: str, write_key: str) -> None:
+    """Send the events of an example and show them, as anybody could send them."""
+    import httpx  # noqa: PLC0415
+    import msgspec  # noqa: PLC0415
+
+    from orchestrator.adapters.clock import SystemClock  # noqa: PLC0415
+    from orchestrator.roles.client import client_of, nobody_answers, post_events  # noqa: PLC0415
+    from orchestrator.roles.example_events import EXAMPLES, example_events  # noqa: PLC0415
+
+    if name not in EXAMPLES:
+        fail(f'there is no example "{name}": name one of {", ".join(EXAMPLES)}.', WRONG_USE)
+    events = [msgspec.json.encode(event) for event in example_events(name, SystemClock().now_ms())]
+    with client_of(url, write_key) as client:
+        try:
+            faults = post_events(client, events)
+        except httpx.TransportError as error:
+            raise nobody_answers(client, error) from error
+    for event in events:
+        out.print(event.decode(), markup=False, highlight=False, soft_wrap=True)
+    for fault in faults:
+        err.print(f"{fault.refused} {fault.refused.remedy}", style="red", markup=False, highlight=False, soft_wrap=True)
+    if faults:
+        raise SystemExit(PROBLEMS)
+    out.print(f"{len(events)} events accepted by {url}", highlight=False, soft_wrap=True)
+
+
+def _send_file(file: Path, url: str, write_key: str, rules: Path | None, *, restart: bool, json: bool) -> None:
     from orchestrator.roles import sending  # noqa: PLC0415
     from orchestrator.roles.client import client_of  # noqa: PLC0415
     from orchestrator.runtime.eventfile import EventFile  # noqa: PLC0415
