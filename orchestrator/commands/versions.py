@@ -50,7 +50,7 @@ def plan(  # noqa: PLR0913, PLR0917 - the command's options.
     if json:
         print_json({**found, "outcomes": outcomes})
         return
-    lines = [*plan_text.change_lines(found), *plan_text.impact_lines(found)]
+    lines = [*plan_text.change_lines(found), *plan_text.impact_lines(found), *plan_text.warm_up_lines(found)]
     for line in lines + ([] if outcomes is None else list(plan_text.outcome_lines(outcomes))):
         out.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -97,6 +97,16 @@ class ImpactView(View):
     timers_idle: int = Field(description="Timers of things that are gone: they will do nothing.")
 
 
+class WarmUpView(View):
+    """A count that begins with the publication: unknown of today's customers, for whom the rule is silent by it."""
+
+    rule: str = Field(description="Id of the rule.")
+    condition: str = Field(description="What it asks, in words.")
+    known_after_ms: int | None = Field(
+        description="How long after the publication it is known of today's customers; null when it never is."
+    )
+
+
 class PlanView(View):
     """What publishing a rulebook would change."""
 
@@ -106,6 +116,7 @@ class PlanView(View):
     customers: int = Field(description="Customers that were looked at.")
     changes: list[ChangeView] = Field(description="What the edit changes.")
     impacts: list[ImpactView] = Field(description="What is under way, by journey.")
+    warm_ups: list[WarmUpView] = Field(description="Counts that begin with the publication, by rule.")
 
 
 async def _body(request: Request, bytes_max: int, held: Held | None = None) -> bytes:
@@ -233,6 +244,7 @@ def _plan_view(found: Plan, planned_at_ms: int) -> PlanView:
             for one in found.changes
         ],
         impacts=[ImpactView.model_validate(one, from_attributes=True) for one in found.impacts],
+        warm_ups=[WarmUpView.model_validate(one, from_attributes=True) for one in found.warm_ups],
     )
 
 

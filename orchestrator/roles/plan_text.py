@@ -7,6 +7,7 @@ from typing import Any
 
 from orchestrator.core.moment import format_moment
 from orchestrator.roles.backtest import OutcomeChange, SentAction
+from orchestrator.rulebook.span import shown_span
 
 #: Customers whose change is shown one by one; ``--json`` has all.
 CUSTOMERS_SHOWN_MAX = 20
@@ -33,6 +34,20 @@ def impact_lines(plan: dict[str, Any]) -> Iterator[str]:
         yield f"  {one['journey']} ({one['on_edit']}): {runs}; {plays}; {timers}"
     if not plan["impacts"]:
         yield "  nothing"
+
+
+def warm_up_lines(plan: dict[str, Any]) -> Iterator[str]:
+    """Return which rules stay silent for today's customers because of what they count, and until when."""
+    if not plan["warm_ups"] or not plan["customers"]:
+        return
+    yield (
+        f"counting begins with the publication, and is unknown of the {plan['customers']} customers of today: a rule is "
+        "silent for them as long as it hangs on it"
+    )
+    for one in plan["warm_ups"]:
+        span_ms = one["known_after_ms"]
+        known = "never known of them" if span_ms is None else f"known after {shown_span(span_ms)}"
+        yield f"  {one['rule']}: {one['condition']}, {known}"
 
 
 def _counted(impact: dict[str, Any], total: str, noun: str, **parts: str) -> str:

@@ -18,6 +18,7 @@ from orchestrator.rulebook.load import Loaded
 from orchestrator.rulebook.plan import Change, differences
 from orchestrator.runtime.ports import StateStore
 from orchestrator.runtime.rulebooks import PublishedRulebooks, checked
+from orchestrator.runtime.warm_up import WarmUp, warm_ups
 
 
 @dataclass(slots=True)
@@ -43,13 +44,14 @@ class Impact:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What publishing ``version`` over ``against`` would change."""
+    """What publishing ``version`` over ``against`` would change. ``warm_ups`` are counts that begin with it."""
 
     version: str
     against: str
     changes: Sequence[Change] = ()
     impacts: Sequence[Impact] = ()
     customers: int = 0
+    warm_ups: Sequence[WarmUp] = ()
 
 
 class Planner:
@@ -76,6 +78,7 @@ class Planner:
             changes=await asyncio.to_thread(differences, before.files, loaded.files),
             impacts=[census.impacts[journey] for journey in sorted(census.impacts)],
             customers=census.customers,
+            warm_ups=warm_ups(draft, self._rulebooks.current.kept_aggregates()),
         )
 
     async def _pages(self) -> AsyncIterator[list[bytes]]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from orchestrator.core.rulebook import Rulebook, with_earlier
 from orchestrator.core.state import Arm, CustomerState, Play, Run
+from orchestrator.roles.plan_text import warm_up_lines
 from orchestrator.rulebook.load import load_rulebook_files
 from orchestrator.runtime.plan import Impact, _Census
 from orchestrator.runtime.rulebooks import compile_loaded
+from orchestrator.runtime.warm_up import WarmUp, warm_ups
 
 PLAN = b"""
 events:
@@ -112,3 +114,34 @@ def test_timers_of_things_that_are_gone_will_do_nothing() -> None:
     }
     idle = {what: impact(text).timers_idle for what, text in edits.items()}
     assert idle == {"the rule that watches the clock": 1, "the absence": 1, "the stage": 1}
+
+
+COUNTED = BEFORE.replace(
+    "    on: {enter: new}\n",
+    "    on: {enter: new}\n"
+    "    when: {all: [{count: lead_met, within: 7d, op: lt, value: 2}, {first: lead_submitted}]}\n",
+)
+
+
+def test_what_a_publication_begins_to_count_is_told_by_rule_and_until_when_it_is_unknown() -> None:
+    begun = [
+        WarmUp("nudge", "count of lead_met within 7d < 2", 7 * 86_400_000),
+        WarmUp("nudge", "the first lead_submitted ever", None),
+    ]
+    assert warm_ups(book(COUNTED), CURRENT.kept_aggregates()) == begun
+    assert warm_ups(book(COUNTED), book(COUNTED).kept_aggregates()) == []
+
+
+def test_the_plan_says_for_whom_rules_will_be_silent() -> None:
+    found = [as_json(one) for one in warm_ups(book(COUNTED), ())]
+    assert list(warm_up_lines({"customers": 12, "warm_ups": found})) == [
+        "counting begins with the publication, and is unknown of the 12 customers of today: a rule is silent for them "
+        "as long as it hangs on it",
+        "  nudge: count of lead_met within 7d < 2, known after 7d",
+        "  nudge: the first lead_submitted ever, never known of them",
+    ]
+    assert list(warm_up_lines({"customers": 0, "warm_ups": found})) == []
+
+
+def as_json(one: WarmUp) -> dict[str, object]:
+    return {"rule": one.rule, "condition": one.condition, "known_after_ms": one.known_after_ms}
