@@ -41,8 +41,8 @@ def warm_up_lines(plan: dict[str, Any]) -> Iterator[str]:
     if not plan["warm_ups"] or not plan["customers"]:
         return
     yield (
-        f"counting begins with the publication, and is unknown of the {plan['customers']} customers of today: a rule is "
-        "silent for them as long as it hangs on it"
+        f"counting begins with the publication, and is unknown of the {plan['customers']} customers of today: a rule "
+        "is silent for them as long as it hangs on it"
     )
     for one in plan["warm_ups"]:
         span_ms = one["known_after_ms"]
