@@ -143,7 +143,7 @@ class Partition:
                 events = self._in.intake.events_from_record(record)
                 batch.stimuli += [(record.stamp_ms, record.offset, event) for event in events]
             except EventRefused as refused:
-                batch.letters.append((record.offset, self._refuse(record, refused)))
+                batch.letters.append((record.offset, _letter(refused, record, offset=record.offset)))
                 refusals.append(Refused(record.producer, self.number, record.offset, refused))
         self._in.producers.note(self._in.clock.now_ms(), senders, refusals)
         metrics.BATCH_EVENTS.observe(len(fresh))
@@ -306,44 +306,11 @@ class Partition:
         try:
             customer_id = intake.check_customer("customer_id", event.customer_id)
         except EventRefused as refused:
-            metrics.EVENTS_REFUSED.labels("worker", refused.code).inc()
             metrics.OWN_RECORDS_REFUSED.inc()
-            metrics.DEAD_LETTERS.labels("worker").inc()
-            unknown = intake.key(UNKNOWN_CUSTOMER.decode())
-            letter = DeadLetter(
-                origin="worker",
-                code=refused.code,
-                field=refused.field,
-                message=str(refused),
-                remedy=refused.remedy,
-                refused_at_ms=event.received_at_ms,
-                key=unknown,
-                value=encode_event(event),
-                topic=EVENTS,
-                partition=self.number,
-            )
-            return Outgoing(DEAD_LETTERS, unknown, encode_dead_letter(letter))
+            unknown, value = intake.key(UNKNOWN_CUSTOMER.decode()), encode_event(event)
+            unsent = Record(self.number, 0, event.received_at_ms, unknown, value, producer=ENGINE)
+            return _letter(refused, unsent, offset=None)
         return Outgoing(EVENTS, intake.key(customer_id), encode_event(event))
-
-    def _refuse(self, record: Record, refused: EventRefused) -> Outgoing:
-        metrics.EVENTS_REFUSED.labels("worker", refused.code).inc()
-        metrics.DEAD_LETTERS.labels("worker").inc()
-        letter = DeadLetter(
-            origin="worker",
-            code=refused.code,
-            field=refused.field,
-            message=str(refused),
-            remedy=refused.remedy,
-            refused_at_ms=record.stamp_ms,
-            key=record.key,
-            value=record.value,
-            headers=record.headers,
-            producer=record.producer,
-            topic=EVENTS,
-            partition=record.partition,
-            offset=record.offset,
-        )
-        return Outgoing(DEAD_LETTERS, record.key or b"", encode_dead_letter(letter))
 
     def _failed(self, failure: Failure) -> Outgoing:
         metrics.DEAD_LETTERS.labels("worker").inc()
@@ -387,6 +354,28 @@ class Partition:
         surplus = len(warm) - self._in.customers_cached_max
         for customer_id in list(islice(warm, max(0, surplus))):
             del warm[customer_id]
+
+
+def _letter(refused: EventRefused, record: Record, *, offset: int | None) -> Outgoing:
+    """Return the dead letter of a record that is refused, and count it; one that is in no log has no ``offset``."""
+    metrics.EVENTS_REFUSED.labels("worker", refused.code).inc()
+    metrics.DEAD_LETTERS.labels("worker").inc()
+    letter = DeadLetter(
+        origin="worker",
+        code=refused.code,
+        field=refused.field,
+        message=str(refused),
+        remedy=refused.remedy,
+        refused_at_ms=record.stamp_ms,
+        key=record.key,
+        value=record.value,
+        headers=record.headers,
+        producer=record.producer,
+        topic=EVENTS,
+        partition=record.partition,
+        offset=offset,
+    )
+    return Outgoing(DEAD_LETTERS, record.key or b"", encode_dead_letter(letter))
 
 
 def _own(record: Outgoing) -> Outgoing:
