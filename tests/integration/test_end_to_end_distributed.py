@@ -260,7 +260,7 @@ def test_an_anonymous_profile_merges_across_partitions_and_erasing_it_leaves_not
         until(lambda: runs_of(client, known), within_s=20, because="the basket is the known customer's")
         assert runs_of(client, known) == [("purchase", f"{visitor}-cart", "basket")]
         assert client.get(f"/v1/customers/{known}").json()["consents"]["marketing"] is False
-        assert client.get(f"/v1/customers/{visitor}").status_code == 404
+        assert client.get(f"/v1/customers/{visitor}").json()["merged_into"] == known
         assert client.delete(f"/v1/customers/{known}").status_code == 202
         until(
             lambda: client.get(f"/v1/customers/{known}").status_code == 404,
