@@ -26,6 +26,8 @@ from load_tests.simulation.oracle import (
 )
 from load_tests.simulation.story import PLAIN
 from orchestrator.core.action import Action, action_id
+from orchestrator.core.event import ARRIVALS
+from orchestrator.core.reason import Reason
 from orchestrator.core.state import decode_state
 from orchestrator.runtime.ports import ACTIONS
 
@@ -44,12 +46,14 @@ _decode_action = msgspec.json.Decoder(Action).decode
 class _Told:
     """What the log holds of one customer, in its order; ``named`` is which action a receipt is about, by its id.
 
-    ``doubtful`` are the ids of receipts that say that their action may have arrived.
+    ``doubtful`` are the ids of receipts that say that their action may have arrived, and ``handed_on`` which fallback
+    a receipt says is sent in its action's place.
     """
 
     log: list[Arrival] = field(default_factory=list)
     named: dict[str, str] = field(default_factory=dict)
     doubtful: set[str] = field(default_factory=set)
+    handed_on: dict[str, str] = field(default_factory=dict)
 
     def heard_ms(self, action_ids: set[str]) -> int | None:
         """Return when the first receipt of some actions arrived, None without any."""
@@ -88,6 +92,7 @@ def _arrivals(world: World, partition: int) -> dict[str, _Told]:
         if receipt["id"] not in told.named and properties.get("certain") is False:
             told.doubtful.add(receipt["id"])
         told.named.setdefault(receipt["id"], properties.get("action_id", ""))
+        told.handed_on.setdefault(receipt["id"], properties.get("fallback", ""))
     for told in arrivals.values():
         told.log = distinct(told.log)
     return arrivals
@@ -130,11 +135,13 @@ def _check_back(
     """Check that an action is taken back when, and only when, the oracle says so.
 
     One of which anything was heard before is left alone, or its fallback is taken back in its place. When it turns out
-    that the fallback had taken its place already, that is taken back then.
+    that the fallback had taken its place already, that is taken back then. What is taken back because an action has
+    arrived after all is checked apart.
     """
     ids = {action.id, *(one.id for one in action.fallback)}
     failed = {one.stamp_ms for one in told.log if one.type in _GIVES_WAY and told.named[one.id] == action.id}
-    taken = [one for one in its_own if one.cancel and one.id in ids]
+    cancels = [one for one in its_own if one.cancel and one.id in ids]
+    taken = [one for one in cancels if one.reason != Reason.ARRIVED_LATE.value]
     back = [one.decided_at for one in taken if one.id == action.id or one.decided_at not in failed]
     heard_ms = told.heard_ms(ids)
     due = [] if due_ms is None else _offsets([due_ms], told.log)
@@ -145,6 +152,29 @@ def _check_back(
         world.counts["action taken back in time"] += 1
         if not back:
             world.violated("oracle", f"{whose}: not taken back {due}")
+    _check_superfluous(world, whose, told, action, cancels)
+
+
+def _check_superfluous(world: World, whose: str, told: _Told, action: Action, cancels: Sequence[Action]) -> None:
+    """Check that a fallback is taken back when, and only when, an action before it has arrived after all.
+
+    It must be when nothing was heard of it and nothing else took it back before.
+    """
+    before = {action.id}
+    for fallback in action.fallback:
+        arrived = [one.stamp_ms for one in told.log if one.type in ARRIVALS and told.named.get(one.id) in before]
+        given_up = [one.stamp_ms for one in told.log if told.handed_on.get(one.id) == fallback.id]
+        taken = [one for one in cancels if one.id == fallback.id]
+        late = [one.decided_at for one in taken if one.reason == Reason.ARRIVED_LATE.value]
+        world.counts["fallback taken back since its action arrived"] += len(late)
+        if not set(late) <= {*arrived, *given_up} or (late and min(arrived, default=late[0] + 1) > late[0]):
+            world.violated("oracle", f"{whose}: fallback taken back {_offsets(late, told.log)} though nothing arrived")
+        if arrived and given_up:
+            superfluous_ms = max(min(arrived), min(given_up))
+            heard_ms = told.heard_ms({fallback.id})
+            if not taken and (heard_ms is None or heard_ms > superfluous_ms):
+                world.violated("oracle", f"{whose}: fallback not taken back {_offsets([superfluous_ms], told.log)}")
+        before.add(fallback.id)
 
 
 def _with_receipts(told: _Told, customer: str) -> list[Arrival]:

@@ -59,6 +59,7 @@ WANTED: dict[str, int] = {
     "event two in one record": 500,
     "fallback due": 80,
     "fallback due in doubt": 1,
+    "fallback taken back since its action arrived": 1,
     "fallback withheld": 60,
     "fault: clock of a dispatcher stepped backward": 1,
     "fault: clock of a dispatcher stepped forward": 1,
