@@ -95,21 +95,28 @@ def _id_of(turn: Turn, rule: Rule, send: Send, sender: Sender) -> str:
     return action_id(turn.rulebook.workspace, turn.customer_id, sender.run, rule.id, send.step, sender.cause)
 
 
+def record_missing(
+    turn: Turn, rule: Rule, sender: Sender, step: str, template: str, missing: MissingTemplateValue
+) -> None:
+    """Record that a step came to nothing because its text needs a value that is not there."""
+    turn.record(
+        rule,
+        sender.run,
+        Outcome.BLOCKED,
+        Reason.TEMPLATE_VALUE_MISSING,
+        step=step,
+        cause=sender.cause,
+        variant=sender.variant,
+        template=template,
+        variable=str(missing),
+    )
+
+
 def _emit(turn: Turn, rule: Rule, send: Send, sender: Sender, reason: Reason) -> None:
     try:
         action = _action(turn, rule, send, sender, reason)
     except MissingTemplateValue as missing:
-        turn.record(
-            rule,
-            sender.run,
-            Outcome.BLOCKED,
-            Reason.TEMPLATE_VALUE_MISSING,
-            step=send.step,
-            cause=sender.cause,
-            variant=sender.variant,
-            template=send.template.name,
-            variable=str(missing),
-        )
+        record_missing(turn, rule, sender, send.step, send.template.name, missing)
         return
     counters = counters_of(turn, rule, send)
     reserve(turn, counters)

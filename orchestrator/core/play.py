@@ -32,7 +32,7 @@ from orchestrator.core.definition import (
     Wait,
     WaitFor,
 )
-from orchestrator.core.emission import Outlook, deliver, emitted_by, outlook_of
+from orchestrator.core.emission import Outlook, deliver, emitted_by, outlook_of, record_missing
 from orchestrator.core.ending import end_plays, forget_play, rule_of
 from orchestrator.core.limit import zones_of
 from orchestrator.core.localtime import next_local_minute
@@ -271,17 +271,7 @@ def _set_trait(turn: Turn, progress: Progress, step: SetTrait) -> None:
         try:
             value = step.text.render(facts)[step.trait]
         except MissingTemplateValue as missing:
-            turn.record(
-                progress.rule,
-                progress.run,
-                Outcome.BLOCKED,
-                Reason.TEMPLATE_VALUE_MISSING,
-                step=step.step,
-                cause=progress.cause,
-                variant=progress.variant,
-                template=step.text.name,
-                variable=str(missing),
-            )
+            record_missing(turn, progress.rule, progress, step.step, step.text.name, missing)
             return
     turn.traits_changed |= set_trait(turn.state, step.trait, value, turn.at_ms)
     _record_step(turn, progress, step, Reason.TRAIT_SET, trait=step.trait)

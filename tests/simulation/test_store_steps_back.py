@@ -7,6 +7,7 @@ import copy
 import pytest
 
 from orchestrator.errors import Fenced
+from orchestrator.runtime.worker import Worker
 from tests.simulation.partition_world import START_MS, Logbook, World, check_against_replay, rulebook_of
 
 SECOND = 1_000
@@ -20,8 +21,8 @@ def world_of_one_basket() -> World:
     return World(rulebook_of(), log.records)
 
 
-async def test_an_idle_owner_notices_within_ten_seconds_and_whoever_follows_repairs_it() -> None:
-    world, until_ms = world_of_one_basket(), START_MS + MINUTE
+async def owner_of_a_store_that_stepped_back(world: World, until_ms: int) -> Worker:
+    """Return the owner of a store that has lost what came after its first record."""
     owner = world.worker()
     await owner.assigned(0)
     await owner.process(0, world.records[:1])
@@ -29,6 +30,12 @@ async def test_an_idle_owner_notices_within_ten_seconds_and_whoever_follows_repa
     world.clock.at_ms = until_ms
     await owner.process(0, world.records[1:])
     world.store._partitions = disk
+    return owner
+
+
+async def test_an_idle_owner_notices_within_ten_seconds_and_whoever_follows_repairs_it() -> None:
+    world, until_ms = world_of_one_basket(), START_MS + MINUTE
+    owner = await owner_of_a_store_that_stepped_back(world, until_ms)
 
     world.clock.at_ms = until_ms + 9 * SECOND
     await owner.advance(0, None)
@@ -53,13 +60,7 @@ async def test_an_idle_owner_of_a_store_that_holds_everything_goes_on() -> None:
 
 async def test_an_owner_whose_clock_was_set_back_notices_at_once() -> None:
     world, until_ms = world_of_one_basket(), START_MS + MINUTE
-    owner = world.worker()
-    await owner.assigned(0)
-    await owner.process(0, world.records[:1])
-    disk = copy.deepcopy(world.store._partitions)
-    world.clock.at_ms = until_ms
-    await owner.process(0, world.records[1:])
-    world.store._partitions = disk
+    owner = await owner_of_a_store_that_stepped_back(world, until_ms)
 
     world.clock.at_ms = until_ms - 120 * MINUTE
     with pytest.raises(Fenced):
